@@ -1,0 +1,1 @@
+"""Training and evaluation data: drawn garments, street queries made from photos, manifests."""

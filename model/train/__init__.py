@@ -1,0 +1,1 @@
+"""Losses, training loop, evaluation, calibration."""

@@ -1,0 +1,1 @@
+"""Service room: HTTP and command line in front of the two search stages."""
