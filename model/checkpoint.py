@@ -1,0 +1,179 @@
+"""Weights on disk: model.safetensors, config.json and the fingerprint that ties them to what was made with them.
+
+A checkpoint is a folder:
+    model.safetensors   tensors by name, float16 or float32; nothing is unpickled
+    config.json         {"model": GRNetConfig, "calibration": ..., "fingerprint": ..., "features_fingerprint": ..., "name": ...}
+    README.md           the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.config import Calibration, GRNetConfig
+from model.errors import CheckpointError, ConfigError
+from model.grnet import GRNet
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FEATURE_FIELDS = (
+    "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "region_norm",
+)  # fmt: skip
+"""The settings that decide embedding and regions: a gallery depends on these and on no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """SHA-256 names, 16 hex digits each: of the whole model, and of what decides the stored features."""
+
+    model: str
+    features: str
+
+
+def fingerprints(model: GRNet) -> Fingerprints:
+    """Name a model by its settings and weights.
+
+    The weights count as float16, so that a checkpoint and its half-size copy are the same model.
+    """
+    config = model.config.to_dict()
+    kept = {name: config[name] for name in FEATURE_FIELDS}
+    tensors = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    return Fingerprints(
+        model=_digest({**config, "calibration": asdict(model.calibration)}, tensors), features=_digest(kept, features)
+    )
+
+
+def _digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerprints:
+    """Write a model to a folder.
+
+    Args:
+        model: trained; its `name` (else the folder's) and `calibration` are written too.
+        folder: made if missing; files of the same names are replaced.
+        half: store float16, half the size.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prints = fingerprints(model)
+    tensors = {
+        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    if model.config.step_weights == "shared":  # one storage under several names: keep the first
+        tensors = {key: value for key, value in tensors.items() if not _is_shared_copy(key)}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt", "fingerprint": prints.model})
+    description = {
+        "name": model.name or folder.name,
+        "fingerprint": prints.model,
+        "features_fingerprint": prints.features,
+        "model": model.config.to_dict(),
+        "calibration": asdict(model.calibration),
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+    return prints
+
+
+def _is_shared_copy(key: str) -> bool:
+    parts = key.split(".")
+    return parts[:2] == ["head", "steps"] and int(parts[2]) > 1
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json.
+
+    Raises:
+        CheckpointError: missing or not what this release writes.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        description = json.loads(path.read_text())
+        return {**description, "model": GRNetConfig.from_dict(description["model"])}
+    except FileNotFoundError as error:
+        found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"
+        raise CheckpointError(
+            f"no {CONFIG_FILE} in {folder} (found: {found}); expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(f"{path} is not a description of a threadmatch model ({error!r})") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_checkpoint(folder: Path) -> GRNet:
+    """Read a model from a folder, in evaluation mode, on the CPU, float32.
+
+    Returns:
+        The network; `.name` and `.calibration` as stored.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or weights and description do not belong together.
+    """
+    description = read_description(folder)
+    model = GRNet(description["model"])
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"no {WEIGHTS_FILE} in {folder}, where {CONFIG_FILE} is; the checkpoint is torn"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
+    expected = model.state_dict()
+    shared = model.config.step_weights == "shared"
+    needed = {k for k in expected if not k.endswith("num_batches_tracked") and not (shared and _is_shared_copy(k))}
+    missing, unknown = sorted(needed - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    wrong = sorted(k for k in needed & tensors.keys() if tensors[k].shape != expected[k].shape)
+    if missing or unknown or wrong:
+        raise CheckpointError(
+            f"{path} does not fit its {CONFIG_FILE}: missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
+        )
+    model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+    model.name = str(description.get("name", folder.name))
+    model.calibration = Calibration(**description.get("calibration", {}))
+    found = fingerprints(model).model
+    if description.get("fingerprint") != found:
+        raise CheckpointError(
+            f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, the weights are {found}; "
+            "the two files are of different models"
+        )
+    return model.eval()
+
+
+def fetch_checkpoint(model_id: str, **hub: Any) -> Path:
+    """A local folder of the checkpoint: `model_id` itself if it is one, else downloaded from the Hugging Face hub.
+
+    Raises:
+        CheckpointError: neither a folder nor to be had from the hub; says what was tried.
+    """
+    folder = Path(model_id)
+    if folder.is_dir():
+        return folder
+    try:
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            path = hf_hub_download(repo_id=model_id, filename=name, **hub)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"no model {model_id!r}: there is no such folder here, and the Hugging Face hub gave no {WEIGHTS_FILE} and "
+            f"{CONFIG_FILE} under that name ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+    return Path(path).parent

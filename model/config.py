@@ -1,0 +1,169 @@
+"""What a model is, as one frozen object: the paper's numbers and every choice the paper leaves open.
+
+Letters  L scales, R regions an image, N nodes a pair, C feature channels, D similarity channels, C' node channels, T steps
+Paper    Kuang et al., ICCV 2019, sec. 3.2 and 5.1; Table 5 and Table 6 are settings of these fields
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from model.errors import ConfigError
+
+PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
+"""The grids of sec. 5.1, rows x columns, scale 1 to 7: R = 24 regions, N = 124 nodes."""
+
+GLOBAL_SCALE = "1x1"
+CONFIG_VERSION = 1
+
+Pool = Literal["max", "avg"]
+RegionNorm = Literal["none", "l2"]
+Edges = Literal["recompute", "frozen"]
+StepWeights = Literal["per_step", "shared"]
+Classifier = Literal["two_logits", "one_logit"]
+BlendTerm = Literal["global", "greedy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRNetConfig:
+    """One model. The defaults are the paper's where it speaks; where it does not, the comment says why this one."""
+
+    # --- features (sec. 3.2, 5.1) ---
+    backbone: str = "efficientnet_lite0"
+    """"googlenet" (torchvision), "googlenet_original" (Caffe form), "efficientnet_lite0", or "timm:<any timm name>".
+    The paper's is GoogLeNet; Lite0 retrieves as well here, is faster, and its weights may be shipped."""
+    image_px: int = 224
+    """Side of the square that the garment's box is resized to, aspect ratio not kept (sec. 5.1)."""
+    scales: tuple[str, ...] = PAPER_SCALES
+    """Grids, rows x columns. Table 5, rows 1 to 3, drops some. The first is the global one."""
+    pool: Pool = "max"
+    """Pooling of a region (sec. 3.2: max). Cell borders are open: adaptive (floor of the start, ceiling of the end),
+    so that no row of the map is left out and neighbours share at most one row."""
+    embedding_pool: Pool = "avg"
+    """A of Eq. 1, for stage one; the paper names both. Average pooling has the better shortlist recall here."""
+    embedding_channels: int = 0
+    """E: size of a learned linear map of the pooled vector, for stage one; 0 takes the pooled vector itself (paper)."""
+    neck_channels: int = 0
+    """Open extension: channels of a learned linear map of the region vectors, done once an image; 0: none (paper)."""
+    region_norm: RegionNorm = "none"
+    """Length of a region vector before Eq. 4. "none" is the paper's; "l2" makes the gap blind to contrast."""
+
+    # --- similarity pyramid (Eq. 4) ---
+    similarity_channels: int = 512
+    """D (sec. 5.1, Table 6)."""
+    projection_bias: bool = False
+    """Open: bias inside Eq. 4's normalisation, s = (Pd + b) / ||Pd + b||. The paper writes none, and then the size of the
+    gap d is lost; with b it survives as the angle to b."""
+    position_code: bool = False
+    """Open: a learned vector per node (l, i, j) added to s. Without it the nodes are a set."""
+
+    # --- reasoning (Eq. 5 to 8) ---
+    steps: int = 3
+    """T, graph convolution layers (sec. 5.5)."""
+    node_channels: int = 128
+    """C' (sec. 5.1, Table 6)."""
+    intra_scale_edges: bool = True
+    inter_scale_edges: bool = True
+    """Table 5, rows 4 to 6. Edges into the global node and from a node to itself always stay: without the first the
+    answer would see one similarity only, without the second a node could have no edge for the softmax of Eq. 5."""
+    edges: Edges = "recompute"
+    """Open: Eq. 5 evaluated anew from h in steps 2..T, or kept from step 1. The paper substitutes h for s "in the right
+    hand side of Eq. 6", where w depends on s; recomputing reads that literally."""
+    step_weights: StepWeights = "per_step"
+    """Open: T_in, T_out, W per step, or one set shared by steps 2..T (step 1 has other shapes unless D = C')."""
+    dropout: float = 0.0
+    """Open: on the nodes, while training. The paper names none."""
+
+    # --- answer (sec. 3.2, end-to-end training) ---
+    classifier: Classifier = "two_logits"
+    """Open: the map from h_1^11 to the cross-entropy. Two logits (other, same) or one; the score is their difference."""
+    blend: tuple[BlendTerm, ...] = ()
+    """Open extension: similarities added to the score with learned weights: "global" cosine (Eq. 1) and "greedy" mean
+    cosine of each query region's best partner (Eq. 2, 3). () is the paper's."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each scale, in order."""
+        return tuple(_grid(scale) for scale in self.scales)
+
+    @property
+    def regions(self) -> int:
+        """R, regions an image."""
+        return sum(rows * columns for rows, columns in self.grids)
+
+    @property
+    def nodes(self) -> int:
+        """N, same-scale region pairs of two images."""
+        return sum((rows * columns) ** 2 for rows, columns in self.grids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the version of the form."""
+        return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(asdict(self)))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GRNetConfig:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: unknown version or field (the nearest one is named), or a value out of range.
+        """
+        given = dict(values)
+        version = given.pop("config_version", CONFIG_VERSION)
+        if version != CONFIG_VERSION:
+            raise ConfigError(f"config_version is {version!r}, this release reads {CONFIG_VERSION}; update threadmatch")
+        names = [field.name for field in fields(cls)]
+        for name, value in given.items():
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+                raise ConfigError(f"unknown model setting {name!r}{hint}")
+            if isinstance(value, list):
+                given[name] = tuple(value)
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Score to probability of "same garment": sigmoid(scale * score + offset), fitted on held-out pairs."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+def _grid(scale: str) -> tuple[int, int]:
+    rows, times, columns = scale.partition("x")
+    if not (times and rows.isdecimal() and columns.isdecimal() and int(rows) > 0 and int(columns) > 0):
+        raise ConfigError(f"scale {scale!r} is not ROWSxCOLUMNS, such as '2x3'")
+    return int(rows), int(columns)
+
+
+def _check(config: GRNetConfig) -> None:
+    """Refuse what cannot be built, naming the field."""
+    hints = get_type_hints(GRNetConfig)
+    for name in ("pool", "embedding_pool", "region_norm", "edges", "step_weights", "classifier"):
+        if getattr(config, name) not in get_args(hints[name]):
+            raise ConfigError(f"{name} is {getattr(config, name)!r}, expected one of {get_args(hints[name])}")
+    for name in ("image_px", "similarity_channels", "steps", "node_channels"):
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
+    for name in ("neck_channels", "embedding_channels"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"{name} is {getattr(config, name)}, expected 0 (none) or more")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"dropout is {config.dropout}, expected 0 <= dropout < 1")
+    if config.scales[:1] != (GLOBAL_SCALE,):
+        raise ConfigError(f"scales begin with {config.scales[:1]}, expected {GLOBAL_SCALE!r}, the global node, first")
+    if len(set(config.scales)) != len(config.scales):
+        raise ConfigError(f"scales {config.scales} name one twice")
+    for scale in config.scales:
+        _grid(scale)
+    if unknown := set(config.blend) - set(get_args(BlendTerm)):
+        raise ConfigError(f"blend has {sorted(unknown)}, expected some of {get_args(BlendTerm)}")

