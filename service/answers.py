@@ -1,0 +1,97 @@
+"""Turns results into answers: the same JSON for HTTP and for `threadmatch search --json`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from indexer.gallery import Gallery, Item
+from model.images import Box
+from service.retriever import Match, Matcher, SearchResult
+from service.schemas import (
+    ColumnAnswer,
+    EvidenceAnswer,
+    GalleryAnswer,
+    GalleryStamp,
+    ItemAnswer,
+    MatchAnswer,
+    ModelStamp,
+    QueryAnswer,
+    SearchAnswer,
+)
+
+
+def search_answer(result: SearchResult, model: Matcher, request_id: str) -> SearchAnswer:
+    """The answer to one search."""
+    return SearchAnswer(
+        query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
+        matches=[_match(match) for match in result.matches],
+        no_match=not result.matches,
+        candidates=result.candidates,
+        timings_ms=result.timings_ms,
+        gallery=GalleryStamp(generation=result.generation, items=result.gallery_items),
+        model=model_stamp(model),
+        request_id=request_id,
+    )
+
+
+def item_answer(item: Item, gallery: GalleryStamp) -> ItemAnswer:
+    """The answer to GET /v1/items/{id}."""
+    return ItemAnswer(
+        id=item.id,
+        product_id=item.product_id,
+        width=item.width,
+        height=item.height,
+        box=edges(item.box),
+        image_url=image_url(item.id),
+        metadata=dict(item.metadata),
+        gallery=gallery,
+    )
+
+
+def gallery_answer(gallery: Gallery, model: Matcher, newer_refused: str | None) -> GalleryAnswer:
+    """The answer to GET /v1/gallery."""
+    return GalleryAnswer(
+        generation=gallery.generation,
+        items=gallery.item_count,
+        columns=[ColumnAnswer(name=name, kind=kind) for name, kind in gallery.columns().items()],
+        model=model_stamp(model),
+        newer_refused=newer_refused,
+    )
+
+
+def model_stamp(model: Matcher) -> ModelStamp:
+    """Which model answers."""
+    return ModelStamp(name=model.name, fingerprint=model.fingerprint)
+
+
+def image_url(item_id: str) -> str:
+    """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
+    return f"/v1/items/{quote(item_id, safe='')}/image"
+
+
+def edges(box: Box) -> tuple[float, float, float, float]:
+    """A box as the four numbers of the answers."""
+    return (box.x0, box.y0, box.x1, box.y1)
+
+
+def _match(match: Match) -> MatchAnswer:
+    evidence = None
+    if match.evidence is not None:
+        evidence = [
+            EvidenceAnswer(
+                scale=pair.scale, query_box=edges(pair.query_box), item_box=edges(pair.item_box), weight=pair.weight
+            )
+            for pair in match.evidence
+        ]
+    return MatchAnswer(
+        rank=match.rank,
+        id=match.item.id,
+        product_id=match.item.product_id,
+        score=match.score,
+        probability=match.probability,
+        stage1_rank=match.stage1_rank,
+        distance=match.distance,
+        image_url=image_url(match.item.id),
+        metadata=dict(match.item.metadata),
+        evidence=evidence,
+    )

@@ -1,0 +1,153 @@
+"""The service's settings: one frozen object, read once from `THREADMATCH_*` variables.
+
+Everything below `service.app` takes arguments; only the start of the process reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import annotated_types
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+
+PREFIX = "THREADMATCH_"
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every setting of `threadmatch serve`; `THREADMATCH_` plus the upper-case field name sets it."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
+
+    gallery: Path = Field(description="folder of the gallery to search, made by `threadmatch ingest`")
+    model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    workers: int = Field(default=1, ge=1, le=64, description="processes; each holds the model once")
+    wait_for_gallery: bool = Field(
+        default=False,
+        description="start without a gallery and wait for it, answering 503, instead of refusing to start",
+    )
+    gallery_poll_s: float = Field(
+        default=1.0, ge=0.05, le=3600, description="seconds between looks for a newer generation of the gallery"
+    )
+    max_image_bytes: int = Field(default=20 * MIB, ge=1024, le=1024 * MIB, description="bytes of one photo")
+    max_image_pixels: int = Field(
+        default=64_000_000, ge=10_000, le=1_000_000_000, description="pixels of one photo, before it is unpacked"
+    )
+    upload_timeout_s: float = Field(
+        default=30.0, ge=0.05, le=3600, description="seconds a client may take to send its photo"
+    )
+    search_timeout_s: float = Field(
+        default=60.0, ge=0.05, le=3600, description="seconds a search may take, waiting included"
+    )
+    max_searches: int = Field(
+        default=64, ge=1, le=100_000, description="searches in progress, waiting ones included; the next is told 429"
+    )
+    max_pairs: int = Field(
+        default=20_000,
+        ge=2_000,
+        le=10_000_000,
+        description="candidates of all searches in progress together (each holds about 60 KB); beyond: 429",
+    )
+    encode_batch: int = Field(default=16, ge=1, le=4096, description="photos in one call of the model")
+    rerank_pairs: int = Field(
+        default=400, ge=1, le=1_000_000, description="pairs in one call of the model; more suits a GPU"
+    )
+    decode_threads: int = Field(default=2, ge=1, le=256, description="threads that unpack photos")
+    gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
+    stall_s: float = Field(
+        default=120.0, ge=1, le=86_400, description="seconds one call of the model may take before readiness says so"
+    )
+    drain_s: int = Field(
+        default=30, ge=0, le=3600, description="seconds that searches in progress get to finish on SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Read the settings from the environment; keyword arguments that are not None win over it.
+
+    Args:
+        environ: the environment to check for unknown names; the process's own by default.
+        given: fields set on the command line.
+
+    Raises:
+        SettingsError: an unknown THREADMATCH_* variable (the nearest known one is named) or a value out of range.
+    """
+    check_unknown(os.environ if environ is None else environ)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_fault(fault) for fault in error.errors())) from error
+
+
+def check_unknown(names: Iterable[str]) -> None:
+    """Refuse variables with our prefix that no field reads: pydantic-settings passes over them in silence.
+
+    Raises:
+        SettingsError: naming the nearest known variable.
+    """
+    known = [variable(name) for name in Settings.model_fields]
+    for name in names:
+        if not name.upper().startswith(PREFIX) or name.upper() in known:
+            continue
+        nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
+        raise SettingsError(f"{name} is not a setting; the nearest is {nearest}. `threadmatch serve --help` lists all.")
+
+
+def variable(field: str) -> str:
+    """`max_searches` -> `THREADMATCH_MAX_SEARCHES`."""
+    return PREFIX + field.upper()
+
+
+def value_range(field: FieldInfo) -> str:
+    """The range of a field in words, read off its type and bounds."""
+    choices = getattr(field.annotation, "__args__", ())
+    if choices:
+        return " | ".join(map(str, choices))
+    if field.annotation is bool:
+        return "true | false"
+    low = next((rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge)), None)
+    high = next((rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le)), None)
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return "path" if field.annotation is Path else "text"
+
+
+def settings_table() -> list[tuple[str, str, str, str]]:
+    """(variable, range, default, description) of every setting, for `serve --help` and the README."""
+    return [
+        (
+            variable(name),
+            value_range(field),
+            "required" if field.is_required() else _shown(field.default),
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(default) if default != "" else "(empty)"
+
+
+def _fault(fault: Any) -> str:
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"settings: {fault['msg']}"
+    if fault["type"] == "missing":
+        return f"{variable(name)} (or --{name.replace('_', '-')}) is not set: {field.description}"
+    return f"{variable(name)}={fault['input']!s:.80}: {fault['msg']}; possible: {value_range(field)}"

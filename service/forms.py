@@ -1,0 +1,182 @@
+"""The multipart body of a search: counted while it arrives, parsed, and checked field by field.
+
+FastAPI would parse the form by itself, but only after taking in any number of bytes, at any slowness, and it passes
+over fields that it does not know. Here a mistyped field name is an answer that names the right one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.errors import InvalidFieldError, TooLargeError, UnsupportedMediaTypeError, UploadTimeoutError
+from service.schemas import SearchOptions
+
+IMAGE_FIELD = "image"
+MAX_FIELDS = 64  # text fields; more than there are, so that a mistyped one is still named
+MAX_FILES = 8
+MAX_FIELD_BYTES = 16 * 1024
+OVERHEAD_BYTES = 64 * 1024  # what a body may hold beside the photo: boundaries, part headers, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadLimits:
+    """What a client may send.
+
+    Args:
+        max_image_bytes: size of the photo.
+        timeout_s: seconds from the first look at the body to its last byte.
+    """
+
+    max_image_bytes: int
+    timeout_s: float
+
+
+class _MemoryParser(MultiPartParser):
+    """Starlette's parser without its temporary files: the body is bounded, and the root may be read-only."""
+
+    spool_max_size = sys.maxsize
+
+
+async def read_search(request: Request, limits: UploadLimits) -> tuple[bytes, SearchOptions]:
+    """Read the photo and the fields of one search.
+
+    Returns:
+        The photo's bytes, as sent, and the checked fields.
+
+    Raises:
+        UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
+    """
+    if request.query_params:
+        name = next(iter(request.query_params))
+        raise InvalidFieldError(f"{name[:80]!r} was given in the address; send it as a form field beside the image")
+    _check_content_type(request)
+    max_bytes = limits.max_image_bytes + OVERHEAD_BYTES
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
+        raise _too_large(declared[:20], limits)
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            form = await _parse(request, max_bytes, limits)
+    except TimeoutError as error:
+        raise UploadTimeoutError(
+            f"the body did not arrive within {limits.timeout_s:g} s; send a smaller photo or over a better line"
+        ) from error
+    try:
+        image = await _image_of(form, limits)
+        return image, _options_of(form)
+    finally:
+        await form.close()
+
+
+def _check_content_type(request: Request) -> None:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        found = request.headers.get("content-type", "")[:80] or "no content type"
+        raise UnsupportedMediaTypeError(
+            f"found {found!r}; expected multipart/form-data with the photo in the file field {IMAGE_FIELD!r}"
+        )
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
+        raise UnsupportedMediaTypeError("form fields are UTF-8; leave the charset away")
+
+
+async def _parse(request: Request, max_bytes: int, limits: UploadLimits) -> FormData:
+    counted = _counted(request, max_bytes, limits)
+    async with aclosing(counted):
+        parser = _MemoryParser(
+            request.headers, counted, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+        )
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            raise InvalidFieldError(f"the multipart body is not well-formed: {error.message}") from error
+        except (ValueError, LookupError, AttributeError) as error:  # odd part headers that the parser trips over
+            raise InvalidFieldError("the multipart body is not well-formed") from error
+
+
+async def _counted(request: Request, max_bytes: int, limits: UploadLimits) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, up to the first one beyond the limit: a body without Content-Length is counted too."""
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > max_bytes:
+            raise _too_large(f"more than {max_bytes}", limits)
+        yield chunk
+
+
+def _too_large(found: str, limits: UploadLimits) -> TooLargeError:
+    return TooLargeError(
+        f"the body has {found} bytes; a photo may have {limits.max_image_bytes}. Send a smaller one; "
+        "512 pixels on the long side are enough for a search"
+    )
+
+
+async def _image_of(form: FormData, limits: UploadLimits) -> bytes:
+    sent = form.getlist(IMAGE_FIELD)
+    if not sent:
+        raise InvalidFieldError(f"the file field {IMAGE_FIELD!r} is missing; it holds the photo to search")
+    if len(sent) > 1:
+        raise InvalidFieldError(f"{len(sent)} fields are named {IMAGE_FIELD!r}; send one photo a search")
+    image = sent[0]
+    if not isinstance(image, UploadFile):
+        raise InvalidFieldError(
+            f"{IMAGE_FIELD!r} came as text; send it as a file (with a file name in its Content-Disposition)"
+        )
+    data = await image.read()
+    if not data:
+        raise InvalidFieldError(f"the file in {IMAGE_FIELD!r} is empty")
+    if len(data) > limits.max_image_bytes:
+        raise _too_large(str(len(data)), limits)
+    return data
+
+
+def _options_of(form: FormData) -> SearchOptions:
+    values: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name == IMAGE_FIELD:
+            continue
+        if name not in SearchOptions.model_fields:
+            known = [*SearchOptions.model_fields, IMAGE_FIELD]
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise InvalidFieldError(f"{name[:80]!r} is not a field; did you mean {nearest!r}? All: {', '.join(known)}")
+        if isinstance(value, UploadFile):
+            raise InvalidFieldError(f"{name!r} came as a file; send it as text")
+        if name in values:
+            raise InvalidFieldError(f"{name!r} was given twice")
+        values[name] = value
+    try:
+        # An empty field is what an HTML form sends for "not filled in".
+        fields = SearchOptions.model_validate({name: value for name, value in values.items() if value.strip()})
+    except ValidationError as error:
+        raise InvalidFieldError(
+            "; ".join(_fault(fault["loc"], fault["msg"], values) for fault in error.errors())
+        ) from error
+    return check_together(fields)
+
+
+def check_together(form: SearchOptions) -> SearchOptions:
+    """Refuse fields that contradict each other; also for the command line.
+
+    Raises:
+        InvalidFieldError: explain or min_probability without reranking.
+    """
+    if not form.rerank and form.explain:
+        raise InvalidFieldError("explain needs rerank: the evidence is the reranker's")
+    if not form.rerank and form.min_probability is not None:
+        raise InvalidFieldError("min_probability needs rerank: only the reranker gives probabilities")
+    return form
+
+
+def _fault(loc: tuple[int | str, ...], message: str, values: dict[str, str]) -> str:
+    name = str(loc[0]) if loc else "form"
+    return f"{name}={values.get(name, '')[:80]!r}: {message}"

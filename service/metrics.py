@@ -1,0 +1,85 @@
+"""What the service counts about itself, in Prometheus' form.
+
+With `--workers` above 1 each process writes its numbers into a shared folder (PROMETHEUS_MULTIPROC_DIR, set by
+`threadmatch serve`), and whichever worker answers /metrics adds them up.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.batching import MicroBatcher
+
+STAGES = ("decode", "encode", "shortlist", "gather", "rerank", "total")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """One set of counters an app; its own registry, so that a test may build many apps."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of_here = {"registry": self.registry, "namespace": "threadmatch"}
+        self.requests = Counter("http_requests", "requests answered", ["route", "method", "status"], **of_here)
+        self.stage_seconds = Histogram(
+            "search_stage_seconds", "seconds of each stage of a search", ["stage"], buckets=SECONDS, **of_here
+        )
+        self.model_seconds = Histogram(
+            "model_call_seconds", "seconds of one call of the model", ["stage"], buckets=SECONDS, **of_here
+        )
+        self.batch_size = Histogram(
+            "model_batch_size", "photos or pairs in one call of the model", ["stage"], buckets=SIZES, **of_here
+        )
+        self.model_failures = Counter("model_failures", "calls of the model that failed", ["stage"], **of_here)
+        self.rejects = Counter("rejected_requests", "requests refused, by the name of the error", ["reason"], **of_here)
+        self.waiting = Gauge(
+            "queue_waiting", "items that wait for the model", ["stage"], multiprocess_mode="livesum", **of_here
+        )
+        self.searches = Gauge("searches_in_progress", "searches begun", multiprocess_mode="livesum", **of_here)
+        self.gallery_items = Gauge(
+            "gallery_items", "items of the gallery in service", multiprocess_mode="livemax", **of_here
+        )
+        self.gallery_generation = Gauge(
+            "gallery_generation", "number of the generation in service", multiprocess_mode="livemin", **of_here
+        )
+        self.gallery_refusals = Gauge(
+            "gallery_newer_refused",
+            "1 while a newer generation cannot be taken",
+            multiprocess_mode="livemax",
+            **of_here,
+        )
+        self.ready = Gauge("ready", "1 when the last readiness check passed", multiprocess_mode="livemin", **of_here)
+
+    def observe_stages(self, timings_ms: dict[str, float]) -> None:
+        """Record the stages of one search, milliseconds in, seconds out."""
+        for stage, milliseconds in timings_ms.items():
+            self.stage_seconds.labels(stage).observe(milliseconds / 1000)
+
+    def observe_call(self, stage: str, weight: int, seconds: float) -> None:
+        """Record one call of the model."""
+        self.batch_size.labels(stage).observe(weight)
+        self.model_seconds.labels(stage).observe(seconds)
+
+    def observe_gallery(self, generation: str, items: int) -> None:
+        """Record which gallery is in service."""
+        self.gallery_generation.set(int(generation) if generation.isdigit() else 0)
+        self.gallery_items.set(items)
+
+    def observe_queues(self, *batchers: MicroBatcher[object, object]) -> None:
+        """Record how many items wait, at the moment of a scrape."""
+        for batcher in batchers:
+            self.waiting.labels(batcher.name).set(batcher.waiting)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as text and its content type, in the format the scraper asks for."""
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type

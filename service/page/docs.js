@@ -1,0 +1,72 @@
+"use strict";
+
+const make = (tag, text, className) => {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+
+fetch("/openapi.json").then((response) => response.json()).then((api) => {
+  const operations = [];
+  for (const [path, methods] of Object.entries(api.paths)) {
+    for (const [method, operation] of Object.entries(methods)) operations.push(draw(api, path, method, operation));
+  }
+  operations[0].open = true;
+  document.getElementById("operations").replaceChildren(...operations);
+}).catch(() => {
+  document.getElementById("operations").replaceChildren(make("p", "The service does not answer."));
+});
+
+function draw(api, path, method, operation) {
+  const whole = make("details"), summary = make("summary"), body = make("div");
+  summary.append(make("span", method.toUpperCase(), "method"), ` ${path} `, make("span", operation.summary, "quiet"));
+  body.append(make("p", operation.description));
+  const form = operation.requestBody && Object.values(operation.requestBody.content)[0].schema;
+  if (form) body.append(make("h2", "Form fields"), table(
+    ["field", "what it is", "default", "possible"],
+    Object.entries(form.properties).map(([name, field]) => [
+      name + (form.required.includes(name) ? " (required)" : ""), field.description, shown(field.default), possible(field),
+    ])));
+  if (path === "/v1/search") body.append(make("pre", `curl -F image=@photo.jpg ${location.origin}/search`));
+  body.append(make("h2", "Answers"), table(
+    ["status", "when", "form"],
+    Object.entries(operation.responses).map(([status, answer]) => {
+      const [type, content] = Object.entries(answer.content || {})[0] || ["", {}];
+      const name = content.schema && content.schema.$ref && content.schema.$ref.split("/").pop();
+      return [status, answer.description, name ? `${name} (${type})` : type];
+    })));
+  const good = operation.responses["200"].content;
+  const json = good && good["application/json"];
+  if (json) body.append(make("pre", JSON.stringify(json.example || example(api, json.schema), null, 2)));
+  whole.append(summary, body);
+  return whole;
+}
+
+function table(head, rows) {
+  const scroll = make("div", undefined, "scroll"), whole = make("table");
+  const line = (cells, tag) => { const row = make("tr"); row.append(...cells.map((cell) => make(tag, cell))); return row; };
+  whole.append(line(head, "th"), ...rows.map((row) => line(row, "td")));
+  scroll.append(whole);
+  return scroll;
+}
+
+const shown = (value) => (value === undefined || value === null ? "" : String(value));
+
+function possible(field) {
+  if (field.enum) return field.enum.join(" | ");
+  const inner = (field.anyOf || [field]).find((one) => one.type !== "null");
+  if (inner.minimum !== undefined) return `${inner.type}, ${inner.minimum} to ${inner.maximum}`;
+  return inner.format || inner.type;
+}
+
+// An example of a schema, put together from the examples of its fields.
+function example(api, schema) {
+  if (schema.$ref) return example(api, api.components.schemas[schema.$ref.split("/").pop()]);
+  if (schema.examples) return schema.examples[0];
+  if (schema.const !== undefined) return schema.const;
+  if (schema.properties) return Object.fromEntries(
+    Object.entries(schema.properties).map(([name, field]) => [name, example(api, field)]));
+  if (schema.type === "array") return schema.items ? [example(api, schema.items)] : [];
+  return schema.default === undefined ? null : schema.default;
+}

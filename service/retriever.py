@@ -1,0 +1,356 @@
+"""The search itself, without HTTP: photo in, ranked matches out. The service and `threadmatch search` both run this.
+
+    decode  ->  encode  ->  shortlist  ->  gather  ->  rerank  ->  pick
+    threads     model       threads        threads     model
+
+Reranking permutes the shortlist and touches nothing else; `_order` checks that on its way out. One search reads one
+generation of the gallery from shortlist to metadata, whatever moves meanwhile.
+
+Letters  N candidates, R regions, C channels, S side of the model's square image, E embedding size
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.gallery import Candidate, Gallery, Item
+from model.images import Box, ImageLimits, PreparedImage, decode_image, prepare_image
+from model.inference import Evidence, Features, Floats
+from service.batching import Budget, Limits, MicroBatcher, ModelThread
+from service.metrics import Metrics
+from service.schemas import SearchOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EVIDENCE_PAIRS = 5  # pairs of regions an explanation names for each match
+
+
+class Matcher(Protocol):
+    """What a search needs of `model.inference.Model`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def image_px(self) -> int: ...
+    @property
+    def regions_shape(self) -> tuple[int, int]: ...
+    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
+    def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]: ...
+    def region_boxes(self) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How much a retriever does at once.
+
+    Args:
+        max_waiting: searches that may wait for the model.
+        max_pairs: candidates that all searches in progress may hold together.
+        encode_batch: photos in one model call.
+        rerank_pairs: pairs in one model call.
+        decode_threads, gallery_threads: sizes of the two thread pools.
+        images: limits on one photo.
+    """
+
+    max_waiting: int = 64
+    max_pairs: int = 20_000
+    encode_batch: int = 16
+    rerank_pairs: int = 400
+    decode_threads: int = 2
+    gallery_threads: int = 4
+    images: ImageLimits = field(default_factory=ImageLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBoxes:
+    """One pair of regions that speaks for a match, in pixels of the two upright originals; weight 0..1."""
+
+    scale: str
+    query_box: Box
+    item_box: Box
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One item, with its place in both stages; score and probability are None without reranking."""
+
+    rank: int
+    item: Item
+    score: float | None
+    probability: float | None
+    stage1_rank: int
+    distance: float
+    evidence: list[EvidenceBoxes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The matches of one photo, and what they were found in."""
+
+    width: int
+    height: int
+    box: Box
+    matches: list[Match]
+    candidates: int
+    timings_ms: dict[str, float]
+    generation: str
+    gallery_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """All that one generation of the gallery says about one shortlist."""
+
+    candidates: list[Candidate]
+    items: list[Item]
+    regions: NDArray[np.float16] | None  # (N, R, C); None without reranking
+    generation: str
+    gallery_items: int
+    seconds: tuple[float, float]  # shortlist, gather
+
+
+class Retriever:
+    """A model and a gallery, ready to search. Use as `async with Retriever(model, gallery) as retriever:`.
+
+    Args:
+        model: encodes and scores.
+        gallery: of this model.
+        capacity: batch sizes, threads and bounds.
+        metrics: where batches and failures are counted.
+    """
+
+    def __init__(
+        self, model: Matcher, gallery: Gallery, *, capacity: Capacity | None = None, metrics: Metrics | None = None
+    ) -> None:
+        self.model, self.gallery = model, gallery
+        self.capacity = capacity or Capacity()
+        self.metrics = metrics or Metrics()
+        self.thread = ModelThread()
+        self._pairs = Budget("candidates", self.capacity.max_pairs)
+        self._decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
+        self._readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
+        self._encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
+        self._encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
+        self._reranker: MicroBatcher[tuple[Floats, Floats], NDArray[np.float32]]
+        self._reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda pair: len(pair[1]))
+        self._explainer: MicroBatcher[tuple[Floats, Floats], list[list[Evidence]]]
+        self._explainer = self._batcher("explain", self._explain, 1, lambda _: 1)
+
+    @property
+    def batchers(self) -> tuple[MicroBatcher[Any, Any], ...]:
+        """The queues in front of the model."""
+        return (self._encoder, self._reranker, self._explainer)
+
+    async def __aenter__(self) -> Retriever:
+        for batcher in self.batchers:
+            batcher.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(timeout_s=30.0)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Answer the searches that wait, then let go of threads."""
+        await asyncio.gather(*(batcher.stop(timeout_s) for batcher in self.batchers))
+        self.thread.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def search(self, photo: bytes, options: SearchOptions) -> SearchResult:
+        """Find the garment of a photo.
+
+        Args:
+            photo: an image file's bytes.
+            options: already checked (`service.forms.check_together`).
+
+        Raises:
+            InvalidImageError: the photo or the box; FilterError: the filter.
+            OverloadedError, ModelFailedError, StoppedError: see `service.batching`.
+        """
+        started = time.perf_counter()
+        timings: dict[str, float] = {}
+        with self._pairs.take(min(options.candidates, max(1, self.gallery.item_count))):
+            with _timed(timings, "decode"):
+                prepared = await self._in(self._decoders, self._prepare, photo, options.box)
+            with _timed(timings, "encode"):
+                embedding, regions = await self._encoder.submit(prepared.pixels)
+            found = await self._in(self._readers, self._gather, embedding, options)
+            timings["shortlist"], timings["gather"] = (1000 * seconds for seconds in found.seconds)
+            with _timed(timings, "rerank"):
+                scores = await self._scores(regions, found)
+            matches = self._pick(found, scores, options)
+            if options.explain and matches:
+                with _timed(timings, "explain"):
+                    matches = await self._explained(matches, regions, found, prepared)
+        timings["total"] = 1000 * (time.perf_counter() - started)
+        timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
+        self.metrics.observe_stages(timings)
+        return SearchResult(
+            width=prepared.width,
+            height=prepared.height,
+            box=prepared.box,
+            matches=matches,
+            candidates=len(found.candidates),
+            timings_ms=timings,
+            generation=found.generation,
+            gallery_items=found.gallery_items,
+        )
+
+    async def probe(self) -> None:
+        """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
+        side = self.model.image_px
+        _, regions = await self._encoder.submit(np.zeros((side, side, 3), np.uint8))
+        await self._reranker.submit((regions, regions[None]))
+        self._explainer.failure = None
+
+    # Stages, in the order of a search.
+
+    def _prepare(self, photo: bytes, box: str | None) -> PreparedImage:
+        image = decode_image(photo, self.capacity.images)
+        return prepare_image(image, image_px=self.model.image_px, box=Box.parse(box) if box is not None else None)
+
+    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        features = self.model.encode(np.stack(pixels))
+        return list(zip(features.embeddings, features.regions, strict=True))
+
+    def _gather(self, embedding: NDArray[np.float32], options: SearchOptions) -> _Gathered:
+        started = time.perf_counter()
+        with self.gallery.snapshot() as snapshot:
+            candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
+            listed = time.perf_counter()
+            regions = snapshot.regions(candidates) if options.rerank and candidates else None
+            items = snapshot.items(candidates)
+            return _Gathered(
+                candidates,
+                items,
+                regions,
+                snapshot.generation,
+                snapshot.item_count,
+                (listed - started, time.perf_counter() - listed),
+            )
+
+    async def _scores(self, query: NDArray[np.float32], found: _Gathered) -> NDArray[np.float32] | None:
+        """(N,) scores, or None where nothing is reranked."""
+        if found.regions is None:
+            return None
+        return await self._reranker.submit((query, found.regions))
+
+    def _rerank(self, pairs: list[tuple[Floats, Floats]]) -> list[NDArray[np.float32]]:
+        scored = self.model.score_many([query for query, _ in pairs], [candidates for _, candidates in pairs])
+        if not all(np.isfinite(scores).all() for scores in scored):
+            raise ValueError("the model gave a score that is not a finite number")
+        return scored
+
+    def _pick(self, found: _Gathered, scores: NDArray[np.float32] | None, options: SearchOptions) -> list[Match]:
+        """The first top_k of the new order: improbable ones left out, products once if asked."""
+        probabilities = None if scores is None else self.model.probability(scores)
+        matches: list[Match] = []
+        products: set[str] = set()
+        for place in _order(len(found.candidates), scores):
+            probability = None if probabilities is None else float(probabilities[place])
+            if options.min_probability is not None and (probability is None or probability < options.min_probability):
+                continue
+            item = found.items[place]
+            if options.group_by == "product" and item.product_id is not None:
+                if item.product_id in products:
+                    continue
+                products.add(item.product_id)
+            matches.append(
+                Match(
+                    rank=len(matches) + 1,
+                    item=item,
+                    score=None if scores is None else float(scores[place]),
+                    probability=probability,
+                    stage1_rank=place + 1,
+                    distance=found.candidates[place].distance,
+                )
+            )
+            if len(matches) == options.top_k:
+                break
+        return matches
+
+    async def _explained(
+        self, matches: list[Match], query: NDArray[np.float32], found: _Gathered, prepared: PreparedImage
+    ) -> list[Match]:
+        assert found.regions is not None, "explain without rerank is refused before"
+        places = [match.stage1_rank - 1 for match in matches]
+        evidence = await self._explainer.submit((query, found.regions[places]))
+        regions = self.model.region_boxes()  # (R, 4) in 0..1 of the crop
+        return [
+            Match(
+                rank=match.rank,
+                item=match.item,
+                score=match.score,
+                probability=match.probability,
+                stage1_rank=match.stage1_rank,
+                distance=match.distance,
+                evidence=[
+                    EvidenceBoxes(
+                        pair.scale,
+                        _in_pixels(regions[pair.query_region], prepared.box),
+                        _in_pixels(regions[pair.item_region], match.item.box),
+                        pair.weight,
+                    )
+                    for pair in pairs
+                ],
+            )
+            for match, pairs in zip(matches, evidence, strict=True)
+        ]
+
+    def _explain(self, asked: list[tuple[Floats, Floats]]) -> list[list[list[Evidence]]]:
+        return [self.model.evidence(query, candidates, top=EVIDENCE_PAIRS) for query, candidates in asked]
+
+    def _batcher(
+        self, name: str, run: Callable[[list[Any]], list[Any]], max_batch: int, weigh: Callable[[Any], int]
+    ) -> MicroBatcher[Any, Any]:
+        return MicroBatcher(
+            name,
+            run,
+            thread=self.thread,
+            limits=Limits(max_batch=max_batch, max_waiting=self.capacity.max_waiting),
+            weigh=weigh,
+            observe=lambda weight, seconds: self.metrics.observe_call(name, weight, seconds),
+        )
+
+    async def _in(self, pool: ThreadPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*args, **kwargs))
+
+
+def _order(count: int, scores: NDArray[np.float32] | None) -> list[int]:
+    """Places of the shortlist, best first; equal scores keep the first stage's order."""
+    if scores is None:
+        return list(range(count))
+    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    assert sorted(order) == list(range(count)), "reranking must permute the shortlist and touch nothing else"
+    return order
+
+
+def _in_pixels(region: NDArray[np.float32], crop: Box) -> Box:
+    """A region in 0..1 of a crop as a box in pixels of the image that was cropped."""
+    width, height = crop.x1 - crop.x0, crop.y1 - crop.y0
+    x0, y0, x1, y1 = (float(edge) for edge in region)
+    return Box(crop.x0 + x0 * width, crop.y0 + y0 * height, crop.x0 + x1 * width, crop.y0 + y1 * height)
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[stage] = 1000 * (time.perf_counter() - started)

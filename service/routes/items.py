@@ -1,0 +1,77 @@
+"""GET /v1/items/{id}, GET /v1/items/{id}/image, GET /v1/gallery.
+
+An id may hold any character, slashes too. In an address it is one encoded segment (`quote(id, safe="")`), but servers hand
+over the decoded path; the raw path tells `/v1/items/a/image` (the photo of `a`) from `/v1/items/a%2Fimage` (the item `a/image`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.answers import gallery_answer, item_answer
+from service.retriever import Retriever
+from service.routes.describe import errors
+from service.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
+from service.state import ServiceState, service_of
+
+router = APIRouter(tags=["gallery"])
+
+PHOTO_MAX_AGE_S = 300
+ItemId = Annotated[str, Path(description="the item's id, percent-encoded", examples=["MH06-black-main"])]
+Service = Annotated[ServiceState, Depends(service_of)]
+
+
+@router.get(
+    "/v1/items/{item_id:path}/image",
+    summary="An item's display photo",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "the copy with this ETag is still right"},
+        **errors(404, 500, 503),
+    },
+)
+async def item_image(item_id: ItemId, request: Request, service: Service) -> Response:
+    """JPEG, at most 512 pixels on the long side, with an ETag."""
+    raw_path: bytes = request.scope.get("raw_path") or b"/image"
+    if not raw_path.endswith(b"/image"):  # the slash was part of the id
+        return await item(f"{item_id}/image", service)
+    photo = await asyncio.to_thread(service.open_retriever().gallery.photo, item_id)
+    etag = f'"{hashlib.blake2b(photo, digest_size=12).hexdigest()}"'
+    headers = {"ETag": etag, "Cache-Control": f"public, max-age={PHOTO_MAX_AGE_S}"}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(photo, media_type="image/jpeg", headers=headers)
+
+
+@router.get(
+    "/v1/items/{item_id:path}",
+    summary="One item of the gallery",
+    response_model=ItemAnswer,
+    responses=errors(404, 500, 503),
+)
+async def item(item_id: ItemId, service: Service) -> Response:
+    """The item with its metadata, as it was ingested."""
+    answer = await asyncio.to_thread(_read_item, service.open_retriever(), item_id)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.get("/v1/gallery", summary="The gallery in service", response_model=GalleryAnswer, responses=errors(500, 503))
+async def gallery(service: Service) -> Response:
+    """Its generation, size and metadata columns, and the model that answers."""
+    retriever = service.open_retriever()
+    answer = await asyncio.to_thread(gallery_answer, retriever.gallery, retriever.model, service.newer_refused)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _read_item(retriever: Retriever, item_id: str) -> ItemAnswer:
+    with retriever.gallery.snapshot() as snapshot:
+        stamp = GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
+        return item_answer(snapshot.item(item_id), stamp)

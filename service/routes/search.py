@@ -1,0 +1,100 @@
+"""POST /v1/search and its alias /search."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.answers import search_answer
+from service.errors import SearchTimeoutError, request_id_of
+from service.forms import IMAGE_FIELD, UploadLimits, read_search
+from service.routes.describe import errors
+from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
+from service.state import ServiceState, service_of
+
+R = TypeVar("R")
+
+router = APIRouter(tags=["search"])
+
+
+def _form_schema() -> dict[str, Any]:
+    """The multipart form as OpenAPI describes it: the photo and every text field."""
+    schema = SearchOptions.model_json_schema()
+    photo = {"type": "string", "format": "binary", "description": "the photo: JPEG, PNG, WebP, GIF, BMP or TIFF"}
+    return {
+        "title": "SearchForm",
+        "type": "object",
+        "required": [IMAGE_FIELD],
+        "properties": {IMAGE_FIELD: photo, **schema["properties"]},
+        "additionalProperties": False,
+    }
+
+
+@router.post(
+    "/search",
+    include_in_schema=False,
+)
+@router.post(
+    "/v1/search",
+    summary="Find the garment of a photo",
+    response_model=SearchAnswer,
+    responses={
+        200: {"content": {"application/json": {"example": SEARCH_EXAMPLE}}},
+        **errors(408, 413, 415, 422, 429, 500, 503),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
+)
+async def search(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
+    """Send a street photo; get the items of the gallery that show the same garment, the likeliest first.
+
+    The first stage takes a shortlist by one vector a photo, the second compares the photo with each of them region by
+    region. `/search` is another name for this address.
+    """
+    retriever = service.open_retriever()
+    settings = service.settings
+    limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
+    with service.searches.take():  # before the body is read: what is refused costs no memory
+        photo, options = await read_search(request, limits)
+        try:
+            async with asyncio.timeout(settings.search_timeout_s):
+                result = await _unless_client_leaves(request, retriever.search(photo, options))
+        except TimeoutError as error:
+            raise SearchTimeoutError(
+                f"the search took more than {settings.search_timeout_s:g} s; try again, or ask for fewer candidates"
+            ) from error
+    answer = search_answer(result, retriever.model, request_id_of(request.scope))
+    request.state.log.update(
+        matches=len(result.matches), candidates=result.candidates, timings_ms=result.timings_ms,
+        generation=result.generation,
+    )  # fmt: skip
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """The result of `work`, which is cancelled when the client closes the connection: nobody would read it.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_client_left(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return await task
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.wait({task, watch})
+
+
+async def _client_left(request: Request) -> None:
+    """Return once the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,213 @@
+"""What crosses HTTP: the form of a search and the answers, as DESIGN.md writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TOP_K = 100
+MAX_CANDIDATES = 2000
+MAX_FILTER_CHARS = 2000
+
+PixelBox = Annotated[tuple[float, float, float, float], Field(description="x0, y0, x1, y1 in pixels")]
+
+
+class Answer(BaseModel):
+    """Base of all answers: built once, never changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class SearchOptions(BaseModel):
+    """What a search may be asked for: the text fields of POST /v1/search and the flags of `threadmatch search`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K, description="matches to return")
+    candidates: int = Field(
+        default=200, ge=1, le=MAX_CANDIDATES, description="items the first stage hands to the reranker"
+    )
+    box: str | None = Field(
+        default=None,
+        max_length=200,
+        description="part of the photo to search, x0,y0,x1,y1 in pixels of the upright photo; all of it by default",
+        examples=["40,60,440,600"],
+    )
+    filter: str | None = Field(
+        default=None,
+        max_length=MAX_FILTER_CHARS,
+        description="condition on the metadata columns that candidates must meet",
+    )
+    rerank: bool = Field(
+        default=True, description="false: the first stage's order as it is; score and probability are then null"
+    )
+    explain: bool = Field(default=False, description="add to each match the pairs of regions that weigh most")
+    group_by: Literal["item", "product"] = Field(
+        default="item", description="product: each product once, with its best view"
+    )
+    min_probability: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="leave out matches less probable than this"
+    )
+
+
+class QueryAnswer(Answer):
+    """The photo as it was searched."""
+
+    width: int = Field(description="pixels of the upright photo", examples=[480])
+    height: int = Field(description="pixels of the upright photo", examples=[640])
+    box: PixelBox = Field(description="the part that was searched", examples=[[0, 0, 480, 640]])
+
+
+class EvidenceAnswer(Answer):
+    """One pair of regions that speaks for the match."""
+
+    scale: str = Field(description="the scale the regions belong to", examples=["3x3"])
+    query_box: PixelBox = Field(description="the region in pixels of the upright photo", examples=[[0, 0, 160, 213]])
+    item_box: PixelBox = Field(
+        description="the region in pixels of the item's upright original", examples=[[20, 10, 180, 240]]
+    )
+    weight: float = Field(description="share of the evidence, 0 to 1", examples=[0.21])
+
+
+class MatchAnswer(Answer):
+    """One item of the gallery that may be the garment of the photo."""
+
+    rank: int = Field(ge=1, description="place in this answer", examples=[1])
+    id: str = Field(examples=["MH06-black-main"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    score: float | None = Field(description="of the reranker, higher is better; null without it", examples=[3.91])
+    probability: float | None = Field(
+        description="0 to 1, that it is the same garment; null without reranking", examples=[0.93]
+    )
+    stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
+    distance: float = Field(description="of the first stage, 0 to 2, lower is closer", examples=[0.31])
+    image_url: str = Field(description="the item's display photo", examples=["/v1/items/MH06-black-main/image"])
+    metadata: dict[str, Any] = Field(
+        description="the catalogue's other columns", examples=[{"name": "Stark Fundamental Hoodie"}]
+    )
+    evidence: list[EvidenceAnswer] | None = Field(
+        default=None, description="only with explain", exclude_if=lambda value: value is None
+    )
+
+
+class GalleryStamp(Answer):
+    """Which gallery answered."""
+
+    generation: str = Field(examples=["000003"])
+    items: int = Field(examples=[436])
+
+
+class ModelStamp(Answer):
+    """Which model answered."""
+
+    name: str = Field(examples=["grnet-lite0"])
+    fingerprint: str = Field(description="of the weights and all that decides a score", examples=["5f0c2f9d1c3a"])
+
+
+TIMINGS_EXAMPLE = {"decode": 4.0, "encode": 21.0, "shortlist": 0.6, "gather": 5.2, "rerank": 48.0, "total": 79.1}
+
+
+class SearchAnswer(Answer):
+    """The ranked matches of one photo."""
+
+    query: QueryAnswer
+    matches: list[MatchAnswer]
+    no_match: bool = Field(description="true when nothing in the gallery meets the conditions", examples=[False])
+    candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
+    timings_ms: dict[str, float] = Field(
+        description="each stage with the time it waited for its turn", examples=[TIMINGS_EXAMPLE]
+    )
+    gallery: GalleryStamp
+    model: ModelStamp
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
+
+
+class ItemAnswer(Answer):
+    """One item of the gallery."""
+
+    id: str = Field(examples=["MH06-black-main"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    width: int = Field(description="pixels of the upright original", examples=[1200])
+    height: int = Field(description="pixels of the upright original", examples=[1500])
+    box: PixelBox = Field(description="the part that was ingested", examples=[[0, 0, 1200, 1500]])
+    image_url: str = Field(examples=["/v1/items/MH06-black-main/image"])
+    metadata: dict[str, Any] = Field(examples=[{"name": "Stark Fundamental Hoodie"}])
+    gallery: GalleryStamp
+
+
+class ColumnAnswer(Answer):
+    """One metadata column that filters and answers can use."""
+
+    name: str = Field(examples=["name"])
+    kind: str = Field(examples=["text"])
+
+
+class GalleryAnswer(Answer):
+    """The gallery in service."""
+
+    generation: str = Field(examples=["000003"])
+    items: int = Field(examples=[436])
+    columns: list[ColumnAnswer]
+    model: ModelStamp
+    newer_refused: str | None = Field(
+        description="why a newer generation is not in service, if there is one", examples=[None]
+    )
+
+
+class LiveAnswer(Answer):
+    """The process runs and answers."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyAnswer(Answer):
+    """Searches can be answered."""
+
+    status: Literal["ready"] = "ready"
+    gallery: GalleryStamp
+    model: ModelStamp
+    detail: str | None = Field(
+        default=None, description="what an operator should look at although searches work", examples=[None]
+    )
+
+
+class ErrorAnswer(Answer):
+    """The form of every error."""
+
+    error: str = Field(description="stable name to switch on", examples=["InvalidImage"])
+    detail: str = Field(
+        description="what was found, what was expected, what to do",
+        examples=["the bytes are not an image; expected JPEG, PNG, WebP, ..."],
+    )
+    request_id: str = Field(
+        description="also in the header X-Request-ID", examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"]
+    )
+
+
+SEARCH_EXAMPLE: dict[str, Any] = {
+    "query": {"width": 480, "height": 640, "box": [0, 0, 480, 640]},
+    "matches": [
+        {
+            "rank": 1,
+            "id": "MH06-black-main",
+            "product_id": "MH06-black",
+            "score": 3.91,
+            "probability": 0.93,
+            "stage1_rank": 7,
+            "distance": 0.31,
+            "image_url": "/v1/items/MH06-black-main/image",
+            "metadata": {"name": "Stark Fundamental Hoodie"},
+            "evidence": [
+                {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240], "weight": 0.21}
+            ],
+        }
+    ],
+    "no_match": False,
+    "candidates": 200,
+    "timings_ms": TIMINGS_EXAMPLE,
+    "gallery": {"generation": "000003", "items": 436},
+    "model": {"name": "grnet-lite0", "fingerprint": "5f0c2f9d1c3a"},
+    "request_id": "1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d",
+}
+"""A whole answer, as the OpenAPI description shows it."""
