@@ -17,6 +17,7 @@ from torch import Tensor
 from model.checkpoint import CONFIG_FILE, fetch_checkpoint, fingerprints, load_checkpoint
 from model.engine import Engine
 from model.errors import CheckpointError
+from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.pyramid import region_boxes
 from model.similarity import pair_index
@@ -49,7 +50,7 @@ class Model:
     """A trained network, ready to encode and to score. Thread-safe.
 
     Args:
-        network: trained.
+        network: trained; handed over, since its batch norm is folded and it moves to the device.
         device: "cpu" or "cuda".
     """
 
@@ -60,7 +61,9 @@ class Model:
         self.fingerprint, self.features_fingerprint = prints.model, prints.features
         self.config = network.config
         self.calibration = network.calibration
-        self._network = network.eval().requires_grad_(False).to(device)
+        self._network = network.eval().requires_grad_(False)
+        self._network.backbone = fold_batch_norm(network.backbone, image_px=self.image_px)
+        self._network.to(device)
         self._network.to(memory_format=torch.channels_last)
         self._engine = Engine(network.head, device=device)
         side = self.image_px
