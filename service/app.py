@@ -1,4 +1,4 @@
-"""Puts the service together: `create_app(settings)`; `app_from_env` for `uvicorn --factory service.app:app_from_env`."""
+"""Puts the service together. `uvicorn --factory service.app:app_from_env` serves what the environment describes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 API_VERSION = "1.0.0"
 DESCRIPTION = """Find the garment of a street photo in a shop's catalogue.
 
-Every error has the form `{"error", "detail", "request_id"}`; `X-Request-ID` is on every answer, and one that a client sends is kept.
+Every error has the form `{"error", "detail", "request_id"}`. `X-Request-ID` is on every answer; one that a client sends
+is kept.
 """
 
 

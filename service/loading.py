@@ -32,7 +32,7 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         hint = "" if model else f"; the gallery was made with {stamp.name!r}: say where that is with --model"
         raise StartError(f"{error}{hint}") from error
     try:
-        return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint)
+        return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
     except GalleryModelMismatchError as error:
         raise StartError(f"{error}; give --model, or ingest the catalogue again with this one") from error
     except IndexerError as error:

@@ -24,36 +24,65 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        of_here = {"registry": self.registry, "namespace": "threadmatch"}
-        self.requests = Counter("http_requests", "requests answered", ["route", "method", "status"], **of_here)
+        here = self.registry
+        self.requests = Counter(
+            "threadmatch_http_requests", "requests answered", ["route", "method", "status"], registry=here
+        )
         self.stage_seconds = Histogram(
-            "search_stage_seconds", "seconds of each stage of a search", ["stage"], buckets=SECONDS, **of_here
+            "threadmatch_search_stage_seconds",
+            "seconds of each stage of a search",
+            ["stage"],
+            buckets=SECONDS,
+            registry=here,
         )
         self.model_seconds = Histogram(
-            "model_call_seconds", "seconds of one call of the model", ["stage"], buckets=SECONDS, **of_here
+            "threadmatch_model_call_seconds",
+            "seconds of one call of the model",
+            ["stage"],
+            buckets=SECONDS,
+            registry=here,
         )
         self.batch_size = Histogram(
-            "model_batch_size", "photos or pairs in one call of the model", ["stage"], buckets=SIZES, **of_here
+            "threadmatch_model_batch_size",
+            "photos or pairs in one call of the model",
+            ["stage"],
+            buckets=SIZES,
+            registry=here,
         )
-        self.model_failures = Counter("model_failures", "calls of the model that failed", ["stage"], **of_here)
-        self.rejects = Counter("rejected_requests", "requests refused, by the name of the error", ["reason"], **of_here)
+        self.model_failures = Counter(
+            "threadmatch_model_failures", "calls of the model that failed", ["stage"], registry=here
+        )
+        self.rejects = Counter(
+            "threadmatch_rejected_requests", "requests refused, by the name of the error", ["reason"], registry=here
+        )
         self.waiting = Gauge(
-            "queue_waiting", "items that wait for the model", ["stage"], multiprocess_mode="livesum", **of_here
+            "threadmatch_queue_waiting",
+            "items that wait for the model",
+            ["stage"],
+            multiprocess_mode="livesum",
+            registry=here,
         )
-        self.searches = Gauge("searches_in_progress", "searches begun", multiprocess_mode="livesum", **of_here)
+        self.searches = Gauge(
+            "threadmatch_searches_in_progress", "searches begun", multiprocess_mode="livesum", registry=here
+        )
         self.gallery_items = Gauge(
-            "gallery_items", "items of the gallery in service", multiprocess_mode="livemax", **of_here
+            "threadmatch_gallery_items", "items of the gallery in service", multiprocess_mode="livemax", registry=here
         )
         self.gallery_generation = Gauge(
-            "gallery_generation", "number of the generation in service", multiprocess_mode="livemin", **of_here
+            "threadmatch_gallery_generation",
+            "number of the generation in service",
+            multiprocess_mode="livemin",
+            registry=here,
         )
         self.gallery_refusals = Gauge(
-            "gallery_newer_refused",
+            "threadmatch_gallery_newer_refused",
             "1 while a newer generation cannot be taken",
             multiprocess_mode="livemax",
-            **of_here,
+            registry=here,
         )
-        self.ready = Gauge("ready", "1 when the last readiness check passed", multiprocess_mode="livemin", **of_here)
+        self.ready = Gauge(
+            "threadmatch_ready", "1 when the last readiness check passed", multiprocess_mode="livemin", registry=here
+        )
 
     def observe_stages(self, timings_ms: dict[str, float]) -> None:
         """Record the stages of one search, milliseconds in, seconds out."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,15 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item
-from model.images import Box, ImageLimits, PreparedImage, decode_image, prepare_image
+from model.images import Box, ImageLimits, PreparedImage, load_image
 from model.inference import Evidence, Features, Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
 from service.metrics import Metrics
 from service.schemas import SearchOptions
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -221,8 +225,9 @@ class Retriever:
     # Stages, in the order of a search.
 
     def _prepare(self, photo: bytes, box: str | None) -> PreparedImage:
-        image = decode_image(photo, self.capacity.images)
-        return prepare_image(image, image_px=self.model.image_px, box=Box.parse(box) if box is not None else None)
+        asked = Box.parse(box) if box is not None else None
+        prepared, _ = load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
+        return prepared
 
     def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         features = self.model.encode(np.stack(pixels))
@@ -230,19 +235,19 @@ class Retriever:
 
     def _gather(self, embedding: NDArray[np.float32], options: SearchOptions) -> _Gathered:
         started = time.perf_counter()
-        with self.gallery.snapshot() as snapshot:
-            candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
-            listed = time.perf_counter()
-            regions = snapshot.regions(candidates) if options.rerank and candidates else None
-            items = snapshot.items(candidates)
-            return _Gathered(
-                candidates,
-                items,
-                regions,
-                snapshot.generation,
-                snapshot.item_count,
-                (listed - started, time.perf_counter() - listed),
-            )
+        snapshot = self.gallery.current
+        candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
+        listed = time.perf_counter()
+        regions: NDArray[np.float16] | None = None
+        while options.rerank and candidates and regions is None:
+            try:
+                regions = snapshot.regions(candidates)
+            except DamagedItemError as error:  # one bad row must not take down every search that meets it
+                logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
+                candidates = [candidate for candidate in candidates if candidate.id != error.item_id]
+        items = snapshot.items(candidates)
+        seconds = (listed - started, time.perf_counter() - listed)
+        return _Gathered(candidates, items, regions, snapshot.generation, snapshot.item_count, seconds)
 
     async def _scores(self, query: NDArray[np.float32], found: _Gathered) -> NDArray[np.float32] | None:
         """(N,) scores, or None where nothing is reranked."""

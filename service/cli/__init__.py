@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.search import search
+from service.cli.serve import ServeCommand, serve
+
 app = typer.Typer(
     name="threadmatch",
     help="Find the garment of a street photo in a shop's catalogue.",
@@ -14,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("search")(search)
+app.command("serve", cls=ServeCommand)(serve)
 
 
 def main() -> None:

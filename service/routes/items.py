@@ -1,7 +1,8 @@
-"""GET /v1/items/{id}, GET /v1/items/{id}/image, GET /v1/gallery.
+"""GET /v1/items/{id}, its image, and GET /v1/gallery.
 
-An id may hold any character, slashes too. In an address it is one encoded segment (`quote(id, safe="")`), but servers hand
-over the decoded path; the raw path tells `/v1/items/a/image` (the photo of `a`) from `/v1/items/a%2Fimage` (the item `a/image`).
+An id may hold any character, slashes too. In an address it is one encoded segment (`quote(id, safe="")`), but servers
+hand over the decoded path; the raw one tells `/v1/items/a/image` (the photo of `a`) from `/v1/items/a%2Fimage` (the
+item `a/image`).
 """
 
 from __future__ import annotations
@@ -72,6 +73,6 @@ async def gallery(service: Service) -> Response:
 
 
 def _read_item(retriever: Retriever, item_id: str) -> ItemAnswer:
-    with retriever.gallery.snapshot() as snapshot:
-        stamp = GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
-        return item_answer(snapshot.item(item_id), stamp)
+    snapshot = retriever.gallery.current
+    stamp = GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
+    return item_answer(snapshot.item(item_id), stamp)

@@ -1,0 +1,126 @@
+"""`threadmatch search`: one photo against one gallery, without a service; the same code that serves HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from service.schemas import SearchAnswer, SearchOptions
+
+
+def search(
+    photo: Annotated[Path, typer.Argument(help="The photo to search; - reads it from stdin.")],
+    *,
+    gallery: Annotated[Path, typer.Option(help="Folder of the gallery, made by `threadmatch ingest`.")],
+    top_k: Annotated[int, typer.Option(help="Matches to show.")] = 10,
+    candidates: Annotated[int, typer.Option(help="Items the first stage hands to the reranker.")] = 200,
+    box: Annotated[str | None, typer.Option(help="Part of the photo: x0,y0,x1,y1 in pixels, upright.")] = None,
+    filter_: Annotated[str | None, typer.Option("--filter", help="Condition on metadata columns.")] = None,
+    group_by: Annotated[str, typer.Option(help="item, or product: each product once.")] = "item",
+    min_probability: Annotated[float | None, typer.Option(help="Leave out less probable matches, 0 to 1.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Second stage on or off.")] = True,
+    explain: Annotated[bool, typer.Option("--explain", help="Name the regions that weigh most.")] = False,
+    model: Annotated[str, typer.Option(help="Model name or folder; else the gallery's own.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON, as POST /v1/search gives it.")] = False,
+) -> None:
+    """Find the garment of a photo in a gallery."""
+    options = _options(
+        top_k=top_k,
+        candidates=candidates,
+        box=box,
+        filter=filter_,
+        group_by=group_by,
+        min_probability=min_probability,
+        rerank=rerank,
+        explain=explain,
+    )
+    try:
+        data = sys.stdin.buffer.read() if str(photo) == "-" else photo.read_bytes()
+    except OSError as error:
+        _fail(f"cannot read {photo}: {error.strerror}")
+    answer = _answer(data, options, gallery=gallery, model=model, device=device)
+    if as_json:
+        print(answer.model_dump_json(indent=2))
+    else:
+        _show(answer)
+
+
+def _options(**given: Any) -> SearchOptions:
+    from pydantic import ValidationError
+
+    from service.errors import InvalidFieldError
+    from service.forms import check_together
+    from service.schemas import SearchOptions
+
+    try:
+        return check_together(SearchOptions.model_validate(given))
+    except ValidationError as error:
+        faults = "; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors())
+        _fail(faults, code=2)
+    except InvalidFieldError as error:
+        _fail(str(error), code=2)
+
+
+def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, device: str) -> SearchAnswer:
+    from indexer.errors import IndexerError
+    from model.errors import ModelError
+    from service.answers import search_answer
+    from service.errors import ServiceError
+    from service.loading import open_both
+    from service.retriever import Retriever
+
+    async def run() -> SearchAnswer:
+        loaded, opened = open_both(gallery, model=model, device=device)
+        async with Retriever(loaded, opened) as retriever:
+            await retriever.probe()  # the first call of a model is slow; the times shown are those of a search
+            result = await retriever.search(data, options)
+        return search_answer(result, loaded, uuid.uuid4().hex)
+
+    try:
+        return asyncio.run(run())
+    except (ServiceError, ModelError, IndexerError) as error:
+        _fail(str(error))
+
+
+def _show(answer: SearchAnswer) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rank", "was", "score", "prob.", "distance"):
+        table.add_column(heading, justify="right")
+    table.add_column("id", overflow="fold")
+    table.add_column("name", overflow="fold")
+    for match in answer.matches:
+        table.add_row(
+            str(match.rank),
+            str(match.stage1_rank),
+            "-" if match.score is None else f"{match.score:.2f}",
+            "-" if match.probability is None else f"{match.probability:.0%}",
+            f"{match.distance:.3f}",
+            match.id,
+            str(match.metadata.get("name") or match.metadata.get("title") or match.product_id or ""),
+        )
+        for pair in match.evidence or []:
+            where = ", ".join(f"{edge:.0f}" for edge in pair.item_box)
+            table.add_row("", "", "", f"{pair.weight:.0%}", "", f"  {pair.scale} region at {where}", "")
+    console = Console(markup=False, highlight=False)
+    if answer.no_match:
+        console.print("No match: nothing in the gallery meets these conditions.")
+    else:
+        console.print(table)
+    times = ", ".join(f"{stage} {milliseconds:.1f} ms" for stage, milliseconds in answer.timings_ms.items())
+    gallery = answer.gallery
+    console.print(f"{answer.candidates} candidates of {gallery.items} items, generation {gallery.generation}; {times}")
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(f"threadmatch search: {message}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,101 @@
+"""`threadmatch serve`: the HTTP service in front of one gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from service.config import Settings
+
+
+class ServeCommand(TyperCommand):
+    """Lists every setting below its help; made when asked, so that other commands need not import the settings."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from service.config import settings_table
+
+        typer.echo("Settings, as environment variables; an option given on the command line wins:\n")
+        for name, possible, default, description in settings_table():
+            typer.echo(f"  {name}")
+            typer.echo(f"      {description}")
+            typer.echo(f"      possible: {possible}   default: {default}")
+
+
+def serve(
+    gallery: Annotated[Path | None, typer.Option(help="Folder of the gallery, made by `threadmatch ingest`.")] = None,
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name or folder; else the gallery's own.")] = None,
+    wait_for_gallery: Annotated[
+        bool | None,
+        typer.Option("--wait-for-gallery", help="Start without a gallery; answer 503 until there is one."),
+    ] = None,
+) -> None:
+    """Serve /search over HTTP until SIGTERM or Ctrl-C, then let searches in progress end."""
+    from service.config import load_settings
+    from service.errors import SettingsError, StartError
+    from service.logs import set_up_logging
+
+    try:
+        settings = load_settings(
+            gallery=gallery,
+            host=host,
+            port=port,
+            workers=workers,
+            device=device,
+            model=model,
+            wait_for_gallery=wait_for_gallery,
+        )
+    except SettingsError as error:
+        typer.echo(f"threadmatch serve: {error}", err=True)
+        raise typer.Exit(2) from error
+    set_up_logging(settings.log_level)
+    try:
+        _run(settings)
+    except StartError as error:
+        typer.echo(f"threadmatch serve: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _run(settings: Settings) -> None:
+    from service.server import address_of, bind, run_here, run_workers
+
+    with bind(settings.host, settings.port) as listener:
+
+        def ready() -> None:
+            print(f"threadmatch serves {address_of(listener)}", flush=True)
+
+        if settings.workers > 1:
+            if not settings.wait_for_gallery:
+                _check_gallery(settings.gallery)
+            run_workers(listener, settings, ready=ready)
+            return
+        from service.app import create_app
+        from service.loading import open_both
+
+        if settings.wait_for_gallery:
+            app = create_app(settings)
+        else:
+            model, opened = open_both(settings.gallery, model=settings.model, device=settings.device)
+            app = create_app(settings, model=model, gallery=opened)
+        run_here(app, listener, settings, ready=ready)
+
+
+def _check_gallery(folder: Path) -> None:
+    """Say at once, and once, what every worker would say for itself."""
+    from indexer.errors import IndexerError
+    from indexer.gallery import Gallery
+    from service.errors import StartError
+
+    try:
+        Gallery.open(folder)
+    except IndexerError as error:
+        raise StartError(str(error)) from error

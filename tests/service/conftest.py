@@ -1,0 +1,76 @@
+"""A real gallery of a few drawn photos, ingested with the tiny model; its ids are as odd as catalogues make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from indexer.ingest import IngestOptions, ingest
+
+from indexer.gallery import Gallery
+from model.inference import Model
+from service.app import create_app
+from tests.support.serving import photo, running, settings
+
+ODD_IDS = (
+    "plain", "with space", "a/b", "a/b/image", "image", "ümlaut-ß", "per%20cent", "100%", "q?x=1#frag", "semi;amp&amp",
+    "日本", "../up", "quote\"'", "plus+sign",
+)  # fmt: skip
+PLAIN_ITEMS = 26
+
+
+def make_catalogue(folder: Path, ids: list[str], *, first_seed: int = 1) -> Path:
+    """Photos and a JSON Lines catalogue; every two items are views of one product."""
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, identity in enumerate(ids):
+        (images / f"{number}.jpg").write_bytes(photo(first_seed + number))
+        lines.append(
+            {
+                "id": identity,
+                "image": f"{number}.jpg",
+                "product_id": f"product-{number // 2}",
+                "name": f"Garment {number}",
+                "price": 10 + number,
+            }
+        )
+    catalogue = folder / "catalogue.jsonl"
+    catalogue.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    return catalogue
+
+
+def build_gallery(folder: Path, model: Model, ids: list[str], *, first_seed: int = 1) -> Path:
+    """Ingest them; the gallery's folder."""
+    catalogue = make_catalogue(folder / "shop", ids, first_seed=first_seed)
+    ingest(catalogue, folder / "gallery", model=model, options=IngestOptions(images=folder / "shop" / "images"))
+    return folder / "gallery"
+
+
+@pytest.fixture(scope="session")
+def item_ids() -> list[str]:
+    """The gallery's ids; item n shows photo(1 + n)."""
+    return [*ODD_IDS, *(f"item-{number:02}" for number in range(PLAIN_ITEMS))]
+
+
+@pytest.fixture(scope="session")
+def gallery_folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model, item_ids: list[str]) -> Path:
+    """The gallery on disk. Tests that change a gallery build their own."""
+    return build_gallery(tmp_path_factory.mktemp("service"), tiny_model, item_ids)
+
+
+@pytest.fixture(scope="session")
+def gallery(gallery_folder: Path, tiny_model: Model) -> Gallery:
+    """The same, open."""
+    return Gallery.open(gallery_folder, features_fingerprint=tiny_model.features_fingerprint)
+
+
+@pytest_asyncio.fixture
+async def client(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the whole service over the tiny model and the small gallery."""
+    async with running(create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)) as client:
+        yield client

@@ -1,0 +1,177 @@
+"""POST /v1/search over a real gallery and a real model: what the answer says and that it is right."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from indexer.gallery import Gallery
+from model.images import load_image
+from model.inference import Model
+from service.app import create_app
+from service.retriever import _order
+from service.schemas import SEARCH_EXAMPLE, SearchAnswer
+from tests.support.serving import WatchedModel, photo, post, running, settings
+
+
+async def answer_to(client: httpx.AsyncClient, image: bytes | None = None, **fields: object) -> dict[str, Any]:
+    response = await post(client, image, **fields)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def test_an_answer_has_the_form_that_the_design_gives(client: httpx.AsyncClient) -> None:
+    answer = await answer_to(client, photo(5))
+    assert answer.keys() == SEARCH_EXAMPLE.keys()
+    assert answer["matches"][0].keys() == SEARCH_EXAMPLE["matches"][0].keys() - {"evidence"}
+    assert answer["timings_ms"].keys() == SEARCH_EXAMPLE["timings_ms"].keys()
+    assert answer["query"] == {"width": 120, "height": 160, "box": [0, 0, 120, 160]}
+    assert answer["gallery"] == {"generation": "000001", "items": 40}
+    assert [match["rank"] for match in answer["matches"]] == list(range(1, 11))
+    SearchAnswer.model_validate(answer)
+
+
+async def test_the_alias_answers_the_same(client: httpx.AsyncClient) -> None:
+    files = {"image": ("photo.jpg", photo(5), "image/jpeg")}
+    alias = (await client.post("/search", files=files)).json()
+    assert alias["matches"] == (await answer_to(client, photo(5)))["matches"]
+
+
+async def test_a_gallery_photo_finds_itself_first_in_stage_one(client: httpx.AsyncClient, item_ids: list[str]) -> None:
+    for number in (0, 7, 30):
+        answer = await answer_to(client, photo(1 + number), rerank=False, top_k=1)
+        match = answer["matches"][0]
+        assert match["id"] == item_ids[number]
+        assert match["distance"] == pytest.approx(0, abs=1e-3)
+        assert match["metadata"] == {"name": f"Garment {number}", "price": 10 + number}
+
+
+async def test_reranking_permutes_the_shortlist_and_touches_nothing_else(client: httpx.AsyncClient) -> None:
+    first = (await answer_to(client, top_k=100, rerank=False))["matches"]
+    second = (await answer_to(client, top_k=100))["matches"]
+    by_id = {match["id"]: match for match in first}
+    assert by_id.keys() == {match["id"] for match in second}
+    assert [match["id"] for match in first] != [match["id"] for match in second]
+    for match in second:
+        assert match["stage1_rank"] == by_id[match["id"]]["rank"]
+        assert match["distance"] == pytest.approx(by_id[match["id"]]["distance"], abs=1e-6)
+    assert [match["score"] for match in second] == sorted((match["score"] for match in second), reverse=True)
+    assert [match["distance"] for match in first] == sorted(match["distance"] for match in first)
+    assert {(match["score"], match["probability"]) for match in first} == {(None, None)}
+
+
+async def test_the_scores_are_the_model_s_own(client: httpx.AsyncClient, gallery: Gallery, tiny_model: Model) -> None:
+    prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
+    features = tiny_model.encode(prepared.pixels[None])
+    candidates = gallery.shortlist(features.embeddings[0], 40)
+    scores = tiny_model.score(features.regions[0], gallery.regions(candidates))
+    expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
+    answer = await answer_to(client, photo(77), top_k=100)
+    assert {match["id"]: match["score"] for match in answer["matches"]} == pytest.approx(expected, abs=1e-4)
+
+
+def test_equal_scores_keep_the_first_stage_s_order() -> None:
+    assert _order(5, np.asarray([1, 2, 1, 2, 0], np.float32)) == [1, 3, 0, 2, 4]
+    assert _order(3, None) == [0, 1, 2]
+
+
+async def test_candidates_bound_the_shortlist_and_may_exceed_the_gallery(client: httpx.AsyncClient) -> None:
+    few = await answer_to(client, candidates=5, top_k=100)
+    assert few["candidates"] == len(few["matches"]) == 5
+    many = await answer_to(client, candidates=2000, top_k=100)
+    assert many["candidates"] == len(many["matches"]) == 40
+
+
+async def test_grouping_shows_each_product_once_with_its_best_view(client: httpx.AsyncClient) -> None:
+    views = (await answer_to(client, top_k=100))["matches"]
+    grouped = (await answer_to(client, top_k=100, group_by="product"))["matches"]
+    best: dict[str, str] = {}
+    for match in views:
+        best.setdefault(match["product_id"], match["id"])
+    assert [match["id"] for match in grouped] == list(best.values())
+    assert [match["rank"] for match in grouped] == list(range(1, 21))
+
+
+async def test_improbable_matches_are_left_out_and_nothing_left_is_no_match(client: httpx.AsyncClient) -> None:
+    everything = (await answer_to(client, top_k=100))["matches"]
+    middle = everything[10]["probability"]
+    some = await answer_to(client, top_k=100, min_probability=middle)
+    assert [match["id"] for match in some["matches"]] == [
+        match["id"] for match in everything if match["probability"] >= middle
+    ]
+    assert not some["no_match"]
+    none = await answer_to(client, min_probability=1)
+    assert none["matches"] == []
+    assert none["no_match"]
+    assert none["candidates"] == 40
+
+
+async def test_a_filter_bounds_the_candidates(client: httpx.AsyncClient) -> None:
+    cheap = await answer_to(client, top_k=100, filter="price < 15")
+    assert {match["metadata"]["price"] for match in cheap["matches"]} == {10, 11, 12, 13, 14}
+    assert cheap["candidates"] == 5
+    nothing = await answer_to(client, filter="price < 0")
+    assert (nothing["no_match"], nothing["candidates"], nothing["matches"]) == (True, 0, [])
+
+
+async def test_a_box_searches_that_part_of_the_photo(client: httpx.AsyncClient) -> None:
+    whole = await answer_to(client, photo(3, size=(200, 200)), top_k=100)
+    part = await answer_to(client, photo(3, size=(200, 200)), top_k=100, box="10,20,150.5,180")
+    assert part["query"] == {"width": 200, "height": 200, "box": [10, 20, 150.5, 180]}
+    assert [match["distance"] for match in part["matches"]] != [match["distance"] for match in whole["matches"]]
+
+
+async def test_an_explanation_names_boxes_inside_both_photos(client: httpx.AsyncClient) -> None:
+    answer = await answer_to(client, photo(3), explain=True, top_k=3, box="20,20,100,140")
+    for match in answer["matches"]:
+        item = (await client.get(match["image_url"].removesuffix("/image"))).json()
+        assert 1 <= len(match["evidence"]) <= 5
+        weights = [pair["weight"] for pair in match["evidence"]]
+        assert weights == sorted(weights, reverse=True)
+        for pair in match["evidence"]:
+            x0, y0, x1, y1 = pair["query_box"]
+            assert 20 <= x0 < x1 <= 100 + 1e-3
+            assert 20 <= y0 < y1 <= 140 + 1e-3
+            x0, y0, x1, y1 = pair["item_box"]
+            assert -1e-3 <= x0 < x1 <= item["width"] + 1e-3
+            assert -1e-3 <= y0 < y1 <= item["height"] + 1e-3
+    assert "explain" in answer["timings_ms"]
+
+
+async def test_concurrent_searches_share_batches_on_one_thread(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    model = WatchedModel(tiny_model)
+    async with running(create_app(settings(gallery_folder), model=model, gallery=gallery)) as client:
+        model.encoded.clear()
+        model.scored.clear()
+        model.gate.clear()
+        begun = model.begun
+        first = asyncio.create_task(answer_to(client, photo(50)))
+        while model.begun == begun:
+            await asyncio.sleep(0.01)
+        rest = [asyncio.create_task(answer_to(client, photo(51 + number))) for number in range(6)]
+        await asyncio.sleep(0.3)  # decoded and waiting
+        model.gate.set()
+        await asyncio.gather(first, *rest)
+    assert model.encoded == [1, 6]
+    assert len(model.scored) < 7
+    assert sum(map(len, model.scored)) == 7
+    assert len(model.threads) == 1
+
+
+async def test_a_photo_searched_alone_agrees_with_the_same_in_a_batch(client: httpx.AsyncClient) -> None:
+    photos = [photo(number, size=(90 + 7 * number, 150)) for number in range(12)]
+    alone = [await answer_to(client, each, top_k=100) for each in photos]
+    together = await asyncio.gather(*(answer_to(client, each, top_k=100) for each in photos))
+    for one, other in zip(alone, together, strict=True):
+        scores = {match["id"]: match["score"] for match in one["matches"]}
+        assert {match["id"]: match["score"] for match in other["matches"]} == pytest.approx(scores, abs=1e-5)
+        distances = {match["id"]: match["distance"] for match in one["matches"]}
+        assert {match["id"]: match["distance"] for match in other["matches"]} == pytest.approx(distances, abs=1e-5)

@@ -1,0 +1,113 @@
+"""What the service's tests share: photos, an entered app, and a model that counts, waits and fails."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from model.inference import Evidence, Features, Floats, Model
+from service.config import Settings
+
+
+def photo(seed: int = 0, *, size: tuple[int, int] = (120, 160), kind: str = "JPEG") -> bytes:
+    """A small picture of coloured shapes; another one for each seed."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", size, tuple(int(value) for value in random.integers(0, 256, 3)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(6):
+        x, y = (int(random.integers(0, side)) for side in size)
+        colour = tuple(int(value) for value in random.integers(0, 256, 3))
+        draw.ellipse((x - 25, y - 25, x + 25, y + 25), fill=colour)
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+def settings(gallery: Path, **changes: object) -> Settings:
+    """Settings of a test: quick to notice things, quick to end."""
+    values: dict[str, object] = {"gallery": gallery, "gallery_poll_s": 0.1, "drain_s": 5, **changes}
+    return Settings.model_validate(values)
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app whose lifespan is entered, over ASGI: no socket, no thread of its own."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client:
+            yield client
+
+
+async def post(client: httpx.AsyncClient, image: bytes | None = None, **fields: object) -> httpx.Response:
+    """POST /v1/search with a photo and fields."""
+    files = {"image": ("photo.jpg", photo() if image is None else image, "image/jpeg")}
+    return await client.post("/v1/search", files=files, data={name: str(value) for name, value in fields.items()})
+
+
+def is_error(response: httpx.Response, status: int, name: str) -> str:
+    """Check the one error form; its detail."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert body.keys() == {"error", "detail", "request_id"}
+    assert body["error"] == name
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    detail: str = body["detail"]
+    assert detail
+    return detail
+
+
+class WatchedModel:
+    """A real model that remembers the sizes of its calls, waits while `gate` is shut, and fails on request.
+
+    Args:
+        model: does the work.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fails: dict[str, int] = {}  # calls of each kind that will fail
+        self.begun = 0
+        self.encoded: list[int] = []
+        self.scored: list[list[int]] = []
+        self.threads: set[str] = set()
+        self.name, self.fingerprint = model.name, model.fingerprint
+        self.image_px, self.regions_shape = model.image_px, model.regions_shape
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        self._begin("encode")
+        self.encoded.append(len(pixels))
+        return self._model.encode(pixels)
+
+    def score_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
+        self._begin("score_many")
+        self.scored.append([len(each) for each in candidates])
+        return self._model.score_many(queries, candidates)
+
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
+        self._begin("evidence")
+        return self._model.evidence(query, candidates, top=top)
+
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._model.probability(scores)
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        return self._model.region_boxes()
+
+    def _begin(self, call: str) -> None:
+        self.begun += 1
+        self.threads.add(threading.current_thread().name)
+        assert self.gate.wait(20), "the test never opened the gate"
+        if self.fails.get(call, 0):
+            self.fails[call] -= 1
+            raise RuntimeError(f"CUDA error: an illegal memory access in /home/secret/{call}.cu")
