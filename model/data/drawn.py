@@ -1,0 +1,72 @@
+"""Shop images of drawn garments: front view, laid out on near white, softly lit.
+
+look = garment(seed=7, index=17)
+pixels = draw_shop_image(look)             # (375, 300, 3) uint8 RGB
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.drawn_light import View, lit, rasterise, soft_shadow
+from model.data.garment import Garment, garment
+from model.data.garment_colors import Dice
+from model.data.garment_kinds import TOPS
+from model.data.garment_look import Look
+from model.data.garment_shapes import WAIST_Y, flat_pose, shape_of
+from model.data.garment_svg import garment_group
+
+SHOP_IMAGE_PX: Final = (300, 375)
+"""Width and height of a shop image unless asked otherwise."""
+
+_MARGIN = 0.07
+_LARGEST = 0.93  # pixels per body unit at 300 pixels width: small garments do not fill the picture
+
+
+def shop_view(look: Look, *, aspect: float) -> View:
+    """Window in body units that shows the whole garment laid out, with a margin; aspect is width over height."""
+    shape = shape_of(look, flat_pose(look))
+    if look.category in TOPS:
+        top = {"hood": -76.0, "turtleneck": -42.0}.get(look.neckline, -12.0)
+        reach = [shape.chest, shape.hem, *(abs(end.x) + end.half_width for end in shape.sleeve_ends)]
+        bottom = max([shape.hem_y + 18, *(end.y + end.half_width for end in shape.sleeve_ends)])
+    else:
+        top, bottom, reach = WAIST_Y, shape.hem_y + 16, [shape.chest, shape.hem]
+    room = 1 - 2 * _MARGIN
+    width = max(2 * max(reach) / room, (bottom - top) * aspect / room, 300 / _LARGEST)
+    height = width / aspect
+    return -width / 2, (top + bottom - height) / 2, width, height
+
+
+def draw_shop_image(item: Garment, *, size_px: tuple[int, int] = SHOP_IMAGE_PX) -> NDArray[np.uint8]:
+    """Draw the catalogue photo of a garment.
+
+    Args:
+        item: the garment.
+        size_px: width and height.
+
+    Returns:
+        (height, width, 3) uint8 RGB. The same garment and size give the same pixels.
+    """
+    width, height = size_px
+    look = item.look
+    pose, view = flat_pose(look), shop_view(look, aspect=width / height)
+    flat = rasterise(garment_group(look, pose), view, width, height)
+    dice = Dice(look.fold_seed)
+    colors = lit(flat, look, pose, view, dice=dice)
+    alpha = flat[..., 3].astype(np.float32) / 255
+    shadow = soft_shadow(alpha, shift=(0.012, 0.03), softness=0.035)
+    ground = np.empty_like(colors)
+    tint = dice.between(-3, 3)
+    ground[:] = (250 + tint, 250.0, 250 - tint)
+    ground *= (1 - 0.26 * shadow)[..., None]
+    colors -= ground
+    colors *= alpha[..., None]
+    colors += ground
+    return np.asarray(colors + 0.5, np.uint8)
+
+
+__all__ = ["SHOP_IMAGE_PX", "Garment", "draw_shop_image", "garment", "shop_view"]
