@@ -208,6 +208,7 @@ def _he(rows: int, columns: int) -> nn.Parameter:
 def _linear(channels_out: int, channels_in: int) -> nn.Linear | None:
     if not channels_out:
         return None
-    layer = nn.Linear(channels_in, channels_out, bias=False)
+    layer = nn.Linear(channels_in, channels_out)
     nn.init.orthogonal_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer
