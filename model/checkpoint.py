@@ -128,8 +128,11 @@ def load_checkpoint(folder: Path) -> GRNet:
         CheckpointError: a file is missing or damaged, or weights and description do not belong together.
     """
     description = read_description(folder)
-    model = GRNet(description["model"])
     path = folder / WEIGHTS_FILE
+    try:
+        model = GRNet(description["model"])
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:

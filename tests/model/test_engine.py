@@ -1,0 +1,123 @@
+"""The serving form gives the numbers of the literal one, for every setting."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from model.config import GRNetConfig
+from model.engine import Engine, needed_flops
+from model.grnet import SimilarityHead
+from model.matchers import GlobalMatcher, GreedyMatcher, LiteralMatcher, build_matcher
+
+CHANNELS = 20
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"edges": "frozen"},
+    {"edges": "frozen", "steps": 1},
+    {"step_weights": "shared"},
+    {"step_weights": "shared", "steps": 4},
+    {"intra_scale_edges": False},
+    {"inter_scale_edges": False},
+    {"intra_scale_edges": False, "inter_scale_edges": False, "edges": "frozen"},
+    {"steps": 1},
+    {"steps": 2, "classifier": "one_logit"},
+    {"scales": ("1x1",)},
+    {"scales": ("1x1", "1x2", "2x1", "2x2")},
+    {"projection_bias": True, "position_code": True, "blend": ("global", "greedy")},
+    {"blend": ("greedy",), "region_norm": "l2", "similarity_channels": 12, "node_channels": 24},
+]
+
+
+def _head(**settings: Any) -> SimilarityHead:
+    config = GRNetConfig(**{"similarity_channels": 24, "node_channels": 12, **settings})
+    generator = torch.Generator().manual_seed(3)
+    head = SimilarityHead(config, CHANNELS).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            spread = (2 / parameter.shape[-1]) ** 0.5 if parameter.ndim > 1 else 1.0
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+    return head
+
+
+def _regions(config: GRNetConfig, count: int, seed: int) -> torch.Tensor:
+    return torch.randn(count, config.regions, CHANNELS, generator=torch.Generator().manual_seed(seed)).relu()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_serving_form_agrees_with_the_literal_one(settings: dict[str, Any]) -> None:
+    head = _head(**settings)
+    query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 13, 1)
+    expected = LiteralMatcher(head).score(query, candidates)
+    for chunk_pairs in (1, 5, 64):
+        actual = Engine(head, chunk_pairs=chunk_pairs).score(query, candidates)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert expected.std() > 1e-3, "a head that answers everything alike tests nothing"
+
+
+def test_the_paper_sized_forms_agree_to_1e_5() -> None:
+    config = GRNetConfig()
+    torch.manual_seed(0)
+    head = SimilarityHead(config, 1024).eval()
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(config.regions, 1024, generator=generator).relu()
+    candidates = torch.randn(6, config.regions, 1024, generator=generator).relu()
+    with torch.no_grad():
+        head.classifier.weight.mul_(20)
+    expected = LiteralMatcher(head).score(query, candidates)
+    actual = Engine(head).score(query, candidates)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_several_queries_share_chunks_and_keep_their_own_scores() -> None:
+    head = _head()
+    queries = list(_regions(head.config, 3, 4))
+    candidates = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 9))]
+    engine = Engine(head, chunk_pairs=6)
+    together = engine.score_many(queries, candidates)
+    assert [len(scores) for scores in together] == [4, 0, 9]
+    for query, block, scores in zip(queries, candidates, together, strict=True):
+        torch.testing.assert_close(scores, engine.score(query, block), rtol=1e-5, atol=1e-6)
+
+
+def test_stored_half_precision_is_taken_as_it_is() -> None:
+    head = _head()
+    query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 5, 1)
+    halved = Engine(head).score(query.half(), candidates.half())
+    torch.testing.assert_close(halved, Engine(head).score(query.half().float(), candidates.half().float()))
+
+
+def test_the_paper_form_is_symmetric_in_query_and_gallery() -> None:
+    head = _head()
+    x, y = _regions(head.config, 1, 0), _regions(head.config, 1, 1)
+    torch.testing.assert_close(head(x, y), head(y, x), rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_scales_edges_and_steps_change_the_answer() -> None:
+    config = GRNetConfig()
+    query, candidates = _regions(config, 1, 0)[0], _regions(config, 4, 1)
+    answers = [
+        Engine(_head(**settings)).score(query, candidates)
+        for settings in ({}, {"intra_scale_edges": False}, {"inter_scale_edges": False}, {"edges": "frozen"})
+    ]
+    for one, other in itertools.combinations(answers, 2):
+        assert not torch.allclose(one, other, atol=1e-4)
+
+
+def test_every_matcher_answers_behind_one_interface() -> None:
+    head = _head()
+    query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 5, 1)
+    candidates[3] = query
+    for name in ("grnet", "grnet_literal", "global", "greedy"):
+        assert build_matcher(name, head.config, head).score(query, candidates).shape == (5,)
+    for matcher in (GlobalMatcher(), GreedyMatcher(head.config.grids)):
+        scores = matcher.score(query, candidates)
+        assert int(scores.argmax()) == 3
+        assert float(scores[3]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_work_of_the_paper_sized_pair_is_a_quarter_of_a_gigaflop() -> None:
+    assert needed_flops(GRNetConfig(), 1024) == pytest.approx(0.25e9, rel=0.02)
