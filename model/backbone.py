@@ -101,7 +101,7 @@ class _TimmBody(nn.Module):
         feature_map: Tensor = self.network.forward_features(images)  # type: ignore[operator]
         if feature_map.ndim != 4:
             raise ConfigError(
-                f"this backbone gives {tuple(feature_map.shape)}, expected a (B, C, h, w) map; choose a convolutional one"
+                f"this backbone gives {tuple(feature_map.shape)}, expected a (B, C, h, w) map; take a convolutional one"
             )
         return feature_map
 

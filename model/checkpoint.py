@@ -2,7 +2,7 @@
 
 A checkpoint is a folder:
     model.safetensors   tensors by name, float16 or float32; nothing is unpickled
-    config.json         {"model": GRNetConfig, "calibration": ..., "fingerprint": ..., "features_fingerprint": ..., "name": ...}
+    config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration
     README.md           the model card
 """
 
@@ -148,7 +148,8 @@ def load_checkpoint(folder: Path) -> GRNet:
     wrong = sorted(k for k in needed & tensors.keys() if tensors[k].shape != expected[k].shape)
     if missing or unknown or wrong:
         raise CheckpointError(
-            f"{path} does not fit its {CONFIG_FILE}: missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
+            f"{path} does not fit its {CONFIG_FILE}: "
+            f"missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
         )
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
     model.name = str(description.get("name", folder.name))

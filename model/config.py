@@ -1,6 +1,6 @@
 """What a model is, as one frozen object: the paper's numbers and every choice the paper leaves open.
 
-Letters  L scales, R regions an image, N nodes a pair, C feature channels, D similarity channels, C' node channels, T steps
+Letters  L scales, R regions an image, N nodes a pair, C, D, C' feature, similarity and node channels, T steps
 Paper    Kuang et al., ICCV 2019, sec. 3.2 and 5.1; Table 5 and Table 6 are settings of these fields
 """
 
@@ -56,8 +56,8 @@ class GRNetConfig:
     similarity_channels: int = 512
     """D (sec. 5.1, Table 6)."""
     projection_bias: bool = False
-    """Open: bias inside Eq. 4's normalisation, s = (Pd + b) / ||Pd + b||. The paper writes none, and then the size of the
-    gap d is lost; with b it survives as the angle to b."""
+    """Open: bias inside Eq. 4's normalisation, s = (Pd + b) / ||Pd + b||. The paper writes none, and then the size of
+    the gap d is lost; with b it survives as the angle to b."""
     position_code: bool = False
     """Open: a learned vector per node (l, i, j) added to s. Without it the nodes are a set."""
 
@@ -80,7 +80,7 @@ class GRNetConfig:
 
     # --- answer (sec. 3.2, end-to-end training) ---
     classifier: Classifier = "two_logits"
-    """Open: the map from h_1^11 to the cross-entropy. Two logits (other, same) or one; the score is their difference."""
+    """Open: the map from h_1^11 to the cross-entropy: two logits (the score is their difference) or one."""
     blend: tuple[BlendTerm, ...] = ()
     """Open extension: similarities added to the score with learned weights: "global" cosine (Eq. 1) and "greedy" mean
     cosine of each query region's best partner (Eq. 2, 3). () is the paper's."""

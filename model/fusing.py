@@ -20,8 +20,8 @@ TOLERANCE = 1e-4
 def fold_batch_norm(backbone: Backbone, *, image_px: int) -> Backbone:
     """Fold every batch norm that reads a convolution's output and nothing else.
 
-    Which those are is seen by running one image and watching which module hands its output to which, so it works for any
-    architecture; the folded network is kept only if it gives the same map.
+    Which those are is seen by running one image and watching which module hands its output to which, so it works for
+    any architecture; the folded network is kept only if it gives the same map.
 
     Args:
         backbone: in evaluation mode, float32, on the CPU; left as it is.

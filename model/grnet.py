@@ -1,6 +1,6 @@
 """GRNet assembled: backbone, pyramid, similarity graph, reasoning, answer. This form trains and is the reference.
 
-Letters  B images or pairs, S image side, C feature channels, R regions, E embedding size, N nodes, D, C', T as in config
+Letters  B images or pairs, S image side, C channels, R regions, E embedding size, N nodes, D, C', T as in config
 Paper    Kuang et al., ICCV 2019, sec. 3.2
 """
 
@@ -153,7 +153,7 @@ class GRNet(
         return self.project(pooled, regions)
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors of the backbone, (B, C) and (B, R, C), to embedding and regions; what caches of pools start from."""
+        """(B, C) and (B, R, C) pooled by the backbone to (B, E) and (B, R, C); what cached pools start from."""
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)  # (B, E)
         if self.neck is not None:
             regions = self.neck(regions)
@@ -184,7 +184,6 @@ class GRNet(
         local_files_only: bool = False,
         token: str | bool | None = None,
         map_location: str = "cpu",
-        strict: bool = True,
         **_: Any,
     ) -> GRNet:
         from model.checkpoint import fetch_checkpoint, load_checkpoint

@@ -198,5 +198,5 @@ def shipped_models() -> list[str]:
 
 
 def _tensor(values: Floats) -> Tensor:
-    """Wrap without a copy; torch warns of read-only arrays, such as those over a database's bytes, so those are copied."""
+    """Wrap without a copy, but for read-only arrays, such as those over a database's bytes: torch warns of them."""
     return torch.from_numpy(values if values.flags.writeable else values.copy())

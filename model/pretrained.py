@@ -23,8 +23,8 @@ def load_pretrained(backbone: Backbone, name: str, *, source: Path | None = None
     Args:
         backbone: what `build_backbone(name)` built.
         name: the same name.
-        source: a safetensors file to read instead of the backbone's own source; needed for "googlenet_original" unless the
-            environment variable of GOOGLENET_ORIGINAL_VARIABLE names the file.
+        source: a safetensors file to read instead of the backbone's own source; needed for "googlenet_original" unless
+            the environment variable of GOOGLENET_ORIGINAL_VARIABLE names the file.
 
     Raises:
         CheckpointError: the weights can't be had or don't fit; the message names everything that was tried.

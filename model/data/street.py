@@ -1,7 +1,7 @@
 """Semi-synthetic street queries: a garment cut out of a real photo, warped, relit, set before another background.
 
 Letters  H x W the picture made
-Paper    setups as in FindFashion (Kuang et al., ICCV 2019, sec. 4): more than 30 % cut off, covered, or not from the front
+Paper    setups as in FindFashion (Kuang et al., ICCV 2019, sec. 4): over 30 % cut off, covered, or not the front
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def street_query(
 
 
 def make_background(photo: Pixels, rng: np.random.Generator) -> Pixels:
-    """A place without a garment: a corner of somebody's photo, mirrored outwards, or a drawn surface; some clutter on it.
+    """A place without a garment: a corner of a photo, mirrored outwards, or a drawn surface; some clutter on it.
 
     Args:
         photo: (H, W, 3) uint8 RGB, of another photographer than the garment's.

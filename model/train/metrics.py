@@ -1,7 +1,7 @@
 """How good a ranking is: top-k accuracy, mean reciprocal rank, recall of the shortlist, and intervals of a gain.
 
 Letters  n queries, m gallery items, k how many are looked at
-Paper    top-k accuracy as in Kuang et al., ICCV 2019, sec. 4: a query counts when one of its first k items is its product
+Paper    top-k accuracy as in Kuang et al., ICCV 2019, sec. 4: one of the first k items is the query's product
 """
 
 from __future__ import annotations
