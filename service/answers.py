@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from indexer.gallery import Gallery, Item
 from model.images import Box
-from service.retriever import Match, Matcher, SearchResult
+from service.results import Match, Matcher, SearchResult
 from service.schemas import (
     ColumnAnswer,
     EvidenceAnswer,

@@ -17,7 +17,8 @@ from service.errors import StartError, install_error_handlers
 from service.loading import open_both
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
-from service.retriever import Capacity, Matcher, Retriever
+from service.results import Matcher
+from service.retriever import Capacity, Retriever
 from service.routes import health, items, pages, search
 from service.state import ServiceState
 

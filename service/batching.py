@@ -72,7 +72,7 @@ class Limits:
     max_waiting: int
 
 
-def _nothing(_size: int, _seconds: float) -> None:
+def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
     """The default observer."""
 
 
@@ -83,7 +83,7 @@ class MicroBatcher(Generic[T, R]):
         name: what is batched, for logs and metrics ("encode", "rerank").
         run: computes the results of a list of items, in order; called on the model's thread.
         weigh: the weight of one item against `limits.max_batch`.
-        observe: called after each batch with its weight and its seconds.
+        observe: called after each batch with its weight, its seconds and whether it failed.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class MicroBatcher(Generic[T, R]):
         thread: ModelThread,
         limits: Limits,
         weigh: Callable[[T], int] = lambda _: 1,
-        observe: Callable[[int, float], None] = _nothing,
+        observe: Callable[[int, float, bool], None] = _nothing,
     ) -> None:
         self.name = name
         self.failure: BaseException | None = None  # of the latest call; None again after a call that worked
@@ -196,7 +196,7 @@ class MicroBatcher(Generic[T, R]):
                     answer = failure(f"{self.name}: {cause or 'the service is shutting down'}")
                     answer.__cause__ = cause
                     future.set_exception(answer)
-            self._observe(sum(map(self._weigh, items)), time.perf_counter() - started)
+            self._observe(sum(map(self._weigh, items)), time.perf_counter() - started, cause is not None)
 
 
 class Budget:

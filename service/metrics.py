@@ -89,8 +89,11 @@ class Metrics:
         for stage, milliseconds in timings_ms.items():
             self.stage_seconds.labels(stage).observe(milliseconds / 1000)
 
-    def observe_call(self, stage: str, weight: int, seconds: float) -> None:
+    def observe_call(self, stage: str, weight: int, seconds: float, failed: bool) -> None:
         """Record one call of the model."""
+        if failed:
+            self.model_failures.labels(stage).inc()
+            return
         self.batch_size.labels(stage).observe(weight)
         self.model_seconds.labels(stage).observe(seconds)
 

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item
 from model.images import Box, ImageLimits, PreparedImage, load_image
-from model.inference import Evidence, Features, Floats
+from model.inference import Evidence, Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
+from service.errors import StoppedError
 from service.metrics import Metrics
+from service.results import EvidenceBoxes, Match, Matcher, SearchResult
 from service.schemas import SearchOptions
 
 logger = logging.getLogger(__name__)
@@ -37,24 +40,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EVIDENCE_PAIRS = 5  # pairs of regions an explanation names for each match
-
-
-class Matcher(Protocol):
-    """What a search needs of `model.inference.Model`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def image_px(self) -> int: ...
-    @property
-    def regions_shape(self) -> tuple[int, int]: ...
-    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
-    def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]: ...
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]: ...
-    def region_boxes(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,43 +62,6 @@ class Capacity:
     decode_threads: int = 2
     gallery_threads: int = 4
     images: ImageLimits = field(default_factory=ImageLimits)
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceBoxes:
-    """One pair of regions that speaks for a match, in pixels of the two upright originals; weight 0..1."""
-
-    scale: str
-    query_box: Box
-    item_box: Box
-    weight: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """One item, with its place in both stages; score and probability are None without reranking."""
-
-    rank: int
-    item: Item
-    score: float | None
-    probability: float | None
-    stage1_rank: int
-    distance: float
-    evidence: list[EvidenceBoxes] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """The matches of one photo, and what they were found in."""
-
-    width: int
-    height: int
-    box: Box
-    matches: list[Match]
-    candidates: int
-    timings_ms: dict[str, float]
-    generation: str
-    gallery_items: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +94,8 @@ class Retriever:
         self.metrics = metrics or Metrics()
         self.thread = ModelThread()
         self._pairs = Budget("candidates", self.capacity.max_pairs)
+        self._searches: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
+        self._stopping = self._closed = False
         self._decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
         self._encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -169,11 +119,17 @@ class Retriever:
         await self.stop(timeout_s=30.0)
 
     async def stop(self, timeout_s: float) -> None:
-        """Answer the searches that wait, then let go of threads."""
-        await asyncio.gather(*(batcher.stop(timeout_s) for batcher in self.batchers))
+        """Refuse new searches, let those in progress end, then let go of threads. What is left hears StoppedError."""
+        self._stopping = True
+        started = time.monotonic()
+        if self._searches:
+            await asyncio.wait(self._searches, timeout=timeout_s)
+        left_s = max(0.0, timeout_s - (time.monotonic() - started))
+        await asyncio.gather(*(batcher.stop(left_s) for batcher in self.batchers))
+        self._closed = True
         self.thread.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
     async def search(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """Find the garment of a photo.
@@ -188,7 +144,7 @@ class Retriever:
         """
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        with self._pairs.take(min(options.candidates, max(1, self.gallery.item_count))):
+        with self._in_progress(), self._pairs.take(min(options.candidates, max(1, self.gallery.item_count))):
             with _timed(timings, "decode"):
                 prepared = await self._in(self._decoders, self._prepare, photo, options.box)
             with _timed(timings, "encode"):
@@ -329,10 +285,24 @@ class Retriever:
             thread=self.thread,
             limits=Limits(max_batch=max_batch, max_waiting=self.capacity.max_waiting),
             weigh=weigh,
-            observe=lambda weight, seconds: self.metrics.observe_call(name, weight, seconds),
+            observe=partial(self.metrics.observe_call, name),
         )
 
+    @contextlib.contextmanager
+    def _in_progress(self) -> Iterator[None]:
+        if self._stopping:
+            raise StoppedError("the service is shutting down; try another instance")
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._searches.add(ended)
+        try:
+            yield
+        finally:
+            self._searches.discard(ended)
+            ended.set_result(None)
+
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._closed:
+            raise StoppedError("the service is shutting down; try another instance")
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*args, **kwargs))
 
 

@@ -71,6 +71,7 @@ class ServiceState:
         if moved:
             logger.info("gallery moved", extra={"generation": retriever.gallery.generation})
         self.metrics.observe_gallery(retriever.gallery.generation, retriever.gallery.item_count)
+        self.metrics.observe_queues(*retriever.batchers)  # for scrapes that another worker answers
 
     async def _probe(self, retriever: Retriever) -> str | None:
         async with self.probing:  # one probe answers all who ask meanwhile

@@ -51,6 +51,5 @@ async def metrics(request: Request, service: Service) -> Response:
     """Stage times, batch sizes, queues, refusals and the gallery in service."""
     if service.retriever is not None:
         service.metrics.observe_queues(*service.retriever.batchers)
-    service.metrics.searches.set(service.searches.taken)
     text, content_type = service.metrics.exposition(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})

@@ -35,7 +35,7 @@ Service = Annotated[ServiceState, Depends(service_of)]
     responses={
         200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
         304: {"description": "the copy with this ETag is still right"},
-        **errors(404, 500, 503),
+        **errors(404, 422, 500, 503),
     },
 )
 async def item_image(item_id: ItemId, request: Request, service: Service) -> Response:
@@ -56,7 +56,7 @@ async def item_image(item_id: ItemId, request: Request, service: Service) -> Res
     "/v1/items/{item_id:path}",
     summary="One item of the gallery",
     response_model=ItemAnswer,
-    responses=errors(404, 500, 503),
+    responses=errors(404, 422, 500, 503),
 )
 async def item(item_id: ItemId, service: Service) -> Response:
     """The item with its metadata, as it was ingested."""

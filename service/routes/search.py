@@ -58,7 +58,8 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
     retriever = service.open_retriever()
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
-    with service.searches.take():  # before the body is read: what is refused costs no memory
+    # Admission before the body is read: what is refused costs no memory.
+    with service.searches.take(), service.metrics.searches.track_inprogress():
         photo, options = await read_search(request, limits)
         try:
             async with asyncio.timeout(settings.search_timeout_s):

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
-from indexer.ingest import IngestOptions, ingest
 
 from indexer.gallery import Gallery
 from model.inference import Model
 from service.app import create_app
-from tests.support.serving import photo, running, settings
+from tests.support.serving import build_gallery, running, settings
 
 ODD_IDS = (
     "plain", "with space", "a/b", "a/b/image", "image", "ümlaut-ß", "per%20cent", "100%", "q?x=1#frag", "semi;amp&amp",
     "日本", "../up", "quote\"'", "plus+sign",
 )  # fmt: skip
 PLAIN_ITEMS = 26
-
-
-def make_catalogue(folder: Path, ids: list[str], *, first_seed: int = 1) -> Path:
-    """Photos and a JSON Lines catalogue; every two items are views of one product."""
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number, identity in enumerate(ids):
-        (images / f"{number}.jpg").write_bytes(photo(first_seed + number))
-        lines.append(
-            {
-                "id": identity,
-                "image": f"{number}.jpg",
-                "product_id": f"product-{number // 2}",
-                "name": f"Garment {number}",
-                "price": 10 + number,
-            }
-        )
-    catalogue = folder / "catalogue.jsonl"
-    catalogue.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
-    return catalogue
-
-
-def build_gallery(folder: Path, model: Model, ids: list[str], *, first_seed: int = 1) -> Path:
-    """Ingest them; the gallery's folder."""
-    catalogue = make_catalogue(folder / "shop", ids, first_seed=first_seed)
-    ingest(catalogue, folder / "gallery", model=model, options=IngestOptions(images=folder / "shop" / "images"))
-    return folder / "gallery"
 
 
 @pytest.fixture(scope="session")

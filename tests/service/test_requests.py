@@ -197,8 +197,9 @@ async def test_a_client_that_sends_too_slowly_is_told_408(
     app = create_app(settings(gallery_folder, upload_timeout_s=0.2), model=tiny_model, gallery=gallery)
 
     async def slow() -> AsyncIterator[bytes]:
+        yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'.encode()
         for _ in range(50):
-            yield b"-"
+            yield b"x"
             await asyncio.sleep(0.05)
 
     async with running(app) as client:

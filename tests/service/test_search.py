@@ -68,7 +68,7 @@ async def test_reranking_permutes_the_shortlist_and_touches_nothing_else(client:
 
 async def test_the_scores_are_the_model_s_own(client: httpx.AsyncClient, gallery: Gallery, tiny_model: Model) -> None:
     prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
-    features = tiny_model.encode(prepared.pixels[None])
+    features = tiny_model.encode(np.stack([prepared.pixels]))
     candidates = gallery.shortlist(features.embeddings[0], 40)
     scores = tiny_model.score(features.regions[0], gallery.regions(candidates))
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))

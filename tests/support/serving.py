@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from indexer.ingest import IngestOptions, ingest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -32,6 +34,34 @@ def photo(seed: int = 0, *, size: tuple[int, int] = (120, 160), kind: str = "JPE
     return out.getvalue()
 
 
+def make_catalogue(folder: Path, ids: list[str], *, first_seed: int = 1) -> Path:
+    """Photos and a JSON Lines catalogue; every two items are views of one product."""
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, identity in enumerate(ids):
+        (images / f"{number}.jpg").write_bytes(photo(first_seed + number))
+        lines.append(
+            {
+                "id": identity,
+                "image": f"{number}.jpg",
+                "product_id": f"product-{number // 2}",
+                "name": f"Garment {number}",
+                "price": 10 + number,
+            }
+        )
+    catalogue = folder / "catalogue.jsonl"
+    catalogue.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    return catalogue
+
+
+def build_gallery(folder: Path, model: Model, ids: list[str], *, first_seed: int = 1) -> Path:
+    """Ingest them; the gallery's folder."""
+    catalogue = make_catalogue(folder / "shop", ids, first_seed=first_seed)
+    ingest(catalogue, folder / "gallery", model=model, options=IngestOptions(images=folder / "shop" / "images"))
+    return folder / "gallery"
+
+
 def settings(gallery: Path, **changes: object) -> Settings:
     """Settings of a test: quick to notice things, quick to end."""
     values: dict[str, object] = {"gallery": gallery, "gallery_poll_s": 0.1, "drain_s": 5, **changes}
@@ -47,7 +77,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
             yield client
 
 
-async def post(client: httpx.AsyncClient, image: bytes | None = None, **fields: object) -> httpx.Response:
+async def post(client: httpx.AsyncClient, image: bytes | None = None, /, **fields: object) -> httpx.Response:
     """POST /v1/search with a photo and fields."""
     files = {"image": ("photo.jpg", photo() if image is None else image, "image/jpeg")}
     return await client.post("/v1/search", files=files, data={name: str(value) for name, value in fields.items()})

@@ -1,0 +1,68 @@
+"""What a search needs and what it gives: the model as the retriever sees it, and the matches of one photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.gallery import Item
+from model.images import Box
+from model.inference import Evidence, Features, Floats
+
+
+class Matcher(Protocol):
+    """What a search needs of `model.inference.Model`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def image_px(self) -> int: ...
+    @property
+    def regions_shape(self) -> tuple[int, int]: ...
+    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
+    def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
+    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]: ...
+    def region_boxes(self) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBoxes:
+    """One pair of regions that speaks for a match, in pixels of the two upright originals; weight 0..1."""
+
+    scale: str
+    query_box: Box
+    item_box: Box
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One item, with its place in both stages; score and probability are None without reranking."""
+
+    rank: int
+    item: Item
+    score: float | None
+    probability: float | None
+    stage1_rank: int
+    distance: float
+    evidence: list[EvidenceBoxes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The matches of one photo, and what they were found in."""
+
+    width: int
+    height: int
+    box: Box
+    matches: list[Match]
+    candidates: int
+    timings_ms: dict[str, float]
+    generation: str
+    gallery_items: int
