@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from model.data.drawn_light import View, lit, rasterise, soft_shadow
 from model.data.garment import Garment, garment
 from model.data.garment_colors import Dice
-from model.data.garment_kinds import TOPS
 from model.data.garment_look import Look
-from model.data.garment_shapes import WAIST_Y, flat_pose, shape_of
+from model.data.garment_shapes import flat_pose, garment_bounds
 from model.data.garment_svg import garment_group
 
 SHOP_IMAGE_PX: Final = (300, 375)
@@ -28,17 +27,11 @@ _LARGEST = 0.93  # pixels per body unit at 300 pixels width: small garments do n
 
 def shop_view(look: Look, *, aspect: float) -> View:
     """Window in body units that shows the whole garment laid out, with a margin; aspect is width over height."""
-    shape = shape_of(look, flat_pose(look))
-    if look.category in TOPS:
-        top = {"hood": -76.0, "turtleneck": -42.0}.get(look.neckline, -12.0)
-        reach = [shape.chest, shape.hem, *(abs(end.x) + end.half_width for end in shape.sleeve_ends)]
-        bottom = max([shape.hem_y + 18, *(end.y + end.half_width for end in shape.sleeve_ends)])
-    else:
-        top, bottom, reach = WAIST_Y, shape.hem_y + 16, [shape.chest, shape.hem]
+    left, top, across, down = garment_bounds(look, flat_pose(look))
     room = 1 - 2 * _MARGIN
-    width = max(2 * max(reach) / room, (bottom - top) * aspect / room, 300 / _LARGEST)
+    width = max(across / room, down * aspect / room, 300 / _LARGEST)
     height = width / aspect
-    return -width / 2, (top + bottom - height) / 2, width, height
+    return left + (across - width) / 2, top + (down - height) / 2, width, height
 
 
 def draw_shop_image(item: Garment, *, size_px: tuple[int, int] = SHOP_IMAGE_PX) -> NDArray[np.uint8]:

@@ -81,6 +81,24 @@ def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: b
     return np.clip(colors, 0, 255, out=colors)
 
 
+def lit_plain(flat: Pixels) -> Floats:
+    """Colours of any other flat drawing (people, bags) with some volume.
+
+    Args:
+        flat: (H, W, 4) RGBA.
+
+    Returns:
+        (H, W, 3) float32 RGB, 0..255.
+    """
+    height, width = flat.shape[:2]
+    size = (max(width // _COARSE, 8), max(height // _COARSE, 8))
+    mask = cv2.resize(flat[..., 3], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(mask, (0, 0), max(size[0] / 26, 0.8))
+    shade = 0.84 + 0.16 * soft + 0.22 * cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3)
+    full = cv2.resize(np.clip(shade, 0.6, 1.15), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip(flat[..., :3] * full[..., None], 0, 255), np.float32)
+
+
 def soft_shadow(alpha: Floats, *, shift: tuple[float, float], softness: float) -> Floats:
     """Shadow that an outline casts on what lies behind it.
 

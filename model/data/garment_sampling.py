@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from model.data.garment_colors import NEUTRALS, PALETTE, Color, Dice, contrasting
@@ -19,9 +20,9 @@ _BLUES: Final = tuple(c for c in PALETTE if c.name in {"denim", "navy", "sky", "
 _LEATHERS: Final = tuple(c for c in PALETTE if c.name in {"black", "brown", "camel", "burgundy", "charcoal", "olive"})
 
 
-def sample_look(dice: Dice) -> Look:
-    """Draw a look; every stream gives a valid one."""
-    category = dice.pick(CATEGORY_DRAW)
+def sample_look(dice: Dice, *, categories: Sequence[str] = CATEGORY_DRAW) -> Look:
+    """Draw a look of one of the categories; every stream gives a valid one."""
+    category = dice.pick(categories)
     kind = KINDS[category]
     fabric = dice.pick(kind.fabrics)
     pattern = dice.pick(kind.patterns) if fabric in {"woven", "jersey", "knit", "wool", "fleece"} else "plain"

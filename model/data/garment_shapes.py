@@ -115,6 +115,18 @@ def shape_of(look: Look, pose: Pose, *, back: bool = False) -> Shape:
     return _legs(look, pose)
 
 
+def garment_bounds(look: Look, pose: Pose) -> tuple[float, float, float, float]:
+    """Left, top, width, height in body units that hold the garment, its hood and its sleeves."""
+    shape = shape_of(look, pose)
+    reach = [shape.chest, shape.hem, *(abs(end.x) + end.half_width for end in shape.sleeve_ends)]
+    bottom = max([shape.hem_y + 26, *(end.y + end.half_width for end in shape.sleeve_ends)])
+    top = WAIST_Y - 3
+    if look.category in TOPS:
+        top = {"hood": -77.0, "turtleneck": -45.0}.get(look.neckline, -24.0)
+    half = max(reach) + 4
+    return -half, top, 2 * half, bottom - top
+
+
 def at(x: float, y: float) -> str:
     """A coordinate pair as SVG writes it."""
     return f"{x:.1f} {y:.1f}"

@@ -30,7 +30,8 @@ def garment_group(look: Look, pose: Pose, *, back: bool = False, worn: bool = Fa
         pose: how sleeves and legs lie.
         back: from behind: no logo, no buttons, zip, lapels, front pockets or front neckline; a back collar or hanging
             hood, a yoke and back pockets instead.
-        worn: somebody is in it, so its inside does not show at the neck.
+        worn: somebody is in it: its inside does not show at the neck, and whoever draws the wearer puts the hood
+            (`hood_behind_svg`) behind the head.
     """
     shape = shape_of(look, pose, back=back)
     line = line_color(look.main)
@@ -44,7 +45,7 @@ def garment_group(look: Look, pose: Pose, *, back: bool = False, worn: bool = Fa
     clip = f'<clipPath id="body"><path d="{shape.body.path}"/></clipPath>' if "#body" in trim else ""
     defs = cloth_defs(look, shape) + clip
     inside = "" if worn or not shape.neckline else _inside_svg(look, shape)
-    hood = "" if back else hood_behind_svg(look, shape)
+    hood = "" if back or worn else hood_behind_svg(look, shape)
     if back:
         details = _back_svg(look, shape, paint) + trim
     else:
