@@ -1,0 +1,77 @@
+"""What can go wrong in the indexer room.
+
+IndexerError
+ +- CatalogueError              the catalogue file, or all of its rows, cannot be used; mend the file
+ +- GalleryError                the gallery's folder is missing, unfinished, damaged or of an unknown format
+ +- GalleryModelMismatchError   the gallery was made by another model
+ +- GalleryBusyError            another process is writing to the gallery; wait
+ +- ItemNotFoundError           no such item in this generation
+ +- DamagedItemError            an item's stored bytes fail their checksum
+ +- FilterError                 a filter expression that cannot be understood
+"""
+
+from __future__ import annotations
+
+
+class IndexerError(Exception):
+    """Base of every error the indexer room raises on purpose."""
+
+
+class CatalogueError(IndexerError):
+    """A catalogue that cannot be read, lacks a needed column, or holds nothing usable."""
+
+
+class GalleryError(IndexerError):
+    """A gallery folder that is missing, unfinished, damaged or of an unknown format."""
+
+
+class GalleryModelMismatchError(IndexerError):
+    """A gallery whose embeddings and regions come from another model."""
+
+
+class GalleryBusyError(IndexerError):
+    """A gallery that another process is writing to at the moment."""
+
+
+class ItemNotFoundError(IndexerError):
+    """An item that is not in the gallery's current generation.
+
+    Args:
+        item_id: the id that was asked for.
+    """
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"no item {item_id!r} in this gallery")
+        self.item_id = item_id
+
+
+class DamagedItemError(IndexerError):
+    """An item whose stored features or photo do not match their checksum.
+
+    Args:
+        item_id: the damaged item.
+        part: what is damaged: "embedding", "regions" or "photo".
+    """
+
+    def __init__(self, item_id: str, part: str) -> None:
+        super().__init__(
+            f"the stored {part} of item {item_id!r} are damaged (checksum mismatch or missing); "
+            "run `threadmatch gallery verify`, then ingest the catalogue again: damaged items are encoded anew"
+        )
+        self.item_id = item_id
+        self.part = part
+
+
+class FilterError(IndexerError):
+    """A filter expression that cannot be parsed or names an unknown column.
+
+    Args:
+        message: what was found and what is allowed.
+        expression: the whole expression.
+        position: offset of the offending part in the expression, in characters from 0.
+    """
+
+    def __init__(self, message: str, *, expression: str, position: int = 0) -> None:
+        super().__init__(f"{message} (at character {position + 1} of {expression!r})")
+        self.expression = expression
+        self.position = position

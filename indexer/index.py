@@ -1,0 +1,310 @@
+"""The index of stage one: unit vectors under row numbers, searched by inner product. The only `import faiss`.
+
+Up to FLAT_MAX_ITEMS vectors the search is exact. Beyond, it is a graph (HNSW) over float16 vectors whose `efSearch` is raised
+until its recall, measured against exact search, is high enough; if that can't be had, the index is exact all the same.
+
+Letters  N vectors, E embedding size, Q queries, K results
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import GalleryError
+from indexer.manifest import IndexStamp
+
+try:
+    import faiss
+except ImportError as error:  # pragma: no cover - the test environment has it
+    raise GalleryError("Faiss is not installed: pip install 'threadmatch[cpu]' (or 'threadmatch[gpu]')") from error
+
+logger = logging.getLogger(__name__)
+
+Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+Blocks = Callable[[], Iterator[tuple[Ids, Vectors]]]  # called again for each pass over the gallery
+
+# docs/results.md, "Stage one index": on 2 cores an exact search of 20,000 vectors of 1,280 numbers takes about 8 ms, a tenth
+# of a whole search; beyond that the graph's recall is worth measuring.
+FLAT_MAX_ITEMS = 20_000
+RECALL_FLOOR = 0.98
+RECALL_DEPTH = 200  # the default shortlist
+RECALL_QUERIES = 200
+HNSW_LINKS = 32
+HNSW_EF_CONSTRUCTION = 80
+HNSW_EF_SEARCH = (200, 400, 800, 1600)
+FILTER_EXACT_SHARE = (
+    0.2  # a graph loses its way when few of its nodes are allowed; below this share the search is exact
+)
+BLOCK_ROWS = 4096
+
+
+class VectorIndex:
+    """An index in memory. Thread-safe.
+
+    Args:
+        index: an IndexIDMap whose ids ascend.
+        ef_search: for a graph, how wide it searches.
+    """
+
+    def __init__(self, index: Any, *, ef_search: int | None = None) -> None:
+        self._index = index
+        self._inner = faiss.downcast_index(index.index)
+        self.ids: Ids = faiss.vector_to_array(index.id_map).astype(np.int64)  # (N,)
+        self.exact = isinstance(self._inner, faiss.IndexFlat)
+        self.ef_search = ef_search or HNSW_EF_SEARCH[0]
+        if len(self.ids) > 1 and not (np.diff(self.ids) > 0).all():
+            raise GalleryError(
+                "the index holds ids that do not ascend; run `threadmatch gallery compact` to build it anew"
+            )
+        self._vectors: Vectors | None = None
+        if self.exact and len(self.ids):
+            flat = faiss.rev_swig_ptr(self._inner.get_xb(), len(self.ids) * self.dim)
+            self._vectors = flat.reshape(len(self.ids), self.dim)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """E."""
+        return int(self._index.d)
+
+    @classmethod
+    def read(cls, path: Path, stamp: IndexStamp) -> VectorIndex:
+        """Load an index file that a manifest describes.
+
+        Raises:
+            GalleryError: missing, damaged, or not what the manifest says.
+        """
+        try:
+            size, crc = file_checksum(path)
+            if (size, crc) != (stamp.size_bytes, stamp.crc32c):
+                raise GalleryError(
+                    f"{path} does not match its manifest (size or checksum); roll back or compact the gallery"
+                )
+            index = faiss.read_index(str(path))
+        except (OSError, RuntimeError) as error:
+            raise GalleryError(f"cannot read the index {path}: {error}; roll back or compact the gallery") from error
+        ef_search = stamp.parameters.get("efSearch")
+        loaded = cls(index, ef_search=int(ef_search) if ef_search else None)
+        if len(loaded) != stamp.items:
+            raise GalleryError(f"{path} holds {len(loaded)} vectors, its manifest says {stamp.items}")
+        return loaded
+
+    def search(
+        self, query: Vectors, k: int, *, allowed: Ids | None = None, dead: Ids | None = None
+    ) -> tuple[Ids, Vectors]:
+        """The vectors most like a query.
+
+        Args:
+            query: (E,) unit length.
+            k: how many; fewer come back only where fewer are allowed.
+            allowed: ascending ids to choose from, None for all; ids the index lacks are passed over.
+            dead: ascending ids to leave out.
+
+        Returns:
+            (K,) ids and (K,) inner products, highest first; equal ones in the order of their ids.
+        """
+        positions = None if allowed is None else self._positions(allowed)
+        if dead is not None and len(dead):
+            alive = np.zeros(len(self), dtype=bool)
+            alive[slice(None) if positions is None else positions] = True
+            alive[self._positions(dead)] = False
+            positions = np.flatnonzero(alive)
+        total = len(self) if positions is None else len(positions)
+        k = min(k, total)
+        if k == 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        graph = self._inner_search(query, k, positions) if self._use_graph(positions) else None
+        if graph is None:
+            graph = self._exact_search(query, k, positions)
+        found, similarities = graph
+        return self.ids[found], similarities
+
+    def vector(self, number: int) -> Vectors:
+        """(E,) the vector stored under an id, as the index holds it (a graph's is rounded to float16)."""
+        return np.asarray(self._inner.reconstruct(int(self._positions(np.array([number]))[0])), dtype=np.float32)
+
+    def _positions(self, ids: Ids) -> Ids:
+        places = np.searchsorted(self.ids, ids)
+        inside = places < len(self.ids)
+        places, ids = places[inside], ids[inside]
+        return places[self.ids[places] == ids]
+
+    def _use_graph(self, positions: Ids | None) -> bool:
+        return not self.exact and (positions is None or len(positions) >= FILTER_EXACT_SHARE * len(self))
+
+    def _inner_search(self, query: Vectors, k: int, positions: Ids | None) -> tuple[Ids, Vectors] | None:
+        """Ask the graph; None when it finds fewer than there are."""
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, 2 * k))
+        if positions is not None:
+            bits = np.zeros(len(self), dtype=bool)
+            bits[positions] = True
+            bitmap = np.packbits(bits, bitorder="little")
+            parameters.sel = selector = faiss.IDSelectorBitmap(bitmap)
+            similarities, found = self._inner.search(query[None], k, params=parameters)
+            del selector
+        else:
+            similarities, found = self._inner.search(query[None], k, params=parameters)
+        if (found[0] < 0).any():
+            return None
+        return found[0], similarities[0]
+
+    def _exact_search(self, query: Vectors, k: int, positions: Ids | None) -> tuple[Ids, Vectors]:
+        if positions is None:
+            similarities = np.concatenate([block @ query for _, block in self._blocks(np.arange(len(self)))])
+            positions = np.arange(len(self))
+        elif self._vectors is not None and 4 * len(positions) > len(self):
+            similarities = (self._vectors @ query)[positions]  # cheaper than gathering a copy of most rows
+        else:
+            similarities = np.concatenate([block @ query for _, block in self._blocks(positions)])
+        best = np.argpartition(-similarities, k - 1)[:k] if k < len(similarities) else np.arange(k)
+        best = best[np.lexsort((best, -similarities[best]))]
+        return positions[best], similarities[best]
+
+    def _blocks(self, positions: Ids) -> Iterator[tuple[Ids, Vectors]]:
+        """Vectors at some positions, in blocks; the whole exact index at once, without a copy."""
+        if self._vectors is not None and len(positions) == len(self):
+            yield positions, self._vectors
+            return
+        for start in range(0, len(positions), BLOCK_ROWS):
+            part = positions[start : start + BLOCK_ROWS]
+            block = self._vectors[part] if self._vectors is not None else self._inner.reconstruct_batch(part)
+            yield part, block
+
+
+def build(blocks: Blocks, path: Path, *, count: int, dim: int, seq: int, flat_max: int = FLAT_MAX_ITEMS) -> IndexStamp:
+    """Build the index over a gallery's vectors and write it to a file.
+
+    Args:
+        blocks: gives (ids, (n, E) unit vectors) with ascending ids; memory holds one block and the index.
+        path: of the new file.
+        count: how many vectors that is in all.
+        dim: E.
+        seq: the row versions it stands for.
+        flat_max: up to how many vectors the search stays exact.
+
+    Returns:
+        What was chosen, why, and the recall that was measured.
+    """
+    stamp: dict[str, Any] = {"type": "flat", "parameters": {"metric": "inner_product"}, "recall_at_200": 1.0}
+    stamp["measured_queries"] = 0
+    stamp["why"] = f"exact: {count} items, exact search is used up to {flat_max}"
+    index = None
+    if count > flat_max:
+        index = _filled(
+            faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT), blocks
+        )
+        ef_search, recall, queries = _tune(VectorIndex(index), blocks)
+        if recall >= RECALL_FLOOR:
+            stamp = _graph_stamp(count, flat_max, ef_search=ef_search, recall=recall, queries=queries)
+        else:
+            index = None
+            stamp["why"] = (
+                f"exact: the graph's recall@{RECALL_DEPTH} was {recall:.3f} at best, {RECALL_FLOOR} is asked for"
+            )
+    if index is None:
+        index = _filled(faiss.IndexFlatIP(dim), blocks)
+    faiss.write_index(index, str(path))
+    size, crc = file_checksum(path)
+    logger.info("index built", extra={"type": stamp["type"], "items": count, "recall_at_200": stamp["recall_at_200"]})
+    return IndexStamp(seq=seq, items=count, size_bytes=size, crc32c=crc, **stamp)
+
+
+def _graph_stamp(count: int, flat_max: int, *, ef_search: int, recall: float, queries: int) -> dict[str, Any]:
+    parameters = {
+        "metric": "inner_product",
+        "M": HNSW_LINKS,
+        "efConstruction": HNSW_EF_CONSTRUCTION,
+        "efSearch": ef_search,
+        "vectors": "float16",
+    }
+    why = f"approximate: {count} items, more than {flat_max}; efSearch is the first of {HNSW_EF_SEARCH} with enough recall"
+    return {
+        "type": "hnsw",
+        "parameters": parameters,
+        "recall_at_200": round(recall, 4),
+        "measured_queries": queries,
+        "why": why,
+    }
+
+
+def _filled(inner: Any, blocks: Blocks) -> Any:
+    if hasattr(inner, "hnsw"):
+        inner.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
+        inner.train(np.zeros((1, inner.d), np.float32))  # float16 learns nothing, but Faiss wants to be asked
+    index = faiss.IndexIDMap(inner)
+    for ids, vectors in blocks():
+        index.add_with_ids(np.ascontiguousarray(vectors), np.ascontiguousarray(ids))
+    return index
+
+
+def _tune(index: VectorIndex, blocks: Blocks) -> tuple[int, float, int]:
+    """The narrowest search with enough recall: (efSearch, recall@200, queries it was measured on)."""
+    queries = sample_queries(index, RECALL_QUERIES)
+    exact = exact_ids(queries, blocks, RECALL_DEPTH)
+    recall = 0.0
+    for ef_search in HNSW_EF_SEARCH:
+        index.ef_search = ef_search
+        found = [index.search(query, RECALL_DEPTH)[0] for query in queries]
+        recall = float(np.mean([len(np.intersect1d(f, e)) / len(e) for f, e in zip(found, exact, strict=True)]))
+        if recall >= RECALL_FLOOR:
+            break
+    return index.ef_search, recall, len(queries)
+
+
+def sample_queries(index: VectorIndex, count: int) -> Vectors:
+    """(Q, E) unit vectors that lie between two items, since a customer's photo is no item. The same each time."""
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, len(index), (2, min(count, len(index))))
+    mixed = 0.7 * index._inner.reconstruct_batch(first) + 0.3 * index._inner.reconstruct_batch(second)
+    norms = np.linalg.norm(mixed, axis=1, keepdims=True)
+    return np.asarray(mixed / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+def exact_ids(queries: Vectors, blocks: Blocks, k: int) -> list[Ids]:
+    """For each query the ids of its k most alike vectors, by comparing with all; memory holds one block."""
+    ids = np.empty((len(queries), 0), np.int64)
+    best = np.empty((len(queries), 0), np.float32)
+    for block_ids, vectors in blocks():
+        ids = np.concatenate([ids, np.broadcast_to(block_ids, (len(queries), len(block_ids)))], axis=1)
+        best = np.concatenate([best, queries @ vectors.T], axis=1)
+        if best.shape[1] > k:
+            keep = np.argpartition(-best, k - 1, axis=1)[:, :k]
+            ids, best = np.take_along_axis(ids, keep, 1), np.take_along_axis(best, keep, 1)
+    return list(ids)
+
+
+def verify_by_search(index: VectorIndex, vectors: Iterator[tuple[int, Vectors]]) -> None:
+    """Search an index for its own vectors.
+
+    Raises:
+        GalleryError: one of them is not found, or not at distance 0.
+    """
+    for number, vector in vectors:
+        found, similarities = index.search(vector, 1)
+        tolerance = 1e-3 if not index.exact else 1e-4
+        if not len(found) or not math.isclose(float(similarities[0]), 1.0, abs_tol=tolerance):
+            raise GalleryError(f"the new index does not find its own row {number} at distance 0; it is not published")
+        if found[0] != number and not np.allclose(index.vector(number), vector, atol=1e-2):
+            raise GalleryError(f"the new index holds another vector under row {number}; it is not published")
+
+
+def file_checksum(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32C of a file."""
+    crc = google_crc32c.Checksum()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc.update(block)
+            size += len(block)
+    return size, int.from_bytes(crc.digest(), "big")

@@ -1,0 +1,378 @@
+"""From a catalogue to a new generation of a gallery: resumable, never stopped by a bad image, flat in memory.
+
+    catalogue rows -> [claimed, named] -> loading (threads and processes) -> batches -> model -> one transaction a batch
+                                      at most WINDOW images are anywhere in between
+
+Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted one. What
+is committed stays done: features belong to the photo's bytes and box, so whatever comes later uses them again.
+
+Letters  B images in a batch, E embedding size, R regions, C channels
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import generations
+from indexer.catalogue import Catalogue, CatalogueRow, Reject
+from indexer.decode_pool import TIME_LIMIT_S, Decoded, DecodePool, Same
+from indexer.errors import CatalogueError
+from indexer.fetch import HostList
+from indexer.index import FLAT_MAX_ITEMS
+from indexer.manifest import CatalogueStamp, Manifest
+from indexer.publish import Occasion, Stamped, publish, recover, tie
+from indexer.rejects import RejectFile, rejects_path
+from indexer.sources import ImageFolder, Loader, normal_box
+from indexer.store import Content, Run, Store, Version
+from model.errors import InvalidImageError
+from model.images import ImageLimits
+
+logger = logging.getLogger(__name__)
+
+
+class Features(Protocol):
+    """What a model makes of a batch; `model.inference.Features` is one."""
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]: ...  # (B, E)
+    @property
+    def regions(self) -> NDArray[np.float32]: ...  # (B, R, C)
+
+
+class Encoder(Stamped, Protocol):
+    """The model of an ingestion; `model.inference.Model` is one."""
+
+    @property
+    def image_px(self) -> int: ...
+    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """How to ingest.
+
+    Args:
+        images: the folder that paths are below; None for the catalogue's own.
+        batch_size: images a model call, and a commit.
+        workers: decoding processes.
+        fresh: forget an unfinished run and encode every row again.
+        prune: delete the items that the catalogue does not hold.
+        allow_hosts: whose addresses are fetched.
+        allow_private_network: also where such a name leads to a private address.
+        limits: on one image.
+        image_limit_s: for decoding one image.
+        flat_max: up to how many items the index stays exact.
+    """
+
+    images: Path | None = None
+    batch_size: int = 32
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    fresh: bool = False
+    prune: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    allow_private_network: bool = False
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    image_limit_s: float = TIME_LIMIT_S
+    flat_max: int = FLAT_MAX_ITEMS
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 1:
+            raise ValueError("batch_size and workers must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where an ingestion is: "reading", "encoding", "indexing" or "verifying", and rows so far."""
+
+    stage: str
+    rows: int = 0
+    done: int = 0
+    encoded: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestResult:
+    """What an ingestion did. `items` are in the gallery now; `skipped` rows used features that were there already."""
+
+    items: int
+    rejected: int
+    skipped: int
+    encoded: int
+    seconds: float
+    images_per_second: float
+    generation: str
+    rejects_file: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """The result as `threadmatch ingest --json` prints it."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def ingest(
+    catalogue: Path,
+    gallery: Path,
+    *,
+    model: Encoder,
+    options: IngestOptions | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> IngestResult:
+    """Bring a catalogue's rows into a gallery and put the outcome in service.
+
+    Args:
+        catalogue: .csv, .jsonl or .parquet file.
+        gallery: folder; made when missing.
+        model: encodes.
+        options: see IngestOptions.
+        progress: called from time to time, in this thread.
+
+    Raises:
+        CatalogueError: the catalogue cannot be read, or none of its rows can be used and the gallery is empty.
+        GalleryModelMismatchError, GalleryBusyError, GalleryError: the gallery cannot take it.
+    """
+    started = time.monotonic()
+    options = options or IngestOptions()
+    images = options.images or catalogue.parent
+    if not images.is_dir():
+        raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
+    progress(Progress(stage="reading"))
+    source = Catalogue.open(catalogue)
+    gallery.mkdir(parents=True, exist_ok=True)
+    with generations.lock(gallery):
+        store = Store(gallery)
+        try:
+            return _Ingestion(source, gallery, store, model=model, options=options, progress=progress).run(
+                images, started
+            )
+        finally:
+            store.close()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A row on its way: its box in normal form, its source's name, and the load under way."""
+
+    row: CatalogueRow
+    box: str
+    source: str
+    load: Future[Decoded | Same]
+
+
+class _Ingestion:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        folder: Path,
+        store: Store,
+        *,
+        model: Encoder,
+        options: IngestOptions,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.catalogue, self.folder, self.store = catalogue, folder, store
+        self.model, self.options, self.tell = model, options, progress
+        self.progress = Progress(stage="encoding", rows=catalogue.rows)
+        self.started = time.monotonic()
+        self.ready: list[
+            tuple[_Waiting, Decoded | int]
+        ] = []  # rows of the next commit: an image, or a content's number
+        self.window = max(2 * options.batch_size, 4 * options.workers, 32)
+
+    def run(self, images: Path, started: float) -> IngestResult:
+        self.started = started
+        tie(self.store, self.model)
+        base = generations.current_name(self.folder)
+        base_manifest = generations.read_manifest(self.folder, base) if base else None
+        run = self._begin(base_manifest, images)
+        with RejectFile(self.folder, run.run) as rejects:
+            self._encode_all(run, images, rejects)
+        if self.options.prune:
+            self.store.delete_unseen(run)
+        self.store.commit()
+        manifest = self._finish(run, base_manifest)
+        seconds = time.monotonic() - started
+        now = self.progress
+        return IngestResult(
+            items=manifest.items,
+            rejected=now.rejected,
+            skipped=now.skipped,
+            encoded=now.encoded,
+            seconds=round(seconds, 3),
+            images_per_second=round(now.encoded / seconds, 2) if seconds else 0.0,
+            generation=manifest.generation,
+            rejects_file=str(rejects.path) if now.rejected else None,
+        )
+
+    def _begin(self, base: Manifest | None, images: Path) -> Run:
+        """Continue the unfinished run of this plan, or start a new one."""
+        plan = self._plan(images)
+        base_name = base.generation if base else ""
+        run = recover(self.folder, self.store)
+        if run is not None:
+            if run.plan == plan and run.base == base_name and not self.options.fresh:
+                logger.info("continuing an unfinished ingestion", extra={"run": run.run})
+                return run
+            logger.info("dropping an unfinished run; encoded photos are kept", extra={"run": run.run})
+            self.store.drop_run(run)
+        run = self.store.start_run(
+            kind="ingest", plan=plan, base=base_name, base_seq=base.seq if base else 0, fresh=self.options.fresh
+        )
+        self.store.commit()
+        return run
+
+    def _plan(self, images: Path) -> str:
+        parts = (self.catalogue.sha256, str(images.resolve()), self.model.features_fingerprint)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _finish(self, run: Run, base: Manifest | None) -> Manifest:
+        if base is None and self.progress.done == self.progress.rejected:
+            self.store.drop_run(run)
+            raise CatalogueError(
+                f"none of the {self.progress.rejected} rows of {self.catalogue.path} could be used, so there is no gallery; "
+                f"the reasons are in {rejects_path(self.folder, run.run)}"
+            )
+        if base is not None and not self.store.changes(run):
+            self.store.finish_run(run, base.generation)  # nothing changed: the generation in service says it all
+            return base
+        occasion = Occasion(
+            kind="ingest",
+            rejected=self.progress.rejected,
+            catalogue=CatalogueStamp(name=self.catalogue.path.name, sha256=self.catalogue.sha256),
+            flat_max=self.options.flat_max,
+        )
+        return publish(self.folder, self.store, run, occasion, tell=lambda stage: self._report(stage=stage))
+
+    def _encode_all(self, run: Run, images: Path, rejects: RejectFile) -> None:
+        options = self.options
+        pool = DecodePool(
+            options.workers, image_px=self.model.image_px, limits=options.limits, time_limit_s=options.image_limit_s
+        )
+        hosts = HostList(options.allow_hosts, private=options.allow_private_network)
+        waiting: deque[_Waiting | Reject] = deque()
+        self.store.forget_claims()
+        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts) as loader:
+            for row in self.catalogue:
+                entry = self._start(row, run, loader)
+                if entry is not None:
+                    waiting.append(entry)
+                while len(waiting) > self.window:
+                    self._take(waiting.popleft(), run, rejects)
+            while waiting:
+                self._take(waiting.popleft(), run, rejects)
+            self._commit(run)
+
+    def _start(self, row: CatalogueRow | Reject, run: Run, loader: Loader) -> _Waiting | Reject | None:
+        """Begin to load a row's image; None when an earlier attempt at this run has done the row."""
+        if isinstance(row, Reject):
+            return row
+        first = self.store.claim(row.id, row.number)
+        if first is not None:
+            return _reject(row, "duplicate_id", f"row {first} has the id {row.id!r} already; give this one another")
+        if self.store.done_in(run, row.id, row.number):
+            self._report(done=1, skipped=1)
+            return None
+        try:
+            box, source = normal_box(row.box), loader.source_name(row.image)
+        except InvalidImageError as error:
+            return _reject(row, error.reason, str(error))
+        known = self.store.known_sha256(source, box, first=run.first_content)
+        return _Waiting(row, box, source, loader.submit(row.image, box=box, known=known))
+
+    def _take(self, entry: _Waiting | Reject, run: Run, rejects: RejectFile) -> None:
+        """Wait for a row's image and put it into the next commit; a full one is committed."""
+        if isinstance(entry, _Waiting):
+            try:
+                loaded = entry.load.result()
+            except InvalidImageError as error:
+                entry = _reject(entry.row, error.reason, str(error))
+            else:
+                content = self.store.content_of(loaded.sha256, entry.box, first=run.first_content)
+                if content is None and isinstance(loaded, Same):
+                    raise AssertionError("a known photo has lost its features while it was read")
+                self.ready.append((entry, loaded if content is None else content))  # type: ignore[arg-type]
+        if isinstance(entry, Reject):
+            rejects.write(entry)
+            self._report(done=1, rejected=1)
+            return
+        encoding = sum(isinstance(what, Decoded) for _, what in self.ready)
+        if encoding >= self.options.batch_size or len(self.ready) >= 8 * self.options.batch_size:
+            self._commit(run)
+
+    def _commit(self, run: Run) -> None:
+        """Encode what needs it and make this batch's rows durable."""
+        fresh: dict[tuple[str, str], tuple[_Waiting, Decoded]] = {}
+        for entry, what in self.ready:
+            if isinstance(what, Decoded):
+                fresh.setdefault((what.sha256, entry.box), (entry, what))  # one photo of two rows is encoded once
+        numbers = dict(zip(fresh, self._encoded(list(fresh.values())), strict=True))
+        used: set[tuple[str, str]] = set()
+        skipped = 0
+        for entry, what in self.ready:
+            if isinstance(what, Decoded):
+                key = (what.sha256, entry.box)
+                content = numbers[key]
+                skipped += key in used
+                used.add(key)
+            else:
+                content = what
+                skipped += 1
+            row = entry.row
+            version = Version(row.id, row.product_id, row.metadata, entry.source, content)
+            if version != self.store.live_version(row.id):
+                self.store.put_version(run, version, row=row.number)
+        self.store.commit()
+        done, self.ready = len(self.ready), []
+        self._report(done=done, encoded=len(fresh), skipped=skipped)
+
+    def _encoded(self, images: list[tuple[_Waiting, Decoded]]) -> Iterator[int]:
+        """Encode (B) images and add their contents; gives the contents' numbers."""
+        if not images:
+            return
+        features = self.model.encode(np.stack([decoded.pixels for _, decoded in images]))
+        regions = features.regions.astype(np.float16)  # (B, R, C)
+        for (entry, decoded), embedding, image_regions in zip(images, features.embeddings, regions, strict=True):
+            content = Content(
+                source=entry.source,
+                sha256=decoded.sha256,
+                asked_box=entry.box,
+                width=decoded.width,
+                height=decoded.height,
+                box=decoded.box,
+                embedding=embedding,
+                regions=image_regions,
+                photo=decoded.photo,
+            )
+            yield self.store.add_content(content)
+
+    def _report(
+        self, *, stage: str = "encoding", done: int = 0, encoded: int = 0, skipped: int = 0, rejected: int = 0
+    ) -> None:
+        now = self.progress
+        self.progress = replace(
+            now,
+            stage=stage,
+            done=now.done + done,
+            encoded=now.encoded + encoded,
+            skipped=now.skipped + skipped,
+            rejected=now.rejected + rejected,
+            seconds=time.monotonic() - self.started,
+        )
+        self.tell(self.progress)
+
+
+def _reject(row: CatalogueRow, reason: str, message: str) -> Reject:
+    return Reject(row.number, row.id, row.image, reason, message)

@@ -1,0 +1,58 @@
+"""A pool of read-only connections: each is used by one thread at a time, and there are as many as searches run at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from indexer.database import open_read_only
+from indexer.errors import GalleryError
+
+MAX_IDLE = 16
+
+
+class Readers:
+    """Read-only connections to a gallery's database. Thread-safe.
+
+    Args:
+        folder: of the gallery.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection.
+
+        Raises:
+            GalleryError: the database cannot be opened, or reading it fails.
+        """
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or open_read_only(self.folder)
+        try:
+            yield connection
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise GalleryError(f"reading {self.folder} failed: {error}; run `threadmatch gallery verify`") from error
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody is using."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
