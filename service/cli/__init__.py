@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.evaluate import evaluate
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
+from service.cli.train import train
 
 app = typer.Typer(
     name="threadmatch",
@@ -17,8 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("evaluate")(evaluate)
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
+app.command("train")(train)
 
 
 def main() -> None:

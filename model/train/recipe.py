@@ -1,0 +1,177 @@
+"""From a recipe file to a checkpoint: encode once, train the head, calibrate, save.
+
+A recipe is TOML:
+
+    name = "grnet-mine"
+    [data]                       # paths from the recipe's folder
+    train = "train"              # folders with gallery.csv and queries.csv, or a list of them
+    val = "val"                  # other garments than train; chooses the weights and calibrates
+    [model]                      # GRNetConfig
+    neck_channels = 256
+    [fit]                        # FitSettings
+    steps = 1500
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.config import GRNetConfig
+from model.data.pairs import LabelledImage, read_labelled
+from model.engine import Engine
+from model.errors import ConfigError, DataError
+from model.grnet import GRNet
+from model.inference import Model
+from model.pretrained import load_pretrained
+from model.train.calibration import expected_calibration_error, fit_calibration
+from model.train.features import encode_images
+from model.train.fit import FitSettings, PairPools, Pools, fit, settings_dict, start_from_data
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_DEPTH = 10
+"""Matches a query that calibration looks at: those of a first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to train on what; paths are absolute."""
+
+    name: str
+    train: tuple[Path, ...]
+    val: tuple[Path, ...]
+    model: GRNetConfig
+    fit: FitSettings
+    backbone_weights: Path | None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        ConfigError: unreadable, or a part of it is unknown; named.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not a readable recipe: {error}") from error
+    data = dict(values.get("data", {}))
+    unknown = set(values) - {"name", "data", "model", "fit"} | set(data) - {"train", "val", "backbone_weights"}
+    if unknown:
+        raise ConfigError(f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model], [fit]")
+    if "train" not in data or "val" not in data:
+        raise ConfigError(f"{path}: [data] needs train and val, folders with gallery.csv and queries.csv")
+    known = {field.name for field in fields(FitSettings)}
+    if wrong := set(values.get("fit", {})) - known:
+        raise ConfigError(f"{path}: [fit] has {sorted(wrong)}, known are {sorted(known)}")
+    weights = data.get("backbone_weights")
+    return Recipe(
+        name=str(values.get("name", path.stem)),
+        train=_folders(path, data["train"]),
+        val=_folders(path, data["val"]),
+        model=GRNetConfig.from_dict(values.get("model", {})),
+        fit=FitSettings(**values.get("fit", {})),
+        backbone_weights=path.parent / weights if weights else None,
+    )
+
+
+def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:
+    return tuple(path.parent / name for name in ([named] if isinstance(named, str) else named))
+
+
+def train(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Train as the recipe says; an unfinished run in the same folder goes on.
+
+    Args:
+        recipe: what.
+        run: folder for the cached features, curves.jsonl, state.pt and checkpoint/.
+
+    Returns:
+        The figures on `val` and where the checkpoint is.
+
+    Raises:
+        DataError, ConfigError, CheckpointError: as their rooms say.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    bare = _bare_model(recipe)
+    cache = run / "features"
+    training = _pools(bare, recipe.train, cache)
+    held_out = _pools(bare, recipe.val, cache)
+    if shared := set(training.queries.products) & set(held_out.queries.products):
+        raise DataError(
+            f"{len(shared)} products are in train and in val, such as {sorted(shared)[:3]}; keep them apart"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.fit.seed)
+        network = GRNet(recipe.model)
+        start_from_data(network, training)
+    figures = fit(network, training, held_out, settings=recipe.fit, run=run)
+    network.eval()
+    network.name = recipe.name
+    scores, same = _seen_matches(network, held_out)
+    network.calibration = fit_calibration(scores, same)
+    load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
+    prints = save_checkpoint(network, run / "checkpoint")
+    finished = Model(load_checkpoint(run / "checkpoint"))
+    result = {
+        "checkpoint": str(run / "checkpoint"),
+        "fingerprint": prints.model,
+        "val": figures,
+        "calibration_error": expected_calibration_error(finished.probability(scores), same),
+        "fit": settings_dict(recipe.fit),
+        "model": recipe.model.to_dict(),
+    }
+    (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _bare_model(recipe: Recipe) -> Model:
+    """The backbone alone: pooled vectors as they are, for neck, embedding and head to be trained on."""
+    config = GRNetConfig(
+        backbone=recipe.model.backbone,
+        image_px=recipe.model.image_px,
+        scales=recipe.model.scales,
+        pool=recipe.model.pool,
+        embedding_pool=recipe.model.embedding_pool,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the head goes unused, but must not change the random numbers of the caller
+        network = GRNet(config)
+    load_pretrained(network.backbone, config.backbone, source=recipe.backbone_weights)
+    return Model(network)
+
+
+def _pools(model: Model, folders: tuple[Path, ...], cache: Path) -> PairPools:
+    gallery: list[LabelledImage] = []
+    queries: list[LabelledImage] = []
+    for folder in folders:
+        gallery += read_labelled(folder / "gallery.csv")
+        queries += read_labelled(folder / "queries.csv")
+    return PairPools(
+        Pools.of(encode_images(model, gallery, cache=cache)), Pools.of(encode_images(model, queries, cache=cache))
+    )
+
+
+@torch.no_grad()
+def _seen_matches(network: GRNet, pools: PairPools) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Scores of the first matches of every query and whether each is right."""
+    embedding, regions = network.project(pools.gallery.pooled, pools.gallery.regions.float())
+    engine = Engine(network.head)
+    names = np.asarray(pools.gallery.products)
+    scores, same = [], []
+    for n, product in enumerate(pools.queries.products):
+        one, query = network.project(pools.queries.pooled[n : n + 1], pools.queries.regions[n : n + 1].float())
+        short = (one @ embedding.T)[0].topk(min(100, len(embedding))).indices
+        best = engine.score(query[0], regions[short]).topk(min(CALIBRATION_DEPTH, len(short)))
+        scores.append(best.values.numpy())
+        same.append(names[short[best.indices].numpy()] == product)
+    return np.concatenate(scores), np.concatenate(same)

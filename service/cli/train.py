@@ -1,0 +1,36 @@
+"""`threadmatch train`: a recipe file in, a checkpoint out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="recipe, a TOML file; see docs/training.md")],
+    *,
+    run: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")] = Path("runs/latest"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+) -> None:
+    """Train GRNet's head on your own pairs, over cached features of a frozen backbone."""
+    from model.errors import ModelError
+    from model.train.recipe import read_recipe
+    from model.train.recipe import train as train_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        result = train_recipe(read_recipe(config), run)
+    except ModelError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        json.dump(result, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        top1 = {name: result["val"][f"{name}_top1"] for name in ("global", "greedy", "grnet")}
+        typer.echo(f"val top-1 {top1}; checkpoint in {result['checkpoint']}")
