@@ -1,13 +1,14 @@
 """Shop images of drawn garments: front view, laid out on near white, softly lit.
 
 look = garment(seed=7, index=17)
-pixels = draw_shop_image(look)             # (375, 300, 3) uint8 RGB
+pixels = draw_shop_image(look)             # (360, 288, 3) uint8 RGB
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +19,11 @@ from model.data.garment_look import Look
 from model.data.garment_shapes import flat_pose, garment_bounds
 from model.data.garment_svg import garment_group
 
-SHOP_IMAGE_PX: Final = (300, 375)
+SHOP_IMAGE_PX: Final = (288, 360)
 """Width and height of a shop image unless asked otherwise."""
 
 _MARGIN = 0.07
+_SHADOW = 0.26
 _LARGEST = 0.93  # pixels per body unit at 300 pixels width: small garments do not fill the picture
 
 
@@ -52,14 +54,10 @@ def draw_shop_image(item: Garment, *, size_px: tuple[int, int] = SHOP_IMAGE_PX) 
     colors = lit(flat, look, pose, view, dice=dice)
     alpha = flat[..., 3].astype(np.float32) / 255
     shadow = soft_shadow(alpha, shift=(0.012, 0.03), softness=0.035)
-    ground = np.empty_like(colors)
     tint = dice.between(-3, 3)
-    ground[:] = (250 + tint, 250.0, 250 - tint)
-    ground *= (1 - 0.26 * shadow)[..., None]
-    colors -= ground
-    colors *= alpha[..., None]
-    colors += ground
-    return np.asarray(colors + 0.5, np.uint8)
+    around = 1 - _SHADOW * shadow
+    ground = cv2.merge([around * (250 + tint), around * 250.0, around * (250 - tint)]).astype(np.uint8)
+    return np.asarray(cv2.blendLinear(colors, ground, alpha, 1 - alpha), np.uint8)
 
 
 __all__ = ["SHOP_IMAGE_PX", "Garment", "draw_shop_image", "garment", "shop_view"]

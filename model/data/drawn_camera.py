@@ -34,7 +34,7 @@ def photograph(scene: Floats, dice: Dice) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB that went through a JPEG.
     """
     height, width = scene.shape[:2]
-    gain = dice.between(0.72, 1.16)
+    gain = dice.between(0.84, 1.18)
     cast = np.array(dice.pick(_CASTS), np.float32)
     scene *= cast * np.float32(gain)
     scene *= _light_over(height, width, dice)[..., None]
@@ -43,7 +43,7 @@ def photograph(scene: Floats, dice: Dice) -> NDArray[np.uint8]:
     if dice.chance(0.25):  # the hand moved
         scene = np.asarray(cv2.filter2D(scene, -1, _motion_kernel(dice)), np.float32)
     noise = np.random.Generator(np.random.PCG64(dice.below(1 << 31))).standard_normal((height, width), dtype=np.float32)
-    scene += (noise * dice.between(1.5, 8.0))[..., None]
+    scene += (noise * dice.between(1.0, 6.5))[..., None]
     pixels = np.clip(scene, 0, 255).astype(np.uint8)
     quality = int(dice.between(45, 92))
     done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])

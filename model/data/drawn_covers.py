@@ -31,14 +31,16 @@ def _paper(dice: Dice) -> str:
     )
 
 
-def _arm(dice: Dice) -> str:
-    """Somebody's arm across."""
+def _arms(dice: Dice) -> str:
+    """Arms folded over it."""
     skin, sleeve = dice.pick(_SKIN), dice.pick(PALETTE)
     return (
-        f'<g transform="rotate({dice.between(-40, 40):.0f})" fill="none" stroke-linecap="round">'
-        f'<path d="M-260 40Q-120 60 -40 14" stroke="{sleeve.hex}" stroke-width="66"/>'
-        f'<path d="M-44 16Q0 -6 40 -12" stroke="{skin}" stroke-width="42"/>'
-        f'<path d="M36 -20l34 -12M40 -8l38 -2M38 4l32 8" stroke="{skin}" stroke-width="14"/></g>'
+        f'<g transform="rotate({dice.between(-14, 14):.0f})" fill="none" stroke-linecap="round">'
+        f'<path d="M-112 -60Q-130 30 40 34" stroke="{sleeve.shaded(0.82)}" stroke-width="46"/>'
+        f'<path d="M40 34H74" stroke="{skin}" stroke-width="34"/>'
+        f'<path d="M112 -66Q134 16 -36 -4" stroke="{sleeve.hex}" stroke-width="46"/>'
+        f'<path d="M-40 -5L-66 -9" stroke="{skin}" stroke-width="34"/>'
+        f'<path d="M-64 -20l-20 -4M-68 -9l-22 0M-64 2l-20 4" stroke="{skin}" stroke-width="11"/></g>'
     )
 
 
@@ -89,7 +91,7 @@ def _box(dice: Dice) -> str:
 COVERS: Final[dict[str, Callable[[Dice], str]]] = {
     "bag": _bag,
     "paper": _paper,
-    "arm": _arm,
+    "arms": _arms,
     "plant": _plant,
     "post": _post,
     "passer": _passer,

@@ -24,6 +24,9 @@ Pixels = NDArray[np.uint8]
 View = tuple[float, float, float, float]
 """Window on the drawing: left, top, width, height in body units."""
 
+_FOLD_DEPTH: Final = 1.5
+_DARK: Final = 0.3
+_TILE: Final = 512
 _COARSE: Final = 4  # folds, volume and shadow are soft, so a quarter of the resolution holds them
 
 
@@ -49,7 +52,7 @@ def rasterise(svg: str, view: View, width: int, height: int) -> Pixels:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
-def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: bool = False) -> Floats:
+def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: bool = False) -> Pixels:
     """Colours of a flat garment drawing as light and folds leave them.
 
     Args:
@@ -59,44 +62,48 @@ def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: b
         dice: decides how the folds lie.
 
     Returns:
-        (H, W, 3) float32 RGB, 0..255; only meaningful where alpha is above 0.
+        (H, W, 3) uint8 RGB; only meaningful where alpha is above 0.
     """
     height, width = flat.shape[:2]
-    coarse_size = (max(width // _COARSE, 8), max(height // _COARSE, 8))
-    strokes = rasterise(_fold_strokes(look, pose, dice, back=back), view, *coarse_size)
+    size = _coarse(width, height)
+    strokes = rasterise(_fold_strokes(look, pose, dice, back=back), view, *size)
     folds = strokes[..., 0].astype(np.float32) / 255 - 0.5
-    folds = cv2.GaussianBlur(folds, (0, 0), coarse_size[0] / 62)
-    mask = cv2.resize(flat[..., 3], coarse_size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    soft = cv2.GaussianBlur(mask, (0, 0), coarse_size[0] / 22)
-    tight = cv2.GaussianBlur(mask, (0, 0), coarse_size[0] / 55)
-    slope = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3) * (coarse_size[0] / 75)
-    shade = 0.8 + 0.13 * soft + 0.1 * tight + 0.2 * slope + 0.75 * folds
+    folds = cv2.GaussianBlur(folds, (0, 0), size[0] / 66)
+    mask = cv2.resize(flat[..., 3], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(mask, (0, 0), size[0] / 22)
+    tight = cv2.GaussianBlur(mask, (0, 0), size[0] / 55)
+    slope = cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3) * (size[0] / 75)
+    shade = 0.77 + 0.15 * soft + 0.12 * tight + 0.24 * slope + _FOLD_DEPTH * folds
     full = cv2.resize(shade, (width, height), interpolation=cv2.INTER_CUBIC)
     full *= _grain(look.fabric, height, width)
-    colors = flat[..., :3].astype(np.float32)
-    if look.fabric in {"leather", "quilted"}:  # a sheen where folds face the light
-        sheen = cv2.resize(np.maximum(folds, 0) * 150, (width, height), interpolation=cv2.INTER_LINEAR)
-        colors += sheen[..., None]
-    colors *= full[..., None]
-    return np.clip(colors, 0, 255, out=colors)
+    colors = cv2.cvtColor(flat, cv2.COLOR_RGBA2RGB)
+    if look.fabric in {"leather", "quilted"} or look.main.luminance < _DARK:  # what is too dark to be darkened shines
+        sheen = cv2.resize(np.maximum(folds, 0) * 170, (width, height), interpolation=cv2.INTER_LINEAR)
+        colors = cv2.add(colors, cv2.cvtColor(sheen, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U)
+    return np.asarray(cv2.multiply(colors, cv2.cvtColor(full, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U), np.uint8)
 
 
-def lit_plain(flat: Pixels) -> Floats:
+def lit_plain(flat: Pixels) -> Pixels:
     """Colours of any other flat drawing (people, bags) with some volume.
 
     Args:
         flat: (H, W, 4) RGBA.
 
     Returns:
-        (H, W, 3) float32 RGB, 0..255.
+        (H, W, 3) uint8 RGB.
     """
     height, width = flat.shape[:2]
-    size = (max(width // _COARSE, 8), max(height // _COARSE, 8))
+    size = _coarse(width, height)
     mask = cv2.resize(flat[..., 3], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     soft = cv2.GaussianBlur(mask, (0, 0), max(size[0] / 26, 0.8))
     shade = 0.84 + 0.16 * soft + 0.22 * cv2.Sobel(soft, cv2.CV_32F, 1, 0, ksize=3)
     full = cv2.resize(np.clip(shade, 0.6, 1.15), (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip(flat[..., :3] * full[..., None], 0, 255), np.float32)
+    colors = cv2.cvtColor(flat, cv2.COLOR_RGBA2RGB)
+    return np.asarray(cv2.multiply(colors, cv2.cvtColor(full, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_8U), np.uint8)
+
+
+def _coarse(width: int, height: int) -> tuple[int, int]:
+    return max(width // _COARSE, 8), max(height // _COARSE, 8)
 
 
 def soft_shadow(alpha: Floats, *, shift: tuple[float, float], softness: float) -> Floats:
@@ -111,38 +118,34 @@ def soft_shadow(alpha: Floats, *, shift: tuple[float, float], softness: float) -
         (H, W) float32, 0 (none) .. 1.
     """
     height, width = alpha.shape
-    size = (max(width // _COARSE, 8), max(height // _COARSE, 8))
+    size = _coarse(width, height)
     small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     move = np.array([[1, 0, shift[0] * size[0]], [0, 1, shift[1] * size[0]]], np.float32)
     small = cv2.GaussianBlur(cv2.warpAffine(small, move, size), (0, 0), max(softness * size[0], 0.5))
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-@lru_cache(maxsize=64)
 def _grain(fabric: str, height: int, width: int) -> Floats:
     """Fine texture of a fabric, (height, width) float32 around 1; the same for every garment of it."""
-    random = np.random.Generator(np.random.PCG64(5))
-    noise = random.standard_normal((height, width)).astype(np.float32)
+    tile = _grain_tile(fabric)
+    down, right = max(height - _TILE, 0), max(width - _TILE, 0)
+    if down or right:
+        tile = np.pad(tile, ((0, down), (0, right)), mode="wrap")
+    return tile[:height, :width]
+
+
+@lru_cache(maxsize=16)
+def _grain_tile(fabric: str) -> Floats:
+    noise = np.random.Generator(np.random.PCG64(5)).standard_normal((_TILE, _TILE)).astype(np.float32)
+    strength = 0.012
     if fabric in {"knit", "cable"}:
-        noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.6, sigmaY=1.3) * 2.0
-        strength = 0.05
+        noise, strength = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.6, sigmaY=1.3) * 2.0, 0.05
     elif fabric == "denim":
-        shear = np.array([[1, 0.5, 0], [0, 1, 0]], np.float32)
-        noise = (
-            cv2.warpAffine(
-                cv2.GaussianBlur(noise, (0, 0), sigmaX=0.4, sigmaY=1.6),
-                shear,
-                (width, height),
-                borderMode=cv2.BORDER_WRAP,
-            )
-            * 2
-        )
-        strength = 0.055
+        slant = np.array([[1, 0.5, 0], [0, 1, 0]], np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.4, sigmaY=1.6) * 2.0
+        noise, strength = cv2.warpAffine(noise, slant, (_TILE, _TILE), borderMode=cv2.BORDER_WRAP), 0.055
     elif fabric in {"wool", "fleece", "corduroy"}:
-        noise = cv2.GaussianBlur(noise, (0, 0), 0.9) * 2.2
-        strength = 0.035
-    else:
-        strength = 0.012
+        noise, strength = cv2.GaussianBlur(noise, (0, 0), 0.9) * 2.2, 0.035
     return np.asarray(1 + strength * noise, np.float32)
 
 

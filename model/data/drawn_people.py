@@ -62,7 +62,7 @@ def draw_wearer(look: Look, pose: Pose, dice: Dice, *, back: bool) -> Wearer:
     legs = _legs_svg(pose, skin, dice.pick(_SHOES))
     arms = "".join(_arm_svg(look, pose, side, skin) for side in (-1, 1))
     torso = (
-        '<path d="M-22 -20L-26 -4Q-60 6 -78 24Q-86 60 -74 130L-66 205L-84 300H84L66 205L74 130Q86 60 78 24Q60 6 26 -4'
+        '<path d="M-22 -20L-26 -4Q-60 6 -78 24Q-82 60 -68 130L-58 205L-66 300H66L58 205L68 130Q86 60 78 24Q60 6 26 -4'
         f'L22 -20Z" fill="{skin}"/>'
     )
     # Where the garment shows the chest, the other half of the outfit must not.
@@ -112,7 +112,7 @@ def _legs_svg(pose: Pose, skin: str, shoe: str) -> str:
     for side in (-1, 1):
         foot = side * (45 + pose.stance)
         pieces.append(
-            f'<path d="M{at(side * 84, 290)}C{at(side * 88, 380)} {at(foot + side * 32, 430)} {at(foot + side * 25, 500)}'
+            f'<path d="M{at(side * 66, 290)}C{at(side * 80, 380)} {at(foot + side * 32, 430)} {at(foot + side * 25, 500)}'
             f"C{at(foot + side * 28, 560)} {at(foot + side * 16, 640)} {at(foot + side * 14, 705)}L{at(foot - side * 14, 705)}"
             f'C{at(foot - side * 18, 640)} {at(foot - side * 26, 560)} {at(foot - side * 23, 500)}L{at(side * 3, 330)}Z" fill="{skin}"/>'
             f'<path d="M{at(foot - 20, 694)}h40q10 24 4 38h-48q-6 -14 4 -38Z" fill="{shoe}"/>'

@@ -32,6 +32,7 @@ _FINER: Final = 1.2  # layers are drawn this much larger than they will be seen,
 _LEAST_COVERED: Final = HARD_FRACTION + 0.03
 _MOST_COVERED: Final = HARD_FRACTION + 0.2
 _EASY_COVERED: Final = 0.12
+_COARSE: Final = 4  # a cover is grown at this fraction of the resolution and counted at all of it
 _STREAM: Final = 17  # keeps these random streams apart from those of `garment`
 _SEEN: Final = 0.5  # alpha from which a pixel counts
 
@@ -177,10 +178,12 @@ def _layer_size(view: View, projection: Projection) -> tuple[int, int]:
     return max(round(view[2] * scale), 8), max(round(view[3] * scale), 8)
 
 
-def _premultiplied(flat: Pixels, colors: Floats) -> Floats:
+def _premultiplied(flat: Pixels, colors: Pixels) -> Floats:
     """(H, W, 4) float32: lit colours times alpha, and alpha 0..1."""
     alpha = flat[..., 3:].astype(np.float32) / 255
-    return np.concatenate([colors * alpha, alpha], axis=2)
+    return np.concatenate(
+        [cv2.multiply(colors, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), dtype=cv2.CV_32F), alpha], axis=2
+    )
 
 
 def _background(svg: str, size: tuple[int, int], dice: Dice) -> Floats:
@@ -225,12 +228,16 @@ def _grown_cover(inside: NDArray[np.bool_], covers: list[Floats], dice: Dice) ->
     svg = dice.pick(tuple(COVERS.values()))(dice)
     target = dice.between(_LEAST_COVERED, _MOST_COVERED)
     scale = 0.45 * max(spread) / 150
+    coarse_covers = [np.ascontiguousarray(cover[::_COARSE, ::_COARSE]) for cover in covers]
     while True:
         placed = f'<g transform="translate({at_x:.1f} {at_y:.1f})scale({scale:.3f})">{svg}</g>'
-        flat = rasterise(placed, (0.0, 0.0, float(width), float(height)), width, height)
-        cover = _premultiplied(flat, lit_plain(flat))
-        if _covered(inside, [*covers, cover]) >= target:
-            return cover
+        frame = (0.0, 0.0, float(width), float(height))
+        small = rasterise(placed, frame, -(-width // _COARSE), -(-height // _COARSE))
+        if _covered(inside[::_COARSE, ::_COARSE], [*coarse_covers, small / np.float32(255)]) >= target:
+            flat = rasterise(placed, frame, width, height)
+            cover = _premultiplied(flat, lit_plain(flat))
+            if _covered(inside, [*covers, cover]) >= _LEAST_COVERED:
+                return cover
         scale *= 1.12
 
 

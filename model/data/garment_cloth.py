@@ -37,17 +37,22 @@ def cloth_defs(look: Look, shape: Shape) -> str:
     return "".join(defs)
 
 
-def part_fill(look: Look, number: int) -> str:
-    """Paint of part `number`; checks lie over it, see `part_overlay`."""
-    return look.main.hex if look.pattern in {"plain", "checks", "tartan"} else f"url(#cloth{number})"
+def part_fill(look: Look, part: Part, number: int) -> str:
+    """Paint of part `number`; on sleeves checks lie over it, see `part_overlay`."""
+    return look.main.hex if look.pattern == "plain" or _crossed(look, part) else f"url(#cloth{number})"
 
 
-def part_overlay(look: Look, path: str, number: int) -> str:
+def part_overlay(look: Look, part: Part, number: int) -> str:
     """What lies over a part's paint: the crossing bands of checks, the lines of a fabric; "" for most."""
-    paints = [f"cloth{number}h", f"cloth{number}v"] if look.pattern in {"checks", "tartan"} else []
+    paints = [f"cloth{number}h", f"cloth{number}v"] if _crossed(look, part) else []
     if look.fabric in _FABRIC_LINES:
         paints.append(f"weave{number}")
-    return "".join(f'<path d="{path}" fill="url(#{paint})"/>' for paint in paints)
+    return "".join(f'<path d="{part.path}" fill="url(#{paint})"/>' for paint in paints)
+
+
+def _crossed(look: Look, part: Part) -> bool:
+    """Whether a part's checks are two gradients, which can be turned with its grain, and not a tile, which is faster."""
+    return look.pattern in {"checks", "tartan"} and part.grain != 0
 
 
 def _pattern_def(look: Look, shape: Shape, part: Part, name: str) -> str:
@@ -56,7 +61,7 @@ def _pattern_def(look: Look, shape: Shape, part: Part, name: str) -> str:
         return _stripes(look, part.grain + (90 if look.pattern == "stripes_v" else 0), period, name)
     if look.pattern == "colour_block":
         return _colour_block(look, shape, part, name)
-    if look.pattern in {"checks", "tartan"}:
+    if _crossed(look, part):
         return _bands(look, part.grain, period, f"{name}h") + _bands(look, part.grain + 90, period, f"{name}v")
     width, height, content = _TILES[look.pattern](look, period)
     # Never turned with the grain: a turned tile is resampled for every pixel and takes six times as long.
@@ -127,6 +132,22 @@ def _colour_block(look: Look, shape: Shape, part: Part, name: str) -> str:
     )
 
 
+def _checks(look: Look, period: float) -> tuple[float, float, str]:
+    half, second = period / 2, look.second.hex
+    bands = f"M0 0H{period}V{half}H0Z", f"M0 0H{half}V{period}H0Z"
+    return period, period, "".join(f'<path d="{band}" fill="{second}" opacity=".5"/>' for band in bands)
+
+
+def _tartan(look: Look, period: float) -> tuple[float, float, str]:
+    size = period * 2.2
+    wide, thin, at = size * 0.34, size * 0.06, size * 0.65
+    bands = f"M0 0H{size:.1f}V{wide:.1f}H0Z", f"M0 0H{wide:.1f}V{size:.1f}H0Z"
+    lines = (
+        f'<path d="M0 {at:.1f}H{size:.1f}M{at:.1f} 0V{size:.1f}" stroke="{look.third.hex}" stroke-width="{thin:.1f}"/>'
+    )
+    return size, size, "".join(f'<path d="{b}" fill="{look.second.hex}" opacity=".5"/>' for b in bands) + lines
+
+
 def _dots(look: Look, period: float) -> tuple[float, float, str]:
     radius = period * (0.2, 0.27, 0.15)[look.pattern_variant]
     quarter = period / 4
@@ -188,6 +209,8 @@ def _floral(look: Look, period: float) -> tuple[float, float, str]:
 
 
 _TILES: Final = {
+    "checks": _checks,
+    "tartan": _tartan,
     "dots": _dots,
     "chevron": _chevron,
     "argyle": _argyle,

@@ -59,7 +59,9 @@ def _logo_place(place: str, look: Look, shape: Shape) -> tuple[float, float]:
         return -shape.chest * 0.52, WAIST_Y + 75
     if place == "thigh":
         return -shape.chest * 0.56, min(WAIST_Y + 165, shape.hem_y - 40)
-    return -shape.chest * 0.52, 90.0  # chest, on the wearer's right: pockets are on the left
+    return -min(
+        shape.chest * 0.52, shape.shoulder * 0.66
+    ), 90.0  # chest, on the wearer's right: pockets are on the left
 
 
 def collar_svg(look: Look, shape: Shape, paint: str) -> str:
@@ -171,7 +173,7 @@ def pocket_svg(look: Look, shape: Shape) -> str:
     low = min(shape.hem_y - 84, 222.0) if look.category in TOPS else WAIST_Y + 42
     path = _pocket_path(look, shape, low)
     fill = "none" if look.pocket == "slant" and not look.pocket_color else paint
-    width = 3.4 if look.pocket == "slant" else 1.9
+    width = 2.4 if look.pocket == "slant" else 1.9
     return f'<path d="{path}" fill="{fill}" stroke="{line}" stroke-width="{width}" stroke-linejoin="round"/>'
 
 
@@ -193,7 +195,7 @@ def _pocket_path(look: Look, shape: Shape, low: float) -> str:
         return "".join(f"M{at(m - 27, low)}h54v17q-27 6 -54 0Z" for m in (-chest * 0.56, chest * 0.56))
     if look.pocket == "cargo":
         level = min(350.0, shape.hem_y - 62)
-        return "".join(f"M{at(s * 78 - 18, level)}h36v46h-36ZM{at(s * 78 - 20, level - 5)}h40v14h-40Z" for s in (-1, 1))
+        return "".join(f"M{at(s * 58 - 18, level)}h36v46h-36ZM{at(s * 58 - 20, level - 5)}h40v14h-40Z" for s in (-1, 1))
     if look.pocket == "patch":
         wide = 46.0 if look.category in TOPS else 38.0
         return "".join(
@@ -222,14 +224,17 @@ def trim_svg(look: Look, shape: Shape) -> str:
         return f'<g fill="{rib}" stroke="{line}" stroke-width="1">{cuffs}{_inside(edge)}</g>'
     if look.trim == "ringer":
         return f'<g fill="{color}">{cuffs}</g>'
-    if look.trim in {"hem", "double"}:
-        wide = 22.0 if look.trim == "hem" else 8.0
-        level = shape.hem_y - (4 if look.trim == "hem" else 8)
-        bands = [level] if look.trim == "hem" else [level, level - 17]
-        lines = "".join(f'<path d="M-220 {y:.0f}Q0 {y + 9:.0f} 220 {y:.0f}"/>' for y in bands)
-        return f'<g fill="{color}">{cuffs}</g>' + _inside(
-            f'<g fill="none" stroke="{color}" stroke-width="{wide}">{lines}</g>'
+    sag = 28 if look.fit in {"flared", "pleated"} else 9  # as the hem itself hangs
+    if look.trim == "hem":
+        top = shape.hem_y - 15
+        band = f'<path d="M-240 {top:.0f}Q0 {top + sag:.0f} 240 {top:.0f}V{top + 80:.0f}H-240Z" fill="{color}"/>'
+        return f'<g fill="{color}">{cuffs}</g>{_inside(band)}'
+    if look.trim == "double":
+        lines = "".join(
+            f'<path d="M-240 {y:.0f}Q0 {y + sag:.0f} 240 {y:.0f}"/>' for y in (shape.hem_y - 8, shape.hem_y - 25)
         )
+        lines = _inside(f'<g fill="none" stroke="{color}" stroke-width="8">{lines}</g>')
+        return f'<g fill="{color}">{cuffs}</g>{lines}'
     if look.trim == "belt":
         level = WAIST_Y - 2 if look.category in TOPS else WAIST_Y + 10
         return _inside(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.data import data_app
 from service.cli.evaluate import evaluate
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("evaluate")(evaluate)
+app.add_typer(data_app, name="data")
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
 app.command("train")(train)

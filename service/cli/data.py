@@ -1,0 +1,10 @@
+"""`threadmatch data`: make and check data. Each command stands in its own module and is registered here."""
+
+from __future__ import annotations
+
+import typer
+
+from service.cli.data_draw import draw
+
+data_app = typer.Typer(help="Make and check training and evaluation data.", no_args_is_help=True)
+data_app.command("draw")(draw)
