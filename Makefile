@@ -1,0 +1,65 @@
+# Thin calls of the commands a user would type. Each target sets up what it needs; a second call is instant.
+#
+#   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
+#   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
+#   make test                      what CI runs
+#   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Empty means the command's own default.
+DATA ?=
+PORT ?=
+CHECK ?=
+BENCH_FLAGS ?=
+PYTEST_FLAGS ?=
+
+# A name that also is a folder (model, deploy, ...) is never a target; these are.
+.PHONY: help venv demo test lint format bench lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+venv: $(READY)
+
+# The lock names every package and version; --no-deps keeps the project itself from asking for others. The stamp comes
+# last, so that an installation that was cut off is taken up again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "threadmatch needs Python 3.11 or newer; '$(PYTHON)' is" $$($(PYTHON) -V 2>&1)". Say make PYTHON=... " >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/threadmatch demo $(if $(DATA),--data '$(DATA)') $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(CHECK)),--check)
+
+test: lint
+	$(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	@$(BIN)/threadmatch bench $(BENCH_FLAGS)
+
+# uv resolves; pip installs. The file names no index, so it serves wherever pip is pointed. The gpu extra is left out:
+# faiss-cpu and faiss-gpu are two builds of one module, and an environment holds exactly one.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --extra cpu --extra train --extra dev --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist demo-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,122 @@
+"""A few street queries with known answers, made from any photos of garments: for demonstrations and first looks.
+
+`street_set` makes a whole labelled set from folders of a known layout; this takes whatever photos there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from model.data.cutout import Cutout, Pixels, cut_out
+from model.data.setups import Setup
+from model.data.street import make_background, street_query
+from model.errors import DataError, InvalidImageError
+from model.images import decode_image
+
+LONG_SIDE_PX = 512
+"""Photos are read no finer; the queries made are smaller."""
+STRANGERS = 3
+"""Other owners' photos that lend a query its background and what stands in front of it."""
+QUALITY = 92
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePhoto:
+    """A gallery photo that a query may be made from. No query takes its background from a photo of the same owner."""
+
+    path: Path
+    id: str
+    product_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """One row of queries.csv: the picture, the garment it shows, its visible part, and what makes it hard."""
+
+    image: str
+    id: str
+    product_id: str
+    box: str
+    setup: str
+
+
+def make_street_queries(photos: Sequence[SourcePhoto], out: Path, *, count: int, seed: int = 0) -> list[QueryRow]:
+    """Write queries.csv and queries/*.jpg.
+
+    Args:
+        photos: of the gallery; those in which no garment is found, and those that cannot be read, are passed over.
+        out: folder to write; queries there are replaced.
+        count: queries to make; the setups take turns.
+        seed: of every choice. The same photos and seed give the same queries.
+
+    Returns:
+        What was made, at most `count`; one a product.
+    """
+    folder = out / "queries"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.jpg"):
+        old.unlink()
+    ordered = sorted(photos, key=lambda photo: _digest(f"{seed}/{photo.id}"))
+    setups = list(Setup)
+    rows: list[QueryRow] = []
+    for photo, garment, strangers in _cut_outs(ordered):
+        number, setup = len(rows), setups[len(rows) % len(setups)]
+        rng = np.random.default_rng([seed, number])
+        place = strangers[0][0] if strangers else np.full((64, 64, 3), 160, np.uint8)
+        others = [cutout for _, cutout in strangers if cutout is not None]
+        query = street_query(garment, make_background(place, rng), setup=setup, rng=rng, others=others)
+        name = f"queries/{number:03d}.jpg"
+        Image.fromarray(query.image).save(out / name, "JPEG", quality=QUALITY)
+        box = f"{query.box.x0:g},{query.box.y0:g},{query.box.x1:g},{query.box.y1:g}"
+        rows.append(QueryRow(name, photo.id, photo.product_id, box, setup.value))
+        if len(rows) == count:
+            break
+    with (out / "queries.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(QueryRow.__dataclass_fields__))
+        writer.writeheader()
+        writer.writerows(map(asdict, rows))
+    return rows
+
+
+def _cut_outs(
+    photos: Sequence[SourcePhoto],
+) -> Iterator[tuple[SourcePhoto, Cutout, list[tuple[Pixels, Cutout | None]]]]:
+    """Each photo in which a garment is found, one a product, with the next few photos of other owners."""
+    seen: set[str] = set()
+    for number, photo in enumerate(photos):
+        read = None if photo.product_id in seen else _read(photo.path)
+        if read is None or read[1] is None:
+            continue
+        seen.add(photo.product_id)
+        near = photos[number + 1 : number + 1 + 8 * STRANGERS] or photos[:number]
+        strangers = (_read(other.path) for other in near if other.owner != photo.owner)
+        yield photo, read[1], list(islice((stranger for stranger in strangers if stranger is not None), STRANGERS))
+
+
+def _read(path: Path) -> tuple[Pixels, Cutout | None] | None:
+    """A photo and the garment found in it; None where the photo cannot be read."""
+    try:
+        pixels = decode_image(path.read_bytes(), long_side_hint_px=LONG_SIDE_PX).pixels
+    except (OSError, InvalidImageError):
+        return None
+    scale = LONG_SIDE_PX / max(pixels.shape[:2])
+    if scale < 1:
+        pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    try:
+        return pixels, cut_out(pixels)
+    except DataError:
+        return pixels, None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
