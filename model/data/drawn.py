@@ -52,7 +52,7 @@ def draw_shop_image(item: Garment, *, size_px: tuple[int, int] = SHOP_IMAGE_PX) 
     flat = rasterise(garment_group(look, pose), view, width, height)
     dice = Dice(look.fold_seed)
     colors = lit(flat, look, pose, view, dice=dice)
-    alpha = flat[..., 3].astype(np.float32) / 255
+    alpha = np.asarray(flat[..., 3] / np.float32(255), np.float32)
     shadow = soft_shadow(alpha, shift=(0.012, 0.03), softness=0.035)
     tint = dice.between(-3, 3)
     around = 1 - _SHADOW * shadow

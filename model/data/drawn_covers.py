@@ -1,4 +1,4 @@
-"""What stands between the camera and a garment: each cover grows with its scale, so that a share can be met exactly enough."""
+"""What stands between the camera and a garment. A cover is drawn around (0, 0), so that scaling it hides more."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ def _bag(dice: Dice) -> str:
     color = dice.pick(PALETTE)
     return (
         f'<path d="M-26 -50C-26 -104 26 -104 26 -50" fill="none" stroke="{color.shaded(0.6)}" stroke-width="7"/>'
-        f'<path d="M-58 -50H58L66 66H-66Z" fill="{color.hex}"/><path d="M-58 -50H58L59 -36H-59Z" fill="{color.shaded(0.85)}"/>'
+        f'<path d="M-58 -50H58L66 66H-66Z" fill="{color.hex}"/><path d="M-58 -50H58L59 -36H-59Z" '
+        f'fill="{color.shaded(0.85)}"/>'
         f'<circle cx="0" cy="14" r="20" fill="{dice.pick(PALETTE).hex}"/>'
     )
 
 
 def _paper(dice: Dice) -> str:
     """A magazine or folder held up."""
+    page = rect(-58, -78, 116, 156, dice.pick(("#f5f2ea", "#dde4e8", "#f3d9b1")))
     lines = "".join(f"M-44 {-30 + 13 * k}h{88 if k % 4 else 52}" for k in range(8))
     return (
-        f'<g transform="rotate({dice.between(-16, 16):.0f})">{rect(-58, -78, 116, 156, dice.pick(("#f5f2ea", "#dde4e8", "#f3d9b1")))}'
+        f'<g transform="rotate({dice.between(-16, 16):.0f})">{page}'
         f'{rect(-46, -66, 92, 24, dice.pick(PALETTE).hex)}<path d="{lines}" stroke="#6b6b6b" stroke-width="4"/></g>'
         f'<ellipse cx="58" cy="40" rx="20" ry="14" fill="{dice.pick(_SKIN)}"/>'
     )
@@ -67,16 +69,20 @@ def _passer(dice: Dice) -> str:
     coat, hair = dice.pick(PALETTE), dice.pick(("#1d1815", "#5a3a22", "#c79b5a", "#8c8a88"))
     return (
         f'<path d="M-96 260C-112 60 -92 6 -34 -8H34C92 6 112 60 96 260Z" fill="{coat.hex}"/>'
-        f'<path d="M0 -6V260" stroke="{coat.shaded(0.7)}" stroke-width="4"/><ellipse cx="0" cy="-52" rx="40" ry="50" fill="{hair}"/>'
-        f'<path d="M-20 -20H20V4H-20Z" fill="{dice.pick(_SKIN)}"/><ellipse cx="0" cy="-56" rx="42" ry="48" fill="{hair}"/>'
+        f'<path d="M0 -6V260" stroke="{coat.shaded(0.7)}" stroke-width="4"/><ellipse cx="0" cy="-52" rx="40" ry="50" '
+        f'fill="{hair}"/>'
+        f'<path d="M-20 -20H20V4H-20Z" fill="{dice.pick(_SKIN)}"/><ellipse cx="0" cy="-56" rx="42" ry="48" '
+        f'fill="{hair}"/>'
     )
 
 
 def _umbrella(dice: Dice) -> str:
     color = dice.pick(PALETTE)
     return (
-        f'<g transform="rotate({dice.between(-30, 30):.0f})"><path d="M-110 20C-110 -100 110 -100 110 20Q82 0 55 20Q28 0 0 20Q-28 0 -55 20Q-82 0 -110 20Z" '
-        f'fill="{color.hex}"/><path d="M0 -70Q-44 -50 -55 20M0 -70Q44 -50 55 20M0 -70V130" fill="none" stroke="{color.shaded(0.65)}" stroke-width="4"/></g>'
+        f'<g transform="rotate({dice.between(-30, 30):.0f})"><path d="M-110 20C-110 -100 110 -100 110 20Q82 0 55 20'
+        'Q28 0 0 20Q-28 0 -55 20Q-82 0 -110 20Z" '
+        f'fill="{color.hex}"/><path d="M0 -70Q-44 -50 -55 20M0 -70Q44 -50 55 20M0 -70V130" fill="none" '
+        f'stroke="{color.shaded(0.65)}" stroke-width="4"/></g>'
     )
 
 

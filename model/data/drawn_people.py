@@ -69,7 +69,10 @@ def draw_wearer(look: Look, pose: Pose, dice: Dice, *, back: bool) -> Wearer:
     clothes = "" if outfit is None else garment_group(outfit, _outfit_pose(outfit, pose), back=back, worn=True)
     # Ids are per drawing: the outfit's own must not meet the garment's, which is drawn in another one.
     head = _head_svg(skin, hair, style, dice, back=back)
-    neck = f'<path d="M-21 -52V-12Q-24 2 -38 10H38Q24 2 21 -12V-52Z" fill="{skin}"/><path d="M-21 -26Q0 -6 21 -26V-16Q0 4 -21 -16Z" opacity=".13"/>'
+    neck = (
+        f'<path d="M-21 -52V-12Q-24 2 -38 10H38Q24 2 21 -12V-52Z" fill="{skin}"/><path d="M-21 -26Q0 -6 21 -26V-16Q0 '
+        '4 -21 -16Z" opacity=".13"/>'
+    )
     hood = "" if back else hood_behind_svg(look, shape_of(look, pose))
     behind = f"{hood}{legs}{torso}{neck}{arms}{clothes}{head}"
     return Wearer(behind=behind, front=_front_svg(hair, style, dice, back=back))
@@ -112,9 +115,12 @@ def _legs_svg(pose: Pose, skin: str, shoe: str) -> str:
     for side in (-1, 1):
         foot = side * (45 + pose.stance)
         pieces.append(
-            f'<path d="M{at(side * 66, 290)}C{at(side * 80, 380)} {at(foot + side * 32, 430)} {at(foot + side * 25, 500)}'
-            f"C{at(foot + side * 28, 560)} {at(foot + side * 16, 640)} {at(foot + side * 14, 705)}L{at(foot - side * 14, 705)}"
-            f'C{at(foot - side * 18, 640)} {at(foot - side * 26, 560)} {at(foot - side * 23, 500)}L{at(side * 3, 330)}Z" fill="{skin}"/>'
+            f'<path d="M{at(side * 66, 290)}C{at(side * 80, 380)} {at(foot + side * 32, 430)} '
+            f"{at(foot + side * 25, 500)}"
+            f"C{at(foot + side * 28, 560)} {at(foot + side * 16, 640)} {at(foot + side * 14, 705)}"
+            f"L{at(foot - side * 14, 705)}"
+            f"C{at(foot - side * 18, 640)} {at(foot - side * 26, 560)} {at(foot - side * 23, 500)}"
+            f'L{at(side * 3, 330)}Z" fill="{skin}"/>'
             f'<path d="M{at(foot - 20, 694)}h40q10 24 4 38h-48q-6 -14 4 -38Z" fill="{shoe}"/>'
         )
     return "".join(pieces)
@@ -122,19 +128,24 @@ def _legs_svg(pose: Pose, skin: str, shoe: str) -> str:
 
 def _head_svg(skin: str, hair: str, style: str, dice: Dice, *, back: bool) -> str:
     face = f'<ellipse cx="0" cy="-86" rx="41" ry="52" fill="{skin}"/>'
-    ears = f'<ellipse cx="-41" cy="-84" rx="7" ry="12" fill="{skin}"/><ellipse cx="41" cy="-84" rx="7" ry="12" fill="{skin}"/>'
+    ears = (
+        f'<ellipse cx="-41" cy="-84" rx="7" ry="12" fill="{skin}"/><ellipse cx="41" cy="-84" rx="7" ry="12" '
+        f'fill="{skin}"/>'
+    )
     behind = {
-        "long": f'<path d="M-46 -96C-50 -150 50 -150 46 -96C56 -50 52 0 56 40H-56C-52 0 -56 -50 -46 -96Z" fill="{hair}"/>',
+        "long": f'<path d="M-46 -96C-50 -150 50 -150 46 -96Q54 -50 56 40H-56Q-54 -50 -46 -96Z" fill="{hair}"/>',
         "bob": f'<path d="M-46 -92C-50 -152 50 -152 46 -92Q54 -56 48 -34H-48Q-54 -56 -46 -92Z" fill="{hair}"/>',
         "bun": f'<circle cx="0" cy="-146" r="20" fill="{hair}"/>',
     }.get(style, "")
     if back:
         crown = f'<path d="M-43 -74C-48 -152 48 -152 43 -74Q36 -40 0 -38Q-36 -40 -43 -74Z" fill="{hair}"/>'
         return ears + face + (crown if style != "shaved" else "") + behind
+    cap = dice.pick(PALETTE).hex
+    short = "M-44 -84C-50 -154 50 -154 44 -84Q40 -108 26 -116Q-8 -104 -34 -116Q-42 -104 -44 -84Z"
     fringe = {
         "shaved": "",
-        "cap": f'<path d="M-44 -100C-46 -150 46 -150 44 -100Q60 -98 62 -90Q0 -104 -44 -96Z" fill="{dice.pick(PALETTE).hex}"/>',
-        "short": f'<path d="M-44 -84C-50 -154 50 -154 44 -84Q40 -108 26 -116Q-8 -104 -34 -116Q-42 -104 -44 -84Z" fill="{hair}"/>',
+        "cap": f'<path d="M-44 -100C-46 -150 46 -150 44 -100Q60 -98 62 -90Q0 -104 -44 -96Z" fill="{cap}"/>',
+        "short": f'<path d="{short}" fill="{hair}"/>',
     }.get(style, f'<path d="M-43 -76C-50 -152 50 -152 43 -76Q38 -108 10 -122Q-28 -112 -43 -76Z" fill="{hair}"/>')
     features = (
         '<g fill="#2b211d"><ellipse cx="-15" cy="-88" rx="4" ry="3"/><ellipse cx="15" cy="-88" rx="4" ry="3"/></g>'
@@ -152,7 +163,8 @@ def _front_svg(hair: str, style: str, dice: Dice, *, back: bool) -> str:
         pieces.append(f'<path d="M-46 -60Q-58 10 -48 62Q0 78 48 62Q58 10 46 -60Z" fill="{hair}"/>')
     elif style == "long":
         pieces.extend(
-            f'<path d="M{at(s * 43, -60)}C{at(s * 58, -20)} {at(s * 52, 20)} {at(s * 47, 52)}Q{at(s * 36, 40)} {at(s * 36, 4)}'
+            f'<path d="M{at(s * 43, -60)}C{at(s * 58, -20)} {at(s * 52, 20)} {at(s * 47, 52)}Q{at(s * 36, 40)} '
+            f"{at(s * 36, 4)}"
             f'Q{at(s * 44, -30)} {at(s * 36, -58)}Z" fill="{hair}"/>'
             for s in (-1, 1)
         )
@@ -160,8 +172,10 @@ def _front_svg(hair: str, style: str, dice: Dice, *, back: bool) -> str:
         color = dice.pick(PALETTE).shaded(0.8)
         side = 1 if dice.chance(0.5) else -1
         pieces.append(
-            f'<path d="M{at(side * 50, 6)}Q{at(side * 10, 110)} {at(-side * 84, WAIST_Y + 40)}" fill="none" stroke="{color}" stroke-width="8"/>'
-            f'<path d="M{at(-side * 108 - 30, WAIST_Y + 30)}h60q8 0 8 8v42q0 8 -8 8h-60q-8 0 -8 -8v-42q0 -8 8 -8Z" fill="{color}"/>'
+            f'<path d="M{at(side * 50, 6)}Q{at(side * 10, 110)} {at(-side * 84, WAIST_Y + 40)}" fill="none" '
+            f'stroke="{color}" stroke-width="8"/>'
+            f'<path d="M{at(-side * 108 - 30, WAIST_Y + 30)}h60q8 0 8 8v42q0 8 -8 8h-60q-8 0 -8 -8v-42q0 -8 8 -8Z" '
+            f'fill="{color}"/>'
         )
     return "".join(pieces)
 

@@ -40,7 +40,8 @@ def _room(dice: Dice) -> str:
         parts.append(rect(x, y, w, h, dice.pick(("#2b2724", "#efe9dd", "#8a633f"))))
         parts.append(rect(x + 6, y + 6, w - 12, h - 12, dice.pick(PALETTE).hex))
         parts.append(
-            f'<circle cx="{x + w * 0.5:.0f}" cy="{y + h * 0.55:.0f}" r="{w * 0.22:.0f}" fill="{dice.pick(PALETTE).hex}"/>'
+            f'<circle cx="{x + w * 0.5:.0f}" cy="{y + h * 0.55:.0f}" r="{w * 0.22:.0f}" '
+            f'fill="{dice.pick(PALETTE).hex}"/>'
         )
     if dice.chance(0.55):  # window
         x = dice.between(-30, 260)
@@ -97,14 +98,17 @@ def _street(dice: Dice) -> str:
         x += width
     parts.append(rect(0, level, 360, 150, dice.pick(_STONES)))
     parts.append(
-        f'<path d="M0 {level + 60:.0f}H360V480H0Z" fill="#5d5f63"/><path d="M0 {level + 56:.0f}H360v7H0Z" fill="#d5d2ca"/>'
+        f'<path d="M0 {level + 60:.0f}H360V480H0Z" fill="#5d5f63"/><path d="M0 {level + 56:.0f}H360v7H0Z" '
+        'fill="#d5d2ca"/>'
     )
     if dice.chance(0.6):  # parked car
         x, color = dice.between(-60, 260), dice.pick(PALETTE)
         parts.append(
-            f'<path d="M{x:.0f} {level + 22:.0f}q4 -34 40 -36q20 -34 54 -34h40q30 0 48 36q36 2 38 34v22H{x:.0f}Z" fill="{color.hex}"/>'
+            f'<path d="M{x:.0f} {level + 22:.0f}q4 -34 40 -36q20 -34 54 -34h40q30 0 48 36q36 2 38 34v22H{x:.0f}Z" '
+            f'fill="{color.hex}"/>'
             f'<path d="M{x + 52:.0f} {level - 16:.0f}q14 -24 42 -24h36q22 0 34 24Z" fill="#33424f"/>'
-            f'<circle cx="{x + 48:.0f}" cy="{level + 42:.0f}" r="20" fill="#222"/><circle cx="{x + 172:.0f}" cy="{level + 42:.0f}" r="20" fill="#222"/>'
+            f'<circle cx="{x + 48:.0f}" cy="{level + 42:.0f}" r="20" fill="#222"/><circle cx="{x + 172:.0f}" '
+            f'cy="{level + 42:.0f}" r="20" fill="#222"/>'
         )
     if dice.chance(0.5):
         parts.append(_tree(dice, dice.between(20, 340), level))
@@ -119,7 +123,8 @@ def _muted(color: Color) -> str:
 
 def _tree(dice: Dice, x: float, level: float) -> str:
     crown = "".join(
-        f'<circle cx="{x + dice.between(-46, 46):.0f}" cy="{level - 170 + dice.between(-50, 50):.0f}" r="{dice.between(26, 46):.0f}" fill="{dice.pick(_LEAVES)}"/>'
+        f'<circle cx="{x + dice.between(-46, 46):.0f}" cy="{level - 170 + dice.between(-50, 50):.0f}" '
+        f'r="{dice.between(26, 46):.0f}" fill="{dice.pick(_LEAVES)}"/>'
         for _ in range(7)
     )
     return rect(x - 7, level - 150, 14, 156, "#5b4636") + crown
@@ -129,7 +134,8 @@ def _passer(dice: Dice, x: float, level: float) -> str:
     """Somebody far away."""
     tall, coat, legs = dice.between(90, 150), dice.pick(PALETTE).hex, dice.pick(("#2b2f3a", "#4b5666", "#1f1f22"))
     return (
-        f'<g transform="translate({x:.0f} {level:.0f})scale({tall / 150:.2f})"><path d="M-14 -70h28l-4 72h-8l-2 -50l-4 50h-8Z" fill="{legs}"/>'
+        f'<g transform="translate({x:.0f} {level:.0f})scale({tall / 150:.2f})"><path d="M-14 -70h28l-4 72h-8l-2 '
+        f'-50l-4 50h-8Z" fill="{legs}"/>'
         f'<path d="M-20 -122q20 -10 40 0l5 62h-50Z" fill="{coat}"/><circle cy="-136" r="13" fill="#c99676"/></g>'
     )
 
@@ -148,7 +154,8 @@ def _shop(dice: Dice) -> str:
             width, color = dice.between(10, 24), dice.pick(PALETTE)
             drop = dice.between(95, 140)
             parts.append(
-                f'<path d="M{x:.0f} {y + 10:.0f}l{width / 2:.0f} -12l{width / 2:.0f} 12v{drop:.0f}h{-width:.0f}Z" fill="{color.hex}"/>'
+                f'<path d="M{x:.0f} {y + 10:.0f}l{width / 2:.0f} -12l{width / 2:.0f} 12v{drop:.0f}h{-width:.0f}Z" '
+                f'fill="{color.hex}"/>'
             )
             parts.append(rect(x + width * 0.7, y + 8, width * 0.3, drop, color.shaded(0.75)))
             x += width + dice.between(-3, 5)
@@ -169,11 +176,13 @@ def _park(dice: Dice) -> str:
     parts = [rect(0, 0, 360, 480, dice.pick(("#b9d8ee", "#dce9f0", "#f3dcc0")))]
     hill = dice.between(-30, 40)
     parts.append(
-        f'<path d="M0 {level:.0f}Q90 {level - 60 + hill:.0f} 180 {level - 16:.0f}T360 {level - 30:.0f}V480H0Z" fill="#55784a"/>'
+        f'<path d="M0 {level:.0f}Q90 {level - 60 + hill:.0f} 180 {level - 16:.0f}T360 {level - 30:.0f}V480H0Z" '
+        'fill="#55784a"/>'
     )
     parts.append(rect(0, level, 360, 300, grass))
     parts.append(
-        f'<path d="M{dice.between(60, 300):.0f} {level:.0f}q-40 120 {dice.between(-220, -40):.0f} 260h240q-20 -140 -16 -260Z" fill="#cbb890"/>'
+        f'<path d="M{dice.between(60, 300):.0f} {level:.0f}q-40 120 {dice.between(-220, -40):.0f} 260h240q-20 -140 '
+        '-16 -260Z" fill="#cbb890"/>'
     )
     parts.extend(_tree(dice, dice.between(0, 360), level + dice.between(0, 70)) for _ in range(dice.below(3) + 2))
     if dice.chance(0.5):
@@ -225,7 +234,8 @@ def _night(dice: Dice) -> str:
     """Lights out of focus."""
     lights = "".join(
         f'<circle cx="{dice.between(0, 360):.0f}" cy="{dice.between(0, 400):.0f}" r="{dice.between(6, 32):.0f}" '
-        f'fill="{dice.pick(("#ffd98a", "#ff9c6b", "#f2f2ff", "#8fb8ff", "#ff7a8a", "#9be3c0"))}" opacity="{dice.between(0.25, 0.75):.2f}"/>'
+        f'fill="{dice.pick(("#ffd98a", "#ff9c6b", "#f2f2ff", "#8fb8ff", "#ff7a8a", "#9be3c0"))}" '
+        f'opacity="{dice.between(0.25, 0.75):.2f}"/>'
         for _ in range(34)
     )
     return (
@@ -246,8 +256,10 @@ def _floor(dice: Dice) -> str:
         parts.append(f'<path d="{edges}" stroke="#000" stroke-opacity=".28" stroke-width="2"/>')
     else:  # a crumpled sheet
         parts.extend(
-            f'<path d="M{dice.between(-50, 360):.0f} {dice.between(0, 480):.0f}q{dice.between(-80, 80):.0f} {dice.between(-80, 80):.0f} '
-            f'{dice.between(40, 200):.0f} {dice.between(-120, 120):.0f}" fill="none" stroke="{dice.pick(("#000", "#fff"))}" stroke-opacity=".13" stroke-width="{dice.between(8, 30):.0f}"/>'
+            f'<path d="M{dice.between(-50, 360):.0f} {dice.between(0, 480):.0f}q{dice.between(-80, 80):.0f} '
+            f"{dice.between(-80, 80):.0f} "
+            f'{dice.between(40, 200):.0f} {dice.between(-120, 120):.0f}" fill="none" '
+            f'stroke="{dice.pick(("#000", "#fff"))}" stroke-opacity=".13" stroke-width="{dice.between(8, 30):.0f}"/>'
             for _ in range(14)
         )
     for _ in range(dice.below(4) + 1):
@@ -256,7 +268,8 @@ def _floor(dice: Dice) -> str:
         shape = {
             "book": rect(-34, -46, 68, 92, color.hex) + rect(-24, -30, 48, 10, "#f4f1ea"),
             "cup": f'<circle r="30" fill="#efece4"/><circle r="19" fill="{color.shaded(0.6)}"/>',
-            "shoe": f'<path d="M-20 -60Q0 -78 20 -60Q26 0 20 52Q0 74 -20 52Q-26 0 -20 -60Z" fill="{color.hex}"/><path d="M-9 -30h18v50h-18Z" fill="#f4f1ea"/>',
+            "shoe": f'<path d="M-20 -60Q0 -78 20 -60Q26 0 20 52Q0 74 -20 52Q-26 0 -20 -60Z" fill="{color.hex}"/>'
+            '<path d="M-9 -30h18v50h-18Z" fill="#f4f1ea"/>',
             "cloth": f'<path d="M-70 -40Q-10 -70 60 -44Q84 10 50 56Q-20 78 -66 40Z" fill="{color.hex}"/>',
         }[thing]
         parts.append(f'<g transform="translate({x:.0f} {y:.0f})rotate({turn:.0f})">{shape}</g>')

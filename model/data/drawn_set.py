@@ -7,9 +7,9 @@
     OUT/drawn.json              what the folder was drawn from
     OUT/.parts/*.csv            receipts
 
-Work is cut into parts of `PART`. A part's receipt holds its rows and is written last, so a part with a receipt is done and a
-part without one is drawn again; the two tables are the receipts joined. Every picture is a pure function of its name and the
-seed, so neither the number of workers nor an interruption can change a byte.
+Work is cut into parts of `PART`. A part's receipt holds its rows and is written last, so a part with a receipt is done
+and a part without one is drawn again; the two tables are the receipts joined. Every picture is a pure function of its
+name and the seed, so neither the number of workers nor an interruption can change a byte.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ PART: Final = 100
 PER_FOLDER: Final = 1000
 _QUERY_COLUMNS: Final = ("image", "product_id", "box", "setup", "cropped_fraction", "occluded_fraction", "category")
 _ITEM_COLUMNS: Final = (
-    "id", "image", "product_id", "name", "category", "color", "price", "family", "differs_in", "pattern", "pattern_scale",
-    "second_color", "neckline", "sleeves", "length", "fit", "fabric", "collar", "closure", "button_color", "pocket",
-    "pocket_color", "trim", "trim_color", "logo", "logo_place", "logo_color",
+    "id", "image", "product_id", "name", "category", "color", "price", "family", "differs_in", "pattern",
+    "pattern_scale", "second_color", "neckline", "sleeves", "length", "fit", "fabric", "collar", "closure",
+    "button_color", "pocket", "pocket_color", "trim", "trim_color", "logo", "logo_place", "logo_color",
 )  # fmt: skip
 _JPEG_QUALITY: Final = 92
 _CHOICE = 23  # random stream that picks which garments are asked for

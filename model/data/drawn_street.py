@@ -233,7 +233,10 @@ def _grown_cover(inside: NDArray[np.bool_], covers: list[Floats], dice: Dice) ->
         placed = f'<g transform="translate({at_x:.1f} {at_y:.1f})scale({scale:.3f})">{svg}</g>'
         frame = (0.0, 0.0, float(width), float(height))
         small = rasterise(placed, frame, -(-width // _COARSE), -(-height // _COARSE))
-        if _covered(inside[::_COARSE, ::_COARSE], [*coarse_covers, small / np.float32(255)]) >= target:
+        if (
+            _covered(inside[::_COARSE, ::_COARSE], [*coarse_covers, np.asarray(small / np.float32(255), np.float32)])
+            >= target
+        ):
             flat = rasterise(placed, frame, width, height)
             cover = _premultiplied(flat, lit_plain(flat))
             if _covered(inside, [*covers, cover]) >= _LEAST_COVERED:

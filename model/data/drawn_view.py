@@ -96,7 +96,7 @@ class Projection:
         """The part of `bounds` (body units) that the picture can show, for not drawing more than that."""
         width, height = self.size
         corners = np.array([[-20, -20], [width + 20, -20], [width + 20, height + 20], [-20, height + 20]], np.float64)
-        seen = _project(np.linalg.inv(self.matrix), corners)
+        seen = _project(np.asarray(np.linalg.inv(self.matrix), np.float64), corners)
         x0, y0 = max(bounds[0], seen[:, 0].min()), max(bounds[1], seen[:, 1].min())
         x1 = min(bounds[0] + bounds[2], seen[:, 0].max())
         y1 = min(bounds[1] + bounds[3], seen[:, 1].max())
@@ -160,11 +160,9 @@ def aim(camera: Camera, points: Matrix, size: tuple[int, int], dice: Dice) -> Pr
             else:
                 far = middle_shift
         matrix = _moved(far * np.array(camera.edge)) @ matrix
-    sway = tuple(dice.between(0, math.tau) for _ in range(4)) + (
-        width * dice.between(0.16, 0.3),
-        width * dice.between(0.05, 0.09),
-    )
-    return Projection(matrix=matrix, size=size, scale=scale, sway=sway)
+    phases = [dice.between(0, math.tau) for _ in range(4)]
+    waves = [width * dice.between(0.16, 0.3), width * dice.between(0.05, 0.09)]
+    return Projection(matrix=matrix, size=size, scale=scale, sway=(*phases, *waves))
 
 
 def _outside(points: Matrix, size: tuple[int, int]) -> float:

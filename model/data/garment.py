@@ -1,8 +1,8 @@
 """A drawn garment: who it is and what it looks like, as a pure function of (seed, index).
 
 No state and no order: garment 999,999 can be made alone, and workers can split any range. Garments come in blocks of
-`BLOCK`; in each block `FAMILY_MEMBERS` of them belong to families of two to four siblings with consecutive indices, which
-differ in one small part only (a logo, a collar, a pocket, a trim). Telling siblings apart is what reranking is for.
+`BLOCK`; in each block `FAMILY_MEMBERS` of them belong to families of two to four siblings with consecutive indices,
+which differ in one small part only (a logo, a collar, a pocket, a trim): telling them apart is what reranking is for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The cloth of a drawn garment: its pattern and its fabric, as SVG paint.
 
-Stripes and colour blocks are repeating gradients, the others small tiles: both stay a few hundred bytes however large the
-garment is, which is what keeps drawing fast.
+Stripes and colour blocks are repeating gradients, the others small tiles: both stay a few hundred bytes however large
+the garment is, which is what keeps drawing fast.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def part_overlay(look: Look, part: Part, number: int) -> str:
 
 
 def _crossed(look: Look, part: Part) -> bool:
-    """Whether a part's checks are two gradients, which can be turned with its grain, and not a tile, which is faster."""
+    """Whether a part's checks are two gradients, which turn with its grain, and not a tile, which is faster."""
     return look.pattern in {"checks", "tartan"} and part.grain != 0
 
 
@@ -173,7 +173,8 @@ def _argyle(look: Look, period: float) -> tuple[float, float, str]:
     return (
         width,
         height,
-        f'<path d="M{middle:.1f} 0L{width:.1f} {level:.1f}L{middle:.1f} {height:.1f}L0 {level:.1f}Z" fill="{look.second.hex}"/>'
+        f'<path d="M{middle:.1f} 0L{width:.1f} {level:.1f}L{middle:.1f} {height:.1f}L0 {level:.1f}Z" '
+        f'fill="{look.second.hex}"/>'
         f'<path d="M0 0L{width:.1f} {height:.1f}M{width:.1f} 0L0 {height:.1f}" stroke="{look.third.hex}" '
         f'stroke-width="{max(period * 0.06, 1.2):.1f}"/>',
     )
@@ -184,7 +185,8 @@ def _floral(look: Look, period: float) -> tuple[float, float, str]:
 
     def flower(x: float, y: float, radius: float, petal: str, heart: str) -> str:
         petals = "".join(
-            f'<circle cx="{x + radius * math.cos(turn):.1f}" cy="{y + radius * math.sin(turn):.1f}" r="{radius * 0.62:.1f}"/>'
+            f'<circle cx="{x + radius * math.cos(turn):.1f}" cy="{y + radius * math.sin(turn):.1f}" '
+            f'r="{radius * 0.62:.1f}"/>'
             for turn in (math.tau * k / 5 - 0.5 for k in range(5))
         )
         return (
@@ -195,7 +197,8 @@ def _floral(look: Look, period: float) -> tuple[float, float, str]:
     leaves = (
         f'<path d="M{size * 0.62:.1f} {size * 0.12:.1f}q{size * 0.16:.1f} 0 {size * 0.2:.1f} {size * 0.16:.1f}'
         f"q{-size * 0.16:.1f} 0 {-size * 0.2:.1f} {-size * 0.16:.1f}M{size * 0.1:.1f} {size * 0.62:.1f}"
-        f"q{size * 0.14:.1f} {size * 0.02:.1f} {size * 0.16:.1f} {size * 0.2:.1f}q{-size * 0.14:.1f} {-size * 0.02:.1f} "
+        f"q{size * 0.14:.1f} {size * 0.02:.1f} {size * 0.16:.1f} {size * 0.2:.1f}q{-size * 0.14:.1f} "
+        f"{-size * 0.02:.1f} "
         f'{-size * 0.16:.1f} {-size * 0.2:.1f}" fill="{third}" opacity=".8"/>'
     )
     small = (0.1, 0.14, 0.08)[look.pattern_variant]

@@ -111,8 +111,10 @@ def hood_behind_svg(look: Look, shape: Shape) -> str:
     neck = shape.neck
     return (
         f'<path d="M{at(-neck - 17, 15)}C{at(-neck - 34, -48)} {at(-30, -74)} {at(0, -74)}C{at(30, -74)} '
-        f'{at(neck + 34, -48)} {at(neck + 17, 15)}Z" fill="{look.main.hex}" stroke="{line_color(look.main)}" stroke-width="1.6"/>'
-        f'<path d="M{at(-neck, 2)}C{at(-neck - 14, -34)} {at(-22, -52)} {at(0, -52)}C{at(22, -52)} {at(neck + 14, -34)} '
+        f'{at(neck + 34, -48)} {at(neck + 17, 15)}Z" fill="{look.main.hex}" stroke="{line_color(look.main)}" '
+        'stroke-width="1.6"/>'
+        f'<path d="M{at(-neck, 2)}C{at(-neck - 14, -34)} {at(-22, -52)} {at(0, -52)}C{at(22, -52)} '
+        f"{at(neck + 14, -34)} "
         f'{at(neck, 2)}Q{at(0, 40)} {at(-neck, 2)}Z" fill="{look.main.shaded(0.55)}"/>'
     )
 
@@ -124,10 +126,13 @@ def hood_front_svg(look: Look, shape: Shape) -> str:
     neck, depth = shape.neck, shape.depth
     cord = look.trim_color.hex if look.trim in {"ringer", "double"} else look.main.shaded(1.5)
     return (
-        f'<path d="M{at(-neck - 16, 13)}Q{at(-neck * 0.7, depth)} {at(0, depth + 10)}Q{at(neck * 0.7, depth)} {at(neck + 16, 13)}'
-        f"L{at(neck - 2, 0)}Q{at(neck * 0.6, depth * 0.6)} {at(0, depth)}Q{at(-neck * 0.6, depth * 0.6)} {at(-neck + 2, 0)}Z"
+        f'<path d="M{at(-neck - 16, 13)}Q{at(-neck * 0.7, depth)} {at(0, depth + 10)}Q{at(neck * 0.7, depth)} '
+        f"{at(neck + 16, 13)}"
+        f"L{at(neck - 2, 0)}Q{at(neck * 0.6, depth * 0.6)} {at(0, depth)}Q{at(-neck * 0.6, depth * 0.6)} "
+        f"{at(-neck + 2, 0)}Z"
         f'" fill="{look.main.shaded(0.93)}" stroke="{line_color(look.main)}" stroke-width="1.4"/>'
-        f'<path d="M{at(-11, depth + 4)}q-4 26 -2 50M{at(11, depth + 4)}q5 24 2 56" fill="none" stroke="{cord}" stroke-width="3"/>'
+        f'<path d="M{at(-11, depth + 4)}q-4 26 -2 50M{at(11, depth + 4)}q5 24 2 56" fill="none" stroke="{cord}" '
+        'stroke-width="3"/>'
     )
 
 
@@ -148,11 +153,17 @@ def closure_svg(look: Look, shape: Shape) -> str:
             f'<path d="M-3 {top + 6:.0f}h6l1 15h-8Z" fill="#b5b5b2"/>'
         )
     if look.closure == "half_buttons":
-        strip = f'<path d="M-8 {top - 6:.0f}V{top + 66:.0f}H8V{top - 6:.0f}" fill="{look.main.shaded(0.95)}" stroke="{line}"/>'
+        strip = (
+            f'<path d="M-8 {top - 6:.0f}V{top + 66:.0f}H8V{top - 6:.0f}" fill="{look.main.shaded(0.95)}" '
+            f'stroke="{line}"/>'
+        )
         levels = [top + 8 + 23 * k for k in range(3)]
         columns: tuple[float, ...] = (0.0,)
     else:
-        strip = f'<path d="M-9 {top - 2:.0f}V{bottom:.0f}M9 {top - 2:.0f}V{bottom:.0f}" fill="none" stroke="{line}" opacity=".75"/>'
+        strip = (
+            f'<path d="M-9 {top - 2:.0f}V{bottom:.0f}M9 {top - 2:.0f}V{bottom:.0f}" fill="none" stroke="{line}" '
+            'opacity=".75"/>'
+        )
         step = 58.0 if look.category == "coat" else 40.0
         count = max(int((shape.hem_y - 16 - top) / step) + 1, 2)
         if look.category == "coat":
@@ -204,11 +215,13 @@ def _pocket_path(look: Look, shape: Shape, low: float) -> str:
         )
     if look.category in TOPS:  # slant, welts of a jacket
         return "".join(
-            f"M{at(s * chest * 0.42, low)}L{at(s * chest * 0.66, low + 46)}l{s * 7} -4L{at(s * (chest * 0.42 + 7), low - 4)}Z"
+            f"M{at(s * chest * 0.42, low)}L{at(s * chest * 0.66, low + 46)}l{s * 7} -4"
+            f"L{at(s * (chest * 0.42 + 7), low - 4)}Z"
             for s in (-1, 1)
         )
     return "".join(
-        f"M{at(s * shape.waist * 0.55, WAIST_Y + 17)}L{at(s * chest * 0.9, WAIST_Y + 58)}l{s * 5} -5L{at(s * (shape.waist * 0.55 + 8), WAIST_Y + 15)}Z"
+        f"M{at(s * shape.waist * 0.55, WAIST_Y + 17)}L{at(s * chest * 0.9, WAIST_Y + 58)}l{s * 5} -5"
+        f"L{at(s * (shape.waist * 0.55 + 8), WAIST_Y + 15)}Z"
         for s in (-1, 1)
     )
 
@@ -220,7 +233,10 @@ def trim_svg(look: Look, shape: Shape) -> str:
     hem_y = shape.hem_y + 12
     if look.trim == "rib":
         rib, line = look.main.shaded(0.84), line_color(look.main)
-        edge = f'<path d="M-200 {shape.hem_y - 18:.0f}Q0 {shape.hem_y - 9:.0f} 200 {shape.hem_y - 18:.0f}V{hem_y + 9:.0f}H-200Z"/>'
+        edge = (
+            f'<path d="M-200 {shape.hem_y - 18:.0f}Q0 {shape.hem_y - 9:.0f} 200 {shape.hem_y - 18:.0f}'
+            f'V{hem_y + 9:.0f}H-200Z"/>'
+        )
         return f'<g fill="{rib}" stroke="{line}" stroke-width="1">{cuffs}{_inside(edge)}</g>'
     if look.trim == "ringer":
         return f'<g fill="{color}">{cuffs}</g>'
@@ -238,12 +254,14 @@ def trim_svg(look: Look, shape: Shape) -> str:
     if look.trim == "belt":
         level = WAIST_Y - 2 if look.category in TOPS else WAIST_Y + 10
         return _inside(
-            f'<path d="M-150 {level:.0f}Q0 {level + 8:.0f} 150 {level:.0f}" fill="none" stroke="{color}" stroke-width="15"/>'
+            f'<path d="M-150 {level:.0f}Q0 {level + 8:.0f} 150 {level:.0f}" fill="none" stroke="{color}" '
+            'stroke-width="15"/>'
         ) + (f'<path d="M-9 {level - 5:.0f}h18v18h-18Z" fill="none" stroke="#c8b273" stroke-width="3"/>')
     if look.trim == "side_stripe":
         sides = "".join(
             f"M{at(s * (shape.waist - 4), WAIST_Y)}C{at(s * (shape.chest - 2), 240)} {at(s * (shape.chest - 6), 285)} "
-            f"{at(s * (shape.chest - 8), 310)}C{at(s * (shape.chest - 8), 360)} {at(s * (shape.hem - 7), shape.hem_y - 120)} "
+            f"{at(s * (shape.chest - 8), 310)}C{at(s * (shape.chest - 8), 360)} "
+            f"{at(s * (shape.hem - 7), shape.hem_y - 120)} "
             f"{at(s * (shape.hem - 7), shape.hem_y + 3)}"
             for s in (-1, 1)
         )

@@ -37,8 +37,8 @@ _TOP_FITS = ("slim", "regular", "regular", "loose")
 class Kind:
     """One category. A word that stands twice in a field is drawn twice as often.
 
-    Fields besides the words: `noun` for names, `price` (lowest, highest), `logo_share` 0..1 of garments with a print, `varies`
-    the parts in which a family's members may differ.
+    Fields besides the words: `noun` for names, `price` (lowest, highest), `logo_share` 0..1 of garments with a print,
+    `varies` the parts in which a family's members may differ.
     """
 
     noun: str
@@ -124,7 +124,8 @@ KINDS: Final[dict[str, Kind]] = {
         "dress", (30, 120), ("neckline", "trim", "pocket"),
         necklines=("scoop", "v", "square", "boat", "crew"), sleeves=("none", "none", "short", "long", "three_quarter"),
         lengths=_SKIRT_LENGTHS, fits=("slim", "a_line", "a_line", "flared"), patterns=_DRESS_PATTERNS,
-        fabrics=("jersey", "woven"), pockets=("none", "none", "chest", "patch"), trims=("none", "belt", "hem", "double"),
+        fabrics=("jersey", "woven"), pockets=("none", "none", "chest", "patch"),
+        trims=("none", "belt", "hem", "double"),
     ),
     "skirt": Kind(
         "skirt", (20, 70), ("trim", "pocket", "logo"),

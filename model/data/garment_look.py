@@ -31,8 +31,8 @@ class Proportions:
 class Look:
     """Category, attributes and colours. The allowed words of each field stand in `garment_kinds`.
 
-    `button_color`, `trim_color` and `pocket_color` only show where there are buttons, a trim, a pocket; a pocket_color of
-    None is the garment's own cloth. `fold_seed` decides how the cloth lies.
+    `button_color`, `trim_color` and `pocket_color` only show where there are buttons, a trim, a pocket; a pocket_color
+    of None is the garment's own cloth. `fold_seed` decides how the cloth lies.
     """
 
     category: str

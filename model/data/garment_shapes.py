@@ -1,8 +1,8 @@
 """Outlines of drawn garments, as SVG paths in body units.
 
-Body units: the middle of the neck's base is (0, 0), x grows to the viewer's right, y down; shoulders end near x = 84, the waist
-lies at y = 200, the crotch at 335, the ankles near 690. A garment and the person who wears it share them, so a pose
-that moves an arm moves the sleeve.
+Body units: the middle of the neck's base is (0, 0), x grows to the viewer's right, y down; shoulders end near x = 84,
+the waist lies at y = 200, the crotch at 335, the ankles near 690. A garment and the person who wears it share them, so
+a pose that moves an arm moves the sleeve.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CUFF: Final = {"short": 35.0, "three_quarter": 27.0, "long": 21.0}
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How limbs lie, degrees and body units. Arms: angle from straight down, outwards; bends: extra angle of the forearm.
+    """How limbs lie, degrees and body units. Arms: angle from straight down, outwards; bends: added at the elbow.
 
     Pairs are (viewer's left, viewer's right). `stance` is added to the distance of each foot from the middle.
     """
@@ -50,7 +50,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class SleeveEnd:
-    """Where an arm leaves its sleeve: middle of the opening, direction in degrees from straight down, half its width."""
+    """Where an arm leaves its sleeve: the opening's middle, direction in degrees from straight down, half width."""
 
     x: float
     y: float
@@ -266,7 +266,8 @@ def _sleeve(
 
     path = (
         f"M{place((shoulder - 14, 21))}L{place((shoulder, 25))}"
-        f"C{place((shoulder + 10, 32))} {place((elbow_out[0] - upper[0] * half * 0.6, elbow_out[1] - upper[1] * half * 0.6))} "
+        f"C{place((shoulder + 10, 32))} "
+        f"{place((elbow_out[0] - upper[0] * half * 0.6, elbow_out[1] - upper[1] * half * 0.6))} "
         f"{place(elbow_out)}L{place(end_out)}L{place(end_in)}L{place(elbow_in)}L{place((chest, armpit_y))}"
         f"L{place((chest - 24, armpit_y - 10))}Z"
     )

@@ -69,8 +69,10 @@ def _inside_svg(look: Look, shape: Shape) -> str:
         return ""
     label = '<path d="M-8 9h16v8h-16Z" fill="#f3f1ea"/>' if shape.depth > 22 and look.collar != "lapel" else ""
     return (
-        f'<path d="M{at(-shape.neck, 0)}{shape.neckline}Q{at(0, 13)} {at(-shape.neck, 0)}Z" fill="{look.main.shaded(0.5)}"/>'
-        f'<path d="M{at(-shape.neck, 0)}Q{at(0, 13)} {at(shape.neck, 0)}" fill="none" stroke="{look.main.shaded(0.75)}" '
+        f'<path d="M{at(-shape.neck, 0)}{shape.neckline}Q{at(0, 13)} {at(-shape.neck, 0)}Z" '
+        f'fill="{look.main.shaded(0.5)}"/>'
+        f'<path d="M{at(-shape.neck, 0)}Q{at(0, 13)} {at(shape.neck, 0)}" fill="none" '
+        f'stroke="{look.main.shaded(0.75)}" '
         f'stroke-width="7"/>{label}'
     )
 
@@ -95,7 +97,8 @@ def _waistband_svg(look: Look, shape: Shape) -> str:
     line, waist = line_color(look.main), shape.waist
     band = (
         f'<path d="M{at(-waist, WAIST_Y)}Q{at(0, WAIST_Y + 7)} {at(waist, WAIST_Y)}L{at(waist + 3, WAIST_Y + 17)}'
-        f'Q{at(0, WAIST_Y + 25)} {at(-waist - 3, WAIST_Y + 17)}Z" fill="{look.main.shaded(0.9)}" stroke="{line}" stroke-width="1.3"/>'
+        f'Q{at(0, WAIST_Y + 25)} {at(-waist - 3, WAIST_Y + 17)}Z" fill="{look.main.shaded(0.9)}" stroke="{line}" '
+        'stroke-width="1.3"/>'
     )
     if look.category == "skirt":
         return band
@@ -133,19 +136,23 @@ def _back_svg(look: Look, shape: Shape, paint: str) -> str:
     pieces = []
     if look.neckline == "hood":
         pieces.append(
-            f'<path d="M{at(-neck - 18, 6)}C{at(-neck - 26, 70)} {at(-26, 98)} {at(0, 98)}C{at(26, 98)} {at(neck + 26, 70)} '
-            f'{at(neck + 18, 6)}Q{at(0, -20)} {at(-neck - 18, 6)}Z" fill="{look.main.shaded(0.92)}" stroke="{line}" stroke-width="1.6"/>'
+            f'<path d="M{at(-neck - 18, 6)}C{at(-neck - 26, 70)} {at(-26, 98)} {at(0, 98)}C{at(26, 98)} '
+            f"{at(neck + 26, 70)} "
+            f'{at(neck + 18, 6)}Q{at(0, -20)} {at(-neck - 18, 6)}Z" fill="{look.main.shaded(0.92)}" stroke="{line}" '
+            'stroke-width="1.6"/>'
             f'<path d="M0 -4V97" stroke="{line}" stroke-width="1.2"/>'
         )
     elif look.neckline in {"collar", "turtleneck"}:
         rise = -34 if look.neckline == "turtleneck" else -16
         pieces.append(
-            f'<path d="M{at(-neck - 7, 9)}L{at(-neck + 2, rise)}Q{at(0, rise - 6)} {at(neck - 2, rise)}L{at(neck + 7, 9)}'
+            f'<path d="M{at(-neck - 7, 9)}L{at(-neck + 2, rise)}Q{at(0, rise - 6)} {at(neck - 2, rise)}'
+            f"L{at(neck + 7, 9)}"
             f'Q{at(0, 24)} {at(-neck - 7, 9)}Z" fill="{paint}" stroke="{line}" stroke-width="1.5"/>'
         )
     if look.category in {"shirt", "jacket", "coat"}:
         pieces.append(
-            f'<path d="M{at(-shape.shoulder + 1, 56)}Q0 66 {at(shape.shoulder - 1, 56)}" fill="none" stroke="{line}" stroke-width="1.7"/>'
+            f'<path d="M{at(-shape.shoulder + 1, 56)}Q0 66 {at(shape.shoulder - 1, 56)}" fill="none" stroke="{line}" '
+            'stroke-width="1.7"/>'
         )
     if look.category in {"coat", "dress"}:
         pieces.append(f'<path d="M0 {shape.hem_y - 90:.0f}V{shape.hem_y + 5:.0f}" stroke="{line}" stroke-width="1.7"/>')
@@ -156,7 +163,8 @@ def _back_svg(look: Look, shape: Shape, paint: str) -> str:
     if look.category not in TOPS:
         waist = shape.waist
         pieces.append(
-            f'<path d="M{at(-waist - 2, WAIST_Y + 16)}Q{at(0, WAIST_Y + 23)} {at(waist + 2, WAIST_Y + 16)}" fill="none" '
+            f'<path d="M{at(-waist - 2, WAIST_Y + 16)}Q{at(0, WAIST_Y + 23)} {at(waist + 2, WAIST_Y + 16)}" '
+            'fill="none" '
             f'stroke="{line}" stroke-width="1.6"/>'
         )
     return "".join(pieces)
