@@ -7,7 +7,7 @@ from pathlib import Path
 from indexer.errors import GalleryModelMismatchError, IndexerError
 from indexer.gallery import Gallery
 from model.errors import CheckpointError
-from model.inference import Model, load_model
+from model.inference import Model, load_model, shipped_models
 from service.errors import StartError
 
 
@@ -23,14 +23,19 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         StartError: gallery missing or damaged, model missing or another one than the gallery's.
     """
     try:
-        stamp = Gallery.open(folder).manifest.model
+        made_with = Gallery.open(folder).manifest.model.name
     except IndexerError as error:
         raise StartError(f"{error}") from error
+    if not model and made_with not in shipped_models():  # a gallery must not decide what is fetched from a hub
+        shipped = ", ".join(shipped_models()) or "none"
+        raise StartError(
+            f"gallery {folder} was made with model {made_with!r}, which is not shipped with threadmatch ({shipped}): "
+            "say where it is with --model"
+        )
     try:
-        loaded = load_model(model or stamp.name, device=device)
+        loaded = load_model(model or made_with, device=device)
     except CheckpointError as error:
-        hint = "" if model else f"; the gallery was made with {stamp.name!r}: say where that is with --model"
-        raise StartError(f"{error}{hint}") from error
+        raise StartError(f"{error}") from error
     try:
         return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
     except GalleryModelMismatchError as error:

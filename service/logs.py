@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
+# What they say below these levels is about themselves, or (python_multipart) about what a client sent: that is a 4xx.
+_QUIETER = {"PIL": logging.INFO, "asyncio": logging.INFO, "faiss": logging.WARNING, "python_multipart": logging.ERROR}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -41,5 +43,5 @@ def set_up_logging(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for noisy in ("PIL", "asyncio", "python_multipart", "httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(max(logging.INFO, root.level))
+    for name, least in _QUIETER.items():
+        logging.getLogger(name).setLevel(max(least, root.level))

@@ -23,7 +23,6 @@ _QUIET = ("/health/", "/metrics")  # asked every few seconds: logged at debug le
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
     # Nothing an API answer could load or frame; the pages set their own.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",

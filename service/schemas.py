@@ -37,7 +37,8 @@ class SearchOptions(BaseModel):
     filter: str | None = Field(
         default=None,
         max_length=MAX_FILTER_CHARS,
-        description="condition on the metadata columns that candidates must meet",
+        description="condition on id, product_id and the metadata columns that candidates must meet",
+        examples=['category == "Tops" and price < 50 and color in ["red", "blue"]'],
     )
     rerank: bool = Field(
         default=True, description="false: the first stage's order as it is; score and probability are then null"

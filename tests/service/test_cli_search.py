@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -38,8 +41,6 @@ def searched(tmp_path: Path, gallery_folder: Path, tiny_model_folder: Path) -> l
 async def test_command_line_and_http_agree(
     client: httpx.AsyncClient, searched: list[str], flags: list[str], fields: dict[str, object]
 ) -> None:
-    import asyncio
-
     result = await asyncio.to_thread(run, *searched, *flags, "--json")
     assert result.exit_code == 0, result.stderr
     offline = json.loads(result.stdout)
@@ -90,3 +91,16 @@ def test_a_photo_or_gallery_that_cannot_be_read_is_said(searched: list[str], tmp
     result = run(searched[0], "--gallery", tmp_path / "nowhere")
     assert result.exit_code == 1
     assert "nowhere" in result.stderr
+
+
+def test_a_gallery_of_a_model_of_one_s_own_asks_where_that_is(searched: list[str]) -> None:
+    result = run(*searched[:3])
+    assert result.exit_code == 1
+    assert "made with model 'tiny'" in result.stderr
+    assert "--model" in result.stderr
+
+
+def test_help_is_fast_since_nothing_heavy_is_imported() -> None:
+    code = "import sys, service.cli; print({'torch', 'faiss', 'fastapi', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
