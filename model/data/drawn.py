@@ -49,9 +49,9 @@ def draw_shop_image(item: Garment, *, size_px: tuple[int, int] = SHOP_IMAGE_PX) 
     width, height = size_px
     look = item.look
     pose, view = flat_pose(look), shop_view(look, aspect=width / height)
-    flat = rasterise(garment_group(look, pose), view, width, height)
+    flat = rasterise(garment_group(look, pose), view, size=size_px)
     dice = Dice(look.fold_seed)
-    colors = lit(flat, look, pose, view, dice=dice)
+    colors = lit(flat, look, pose=pose, view=view, dice=dice)
     alpha = np.asarray(flat[..., 3] / np.float32(255), np.float32)
     shadow = soft_shadow(alpha, shift=(0.012, 0.03), softness=0.035)
     tint = dice.between(-3, 3)

@@ -33,16 +33,16 @@ def _paper(dice: Dice) -> str:
     )
 
 
-def _arms(dice: Dice) -> str:
-    """Arms folded over it."""
-    skin, sleeve = dice.pick(_SKIN), dice.pick(PALETTE)
+def _coat(dice: Dice) -> str:
+    """A coat carried over an arm."""
+    color = dice.pick(PALETTE)
+    folds = "M-52 -34Q-44 30 -52 86M-14 -44Q-6 20 -16 84M26 -46Q30 30 22 92M56 -40Q62 10 56 66"
     return (
-        f'<g transform="rotate({dice.between(-14, 14):.0f})" fill="none" stroke-linecap="round">'
-        f'<path d="M-112 -60Q-130 30 40 34" stroke="{sleeve.shaded(0.82)}" stroke-width="46"/>'
-        f'<path d="M40 34H74" stroke="{skin}" stroke-width="34"/>'
-        f'<path d="M112 -66Q134 16 -36 -4" stroke="{sleeve.hex}" stroke-width="46"/>'
-        f'<path d="M-40 -5L-66 -9" stroke="{skin}" stroke-width="34"/>'
-        f'<path d="M-64 -20l-20 -4M-68 -9l-22 0M-64 2l-20 4" stroke="{skin}" stroke-width="11"/></g>'
+        '<path d="M-84 -34Q0 -72 84 -34Q92 20 78 82Q52 66 30 98Q2 78 -24 96Q-50 84 -86 92Q-92 20 -84 -34Z" '
+        f'fill="{color.hex}"/>'
+        f'<path d="{folds}" fill="none" stroke="{color.shaded(0.7)}" stroke-width="7" stroke-linecap="round"/>'
+        f'<path d="M-84 -34Q0 -72 84 -34Q40 -26 0 -28Q-44 -28 -84 -34Z" fill="{color.shaded(0.82)}"/>'
+        f'<ellipse cx="62" cy="-26" rx="24" ry="15" fill="{dice.pick(_SKIN)}"/>'
     )
 
 
@@ -97,7 +97,7 @@ def _box(dice: Dice) -> str:
 COVERS: Final[dict[str, Callable[[Dice], str]]] = {
     "bag": _bag,
     "paper": _paper,
-    "arms": _arms,
+    "coat": _coat,
     "plant": _plant,
     "post": _post,
     "passer": _passer,

@@ -27,21 +27,29 @@ View = tuple[float, float, float, float]
 _FOLD_DEPTH: Final = 1.5
 _DARK: Final = 0.3
 _TILE: Final = 512
+_GRAINS: Final = {  # how far threads run across and along, pixels, and how much they show
+    "knit": (0.6, 1.3, 0.1),
+    "cable": (0.6, 1.3, 0.1),
+    "denim": (0.4, 1.6, 0.08),
+    "wool": (0.9, 0.9, 0.055),
+    "fleece": (0.9, 0.9, 0.055),
+    "corduroy": (0.9, 0.9, 0.055),
+}
 _COARSE: Final = 4  # folds, volume and shadow are soft, so a quarter of the resolution holds them
 
 
-def rasterise(svg: str, view: View, width: int, height: int) -> Pixels:
+def rasterise(svg: str, view: View, *, size: tuple[int, int]) -> Pixels:
     """Draw SVG elements seen through a window.
 
     Args:
         svg: elements in body units, without the <svg> around them.
         view: the window; it is stretched to the picture.
-        width, height: pixels.
+        size: width and height in pixels.
 
     Returns:
         (height, width, 4) uint8 RGBA, straight alpha.
     """
-    x, y, w, h = view
+    (x, y, w, h), (width, height) = view, size
     text = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="{x:.2f} {y:.2f} {w:.2f} {h:.2f}" preserveAspectRatio="none">{svg}</svg>'
@@ -52,7 +60,7 @@ def rasterise(svg: str, view: View, width: int, height: int) -> Pixels:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
-def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: bool = False) -> Pixels:
+def lit(flat: Pixels, look: Look, *, pose: Pose, view: View, dice: Dice, back: bool = False) -> Pixels:
     """Colours of a flat garment drawing as light and folds leave them.
 
     Args:
@@ -66,7 +74,7 @@ def lit(flat: Pixels, look: Look, pose: Pose, view: View, *, dice: Dice, back: b
     """
     height, width = flat.shape[:2]
     size = _coarse(width, height)
-    strokes = rasterise(fold_strokes(look, pose, dice, back=back), view, *size)
+    strokes = rasterise(fold_strokes(look, pose, dice=dice, back=back), view, size=size)
     folds = strokes[..., 0].astype(np.float32) / 255 - 0.5
     folds = np.asarray(cv2.GaussianBlur(folds, (0, 0), size[0] / 66), np.float32)
     mask = cv2.resize(flat[..., 3], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -136,15 +144,11 @@ def _grain(fabric: str, height: int, width: int) -> Floats:
 
 @lru_cache(maxsize=16)
 def _grain_tile(fabric: str) -> Floats:
-    plain = np.random.Generator(np.random.PCG64(5)).standard_normal((_TILE, _TILE), dtype=np.float32)
-    if fabric in {"knit", "cable"}:
-        noise = 0.1 * cv2.GaussianBlur(plain, (0, 0), sigmaX=0.6, sigmaY=1.3)
-    elif fabric == "denim":
+    noise = np.random.Generator(np.random.PCG64(5)).standard_normal((_TILE, _TILE), dtype=np.float32)
+    across, along, strength = _GRAINS.get(fabric, (0.0, 0.0, 0.012))
+    if across:
+        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=along), np.float32)
+    if fabric == "denim":
         slant = np.array([[1, 0.5, 0], [0, 1, 0]], np.float32)
-        upright = 0.11 * cv2.GaussianBlur(plain, (0, 0), sigmaX=0.4, sigmaY=1.6)
-        noise = cv2.warpAffine(upright, slant, (_TILE, _TILE), borderMode=cv2.BORDER_WRAP)
-    elif fabric in {"wool", "fleece", "corduroy"}:
-        noise = 0.077 * cv2.GaussianBlur(plain, (0, 0), 0.9)
-    else:
-        noise = 0.012 * plain
-    return np.asarray(1 + noise, np.float32)
+        noise = np.asarray(cv2.warpAffine(noise, slant, (_TILE, _TILE), borderMode=cv2.BORDER_WRAP), np.float32)
+    return 1 + np.float32(strength) * noise

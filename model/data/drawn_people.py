@@ -47,7 +47,7 @@ def sample_pose(look: Look, dice: Dice) -> Pose:
     return Pose(arms=arms, bends=(bends[0], bends[1]), stance=dice.between(-10, 16))
 
 
-def draw_wearer(look: Look, pose: Pose, dice: Dice, *, back: bool) -> Wearer:
+def draw_wearer(look: Look, pose: Pose, *, dice: Dice, back: bool) -> Wearer:
     """Draw a person for a garment to be put on.
 
     Args:

@@ -90,10 +90,10 @@ def draw_street_scene(item: Garment, *, setup: Setup, seed: int) -> StreetScene:
     camera = sample_camera(setup, dice)
     subject = _sample_subject(item.look, dice, back=camera.back, upright=setup is Setup.HARD_VIEW)
     bounds = garment_bounds(subject.look, subject.pose)
-    projection = aim(camera, _points(subject, bounds), size, dice)
+    projection = aim(camera, _points(subject, bounds), size=size, dice=dice)
     canvas = _canvas_around(projection, bounds)
     x0, y0 = -canvas[0], -canvas[1]
-    unbounded = projection.warp(_garment_layer(subject, bounds, projection, dice), bounds, canvas)
+    unbounded = projection.warp(_garment_layer(subject, bounds, projection, dice), bounds, region=canvas)
     layer = np.ascontiguousarray(unbounded[y0 : y0 + size[1], x0 : x0 + size[0]])
     whole, inside = unbounded[..., 3] >= _SEEN, layer[..., 3] >= _SEEN
 
@@ -127,7 +127,7 @@ def _sample_subject(look: Look, dice: Dice, *, back: bool, upright: bool) -> _Su
     if back or upright or dice.chance(0.74):
         pose = sample_pose(look, dice)
         place = dice.pick(tuple(STANDING_PLACES.values()))(dice)
-        return _Subject(look, pose, back, True, draw_wearer(look, pose, dice, back=back), place)
+        return _Subject(look, pose, back, True, draw_wearer(look, pose, dice=dice, back=back), place)
     lying = dice.chance(0.6)
     places = LYING_PLACES if lying else STANDING_PLACES
     place = dice.pick(tuple(places.values()))(dice)
@@ -140,7 +140,7 @@ def _points(subject: _Subject, bounds: View) -> NDArray[np.float64]:
     width = 90
     height = max(round(width * bounds[3] / bounds[2]), 8)
     group = garment_group(subject.look, subject.pose, back=subject.back, worn=subject.worn)
-    alpha = rasterise(group, bounds, width, height)[..., 3]
+    alpha = rasterise(group, bounds, size=(width, height))[..., 3]
     y, x = np.nonzero(alpha >= 128)
     return np.column_stack([bounds[0] + (x + 0.5) * bounds[2] / width, bounds[1] + (y + 0.5) * bounds[3] / height])
 
@@ -158,10 +158,9 @@ def _canvas_around(projection: Projection, bounds: View) -> tuple[int, int, int,
 
 
 def _garment_layer(subject: _Subject, bounds: View, projection: Projection, dice: Dice) -> Floats:
-    width, height = _layer_size(bounds, projection)
     group = garment_group(subject.look, subject.pose, back=subject.back, worn=subject.worn)
-    flat = rasterise(group, bounds, width, height)
-    return _premultiplied(flat, lit(flat, subject.look, subject.pose, bounds, dice=dice, back=subject.back))
+    flat = rasterise(group, bounds, size=_layer_size(bounds, projection))
+    return _premultiplied(flat, lit(flat, subject.look, pose=subject.pose, view=bounds, dice=dice, back=subject.back))
 
 
 def _holder_layer(svg: str, projection: Projection) -> Floats | None:
@@ -169,8 +168,8 @@ def _holder_layer(svg: str, projection: Projection) -> Floats | None:
     if not svg:
         return None
     view = projection.window(PERSON_BOUNDS)
-    flat = rasterise(svg, view, *_layer_size(view, projection))
-    return projection.warp(_premultiplied(flat, lit_plain(flat)), view, (0, 0, *projection.size))
+    flat = rasterise(svg, view, size=_layer_size(view, projection))
+    return projection.warp(_premultiplied(flat, lit_plain(flat)), view, region=(0, 0, *projection.size))
 
 
 def _layer_size(view: View, projection: Projection) -> tuple[int, int]:
@@ -188,7 +187,7 @@ def _premultiplied(flat: Pixels, colors: Pixels) -> Floats:
 
 def _background(svg: str, size: tuple[int, int], dice: Dice) -> Floats:
     """The place, a little out of focus."""
-    flat = rasterise(svg, (0.0, 0.0, *FRAME), *size)
+    flat = rasterise(svg, (0.0, 0.0, *FRAME), size=size)
     colors = np.ascontiguousarray(flat[..., :3]).astype(np.float32)
     if dice.chance(0.5):
         colors = np.ascontiguousarray(colors[:, ::-1])
@@ -232,12 +231,12 @@ def _grown_cover(inside: NDArray[np.bool_], covers: list[Floats], dice: Dice) ->
     while True:
         placed = f'<g transform="translate({at_x:.1f} {at_y:.1f})scale({scale:.3f})">{svg}</g>'
         frame = (0.0, 0.0, float(width), float(height))
-        small = rasterise(placed, frame, -(-width // _COARSE), -(-height // _COARSE))
+        small = rasterise(placed, frame, size=(-(-width // _COARSE), -(-height // _COARSE)))
         if (
             _covered(inside[::_COARSE, ::_COARSE], [*coarse_covers, np.asarray(small / np.float32(255), np.float32)])
             >= target
         ):
-            flat = rasterise(placed, frame, width, height)
+            flat = rasterise(placed, frame, size=(width, height))
             cover = _premultiplied(flat, lit_plain(flat))
             if _covered(inside, [*covers, cover]) >= _LEAST_COVERED:
                 return cover

@@ -102,7 +102,7 @@ class Projection:
         y1 = min(bounds[1] + bounds[3], seen[:, 1].max())
         return float(x0), float(y0), float(max(x1 - x0, 1)), float(max(y1 - y0, 1))
 
-    def warp(self, layer: Floats, view: View, region: tuple[int, int, int, int]) -> Floats:
+    def warp(self, layer: Floats, view: View, *, region: tuple[int, int, int, int]) -> Floats:
         """Show a layer in a region of the picture's plane.
 
         Args:
@@ -129,7 +129,7 @@ class Projection:
         return np.asarray(cv2.remap(layer, map_x - 0.5, map_y - 0.5, cv2.INTER_LINEAR, borderValue=0), np.float32)
 
 
-def aim(camera: Camera, points: Matrix, size: tuple[int, int], dice: Dice) -> Projection:
+def aim(camera: Camera, points: Matrix, *, size: tuple[int, int], dice: Dice) -> Projection:
     """Point the camera so that the garment has its size, its place and its loss.
 
     Args:

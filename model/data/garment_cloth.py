@@ -37,12 +37,12 @@ def cloth_defs(look: Look, shape: Shape) -> str:
     return "".join(defs)
 
 
-def part_fill(look: Look, part: Part, number: int) -> str:
+def part_fill(look: Look, part: Part, *, number: int) -> str:
     """Paint of part `number`; on sleeves checks lie over it, see `part_overlay`."""
     return look.main.hex if look.pattern == "plain" or _crossed(look, part) else f"url(#cloth{number})"
 
 
-def part_overlay(look: Look, part: Part, number: int) -> str:
+def part_overlay(look: Look, part: Part, *, number: int) -> str:
     """What lies over a part's paint: the crossing bands of checks, the lines of a fabric; "" for most."""
     paints = [f"cloth{number}h", f"cloth{number}v"] if _crossed(look, part) else []
     if look.fabric in _FABRIC_LINES:

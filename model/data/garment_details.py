@@ -59,12 +59,10 @@ def _logo_place(place: str, look: Look, shape: Shape) -> tuple[float, float]:
         return -shape.chest * 0.52, WAIST_Y + 75
     if place == "thigh":
         return -shape.chest * 0.56, min(WAIST_Y + 165, shape.hem_y - 40)
-    return -min(
-        shape.chest * 0.52, shape.shoulder * 0.66
-    ), 90.0  # chest, on the wearer's right: pockets are on the left
+    return -min(shape.chest * 0.52, shape.shoulder * 0.66), 90.0  # on the wearer's right: pockets are on the left
 
 
-def collar_svg(look: Look, shape: Shape, paint: str) -> str:
+def collar_svg(look: Look, shape: Shape, *, paint: str) -> str:
     """The collar or hood seen from the front, "" for garments with neither."""
     line = line_color(look.main)
     neck, depth = shape.neck, shape.depth
@@ -227,7 +225,7 @@ def _pocket_path(look: Look, shape: Shape, low: float) -> str:
 
 
 def trim_svg(look: Look, shape: Shape) -> str:
-    """Cuffs, neck band, hem band, belt or side stripes. The caller clips what is marked `class="in"` to the body."""
+    """Cuffs, hem band, belt or side stripes; what must end with the cloth refers to a clip path "body"."""
     color = look.trim_color.hex
     cuffs = "".join(f'<path d="{band.path}"/>' for band in shape.bands)
     hem_y = shape.hem_y + 12

@@ -34,7 +34,7 @@ class _Strokes:
         )
 
 
-def fold_strokes(look: Look, pose: Pose, dice: Dice, *, back: bool = False) -> str:
+def fold_strokes(look: Look, pose: Pose, *, dice: Dice, back: bool = False) -> str:
     """SVG elements in body units: strokes on middle grey, which means no fold."""
     strokes = _Strokes(dice)
     shape = shape_of(look, pose, back=back)

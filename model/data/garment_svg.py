@@ -36,11 +36,11 @@ def garment_group(look: Look, pose: Pose, *, back: bool = False, worn: bool = Fa
     shape = shape_of(look, pose, back=back)
     line = line_color(look.main)
     parts = "".join(
-        f'<path d="{part.path}" fill="{part_fill(look, part, number)}" stroke="{line}" stroke-width="1.2" '
-        f'stroke-opacity=".6"/>{part_overlay(look, part, number)}'
+        f'<path d="{part.path}" fill="{part_fill(look, part, number=number)}" stroke="{line}" stroke-width="1.2" '
+        f'stroke-opacity=".6"/>{part_overlay(look, part, number=number)}'
         for number, part in enumerate(shape.parts)
     )
-    paint = part_fill(look, shape.body, len(shape.parts) - 1)
+    paint = part_fill(look, shape.body, number=len(shape.parts) - 1)
     trim = trim_svg(look, shape)
     clip = f'<clipPath id="body"><path d="{shape.body.path}"/></clipPath>' if "#body" in trim else ""
     defs = cloth_defs(look, shape) + clip
@@ -57,7 +57,7 @@ def garment_group(look: Look, pose: Pose, *, back: bool = False, worn: bool = Fa
             + _neckband_svg(look, shape)
             + closure_svg(look, shape)
             + hood_front_svg(look, shape)
-            + collar_svg(look, shape, paint)
+            + collar_svg(look, shape, paint=paint)
             + logo_svg(look, shape)
         )
     return f"{f'<defs>{defs}</defs>' if defs else ''}{hood}{inside}{parts}{details}"
