@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from service.cli.data import data_app
+from service.cli.demo import demo
 from service.cli.evaluate import evaluate
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("demo")(demo)
 app.command("evaluate")(evaluate)
 app.add_typer(data_app, name="data")
 app.command("search")(search)

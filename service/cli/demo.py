@@ -1,0 +1,56 @@
+"""`threadmatch demo`: ingest a gallery, serve it, search it with street photos, keep serving."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    *,
+    data: Annotated[Path | None, typer.Option(help="Folder of images, with or without a catalogue in it.")] = None,
+    drawn: Annotated[bool, typer.Option("--drawn", help="Drawn garments, even where real photos are.")] = False,
+    parts: Annotated[str, typer.Option(help="Sub-folders of the real photos to take, such as clothing,luma.")] = "",
+    queries: Annotated[int, typer.Option(min=1, help="Street photos to search with.")] = 12,
+    candidates: Annotated[int, typer.Option(min=1, help="Items the first stage hands to the reranker.")] = 200,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
+    model: Annotated[str, typer.Option(help="Model name or folder; else the one shipped.")] = "",
+    work: Annotated[Path, typer.Option(help="Folder for the gallery and what is made for it.")] = Path("demo-data"),
+    check: Annotated[bool, typer.Option("--check", help="Stop after the searches; 0 only if all went well.")] = False,
+    write_picture: Annotated[Path | None, typer.Option(help="PNG of queries with matches before and after.")] = None,
+) -> None:
+    """Show the whole way, from a catalogue to ranked matches over HTTP."""
+    from rich.console import Console
+
+    from indexer.errors import IndexerError
+    from model.errors import ModelError
+    from service.demo.errors import DemoError
+    from service.demo.run import DemoOptions, run_demo
+    from service.processes import CommandError
+
+    options = DemoOptions(
+        data=data,
+        drawn=drawn,
+        parts=tuple(part.strip() for part in parts.split(",")) if parts else None,
+        queries=queries,
+        candidates=candidates,
+        port=port,
+        model=model,
+        work=work,
+        check=check,
+        picture=write_picture,
+    )
+    console = Console(highlight=False, markup=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does: the service first
+    try:
+        run_demo(options, console)
+    except (DemoError, CommandError, ModelError, IndexerError) as error:
+        typer.echo(f"threadmatch demo: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        if check:
+            raise typer.Exit(1) from None

@@ -1,0 +1,105 @@
+"""The whole way: choose a gallery, ingest it, serve it, search it, and keep serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from model.checkpoint import read_description
+from model.inference import DEFAULT_MODEL, SHIPPED, shipped_models
+from service.demo.asking import Outcome, ask, check_service, read_queries
+from service.demo.picture import write_contact_sheet
+from service.demo.report import show_outcome, show_total
+from service.demo.sources import DemoSource, choose_source
+from service.processes import CommandError, Service, print_command, run_command, service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What `threadmatch demo` was asked for; its help says what each is."""
+
+    data: Path | None
+    drawn: bool
+    parts: tuple[str, ...] | None
+    queries: int
+    candidates: int
+    port: int
+    model: str
+    work: Path
+    check: bool
+    picture: Path | None
+
+
+def run_demo(options: DemoOptions, console: Console) -> None:
+    """Run every step; returns when the service has ended.
+
+    Raises:
+        DemoError, CommandError, ModelError, IndexerError: a step went wrong; the message says which.
+        KeyboardInterrupt: the user's; the service was stopped.
+    """
+    fingerprint = _features_fingerprint(options.model or DEFAULT_MODEL)
+    console.print("Looking for photos; making street queries ...")
+    source = choose_source(
+        options.data,
+        options.work,
+        queries=options.queries,
+        parts=options.parts,
+        drawn=options.drawn,
+        run_step=run_command,
+    )
+    console.print(f"Gallery: {source.title}.\nQueries: {source.about_queries}.", soft_wrap=True)
+    # A gallery is tied to the model that made it: another model gets another folder, the same one finds its work done.
+    gallery = _work_of(source, options.work) / f"gallery-{fingerprint}"
+    model = ["--model", options.model] if options.model else []
+    run_command(["ingest", str(source.catalogue), "--images", str(source.images), "--gallery", str(gallery), *model])
+    serve = ["serve", "--gallery", str(gallery), "--port", str(options.port), *model]
+    print_command(serve)
+    with service(serve, gallery.with_name("serve.log")) as running:
+        outcomes = _ask_all(running, source, options, console)
+        show_total(console, outcomes, source.about_queries)
+        console.print(f"\nServing on {running.address} (log: {running.log})", soft_wrap=True)
+        if options.check:
+            if code := running.stop():
+                raise CommandError(f"the service ended with exit code {code}; its log is {running.log}")
+            console.print("Checked: every step answered well.")
+            return
+        console.print(f"Open it, or: curl -F image=@{outcomes[0].query.path} {running.address}/search", soft_wrap=True)
+        console.print("Ctrl-C stops it.")
+        code = running.wait()
+        raise CommandError(f"the service ended by itself with exit code {code}; its log is {running.log}")
+
+
+def _ask_all(running: Service, source: DemoSource, options: DemoOptions, console: Console) -> list[Outcome]:
+    queries = read_queries(source.queries, options.queries)
+    with httpx.Client(base_url=running.address) as client:
+        check_service(client)
+        console.print(f"\nPOST {running.address}/search, {len(queries)} street photos; * is the right item")
+        outcomes = []
+        for number, query in enumerate(queries, start=1):
+            outcomes.append(ask(client, query, candidates=options.candidates))
+            show_outcome(console, number, outcomes[-1])
+        if options.picture is not None:
+            write_contact_sheet(options.picture, outcomes, client, candidates=options.candidates)
+            console.print(f"\nwrote {options.picture}")
+    return outcomes
+
+
+def _work_of(source: DemoSource, work: Path) -> Path:
+    """The folder of this source's own things: where its queries or its catalogue were made."""
+    for made in (source.queries, source.catalogue):
+        if made.is_relative_to(work):
+            return made.parent
+    folder = work / f"given-{source.images.resolve().name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _features_fingerprint(model: str) -> str:
+    """What ties a gallery to a model, read off its description without loading the weights."""
+    folder = SHIPPED / model if model in shipped_models() else Path(model)
+    if not folder.is_dir() and model != DEFAULT_MODEL:
+        return model.replace("/", "--")  # a repository id: loading it will say whether it exists
+    return str(read_description(folder)["features_fingerprint"])

@@ -1,0 +1,220 @@
+"""What the demo searches: a folder that was named, the real photos beside the checkout, or drawn garments.
+
+Each source becomes a catalogue for `threadmatch ingest` and a queries.csv with the right answers.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from indexer.catalogue import Catalogue, CatalogueRow
+from indexer.errors import CatalogueError
+from model.data.street_set import GALLERY_COLUMNS, read_sources
+from model.data.streetify import SourcePhoto, make_street_queries
+from model.errors import DataError
+from service.demo.errors import DemoError
+
+DRAWN_ITEMS: Final = 200
+DRAWN_SEED: Final = 7
+KNOWN_TABLE: Final = "items.csv"
+QUERIES_TABLE: Final = "queries.csv"
+CATALOGUE_SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
+CATALOGUE_STEMS: Final = ("catalogue", "catalog", "gallery", "items", "products")
+IMAGE_SUFFIXES: Final = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2")
+)
+MOST_ROWS_LOOKED_AT: Final = 100_000
+SEMI_SYNTHETIC: Final = (
+    "semi-synthetic: each is a garment cut out of a gallery photo, warped, relit, cropped or covered, and set before "
+    "another background"
+)
+
+RunStep = Callable[[Sequence[str]], None]
+"""Runs `threadmatch` with these arguments, after printing the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSource:
+    """What to ingest and what to ask.
+
+    Fields:
+        title: what the gallery holds, in words.
+        catalogue: for `threadmatch ingest`.
+        images: the folder its paths are below.
+        queries: CSV: image, product_id, optional box and setup; paths are below its own folder.
+        about_queries: how the queries came to be, in words.
+    """
+
+    title: str
+    catalogue: Path
+    images: Path
+    queries: Path
+    about_queries: str
+
+
+def choose_source(
+    data: Path | None,
+    work: Path,
+    *,
+    queries: int,
+    parts: Sequence[str] | None,
+    drawn: bool,
+    run_step: RunStep,
+) -> DemoSource:
+    """Find or make the gallery of the demo.
+
+    Args:
+        data: the folder that was named, if one was.
+        work: folder for what has to be made.
+        queries: how many to make where there are none.
+        parts: sub-folders of the real photos to take; None takes all.
+        drawn: draw garments even where there are photos.
+        run_step: draws garments where there are no photos.
+
+    Raises:
+        DemoError: the folder holds nothing to search.
+    """
+    if data is None:
+        data = None if drawn else real_photos()
+        return _drawn(work / "drawn", queries, run_step) if data is None else _known(data, work, queries, parts)
+    if not data.is_dir():
+        raise DemoError(f"no folder {data}; give a folder of images, with or without a catalogue in it")
+    if _known_parts(data):
+        try:
+            return _known(data, work, queries, parts)
+        except DataError:
+            pass  # tables of that name, but other columns: an ordinary catalogue
+    return _given(data, work, queries)
+
+
+def real_photos() -> Path | None:
+    """The folder of real photos that stands beside some checkouts."""
+    folder = Path(__file__).parents[2].parent / "shared" / "data"
+    return Path(os.path.relpath(folder)) if folder.is_dir() and _known_parts(folder) else None
+
+
+def _known_parts(root: Path) -> list[str]:
+    """Sub-folders with an items.csv; "." where the folder itself has one."""
+    if (root / KNOWN_TABLE).is_file():
+        return ["."]
+    return sorted(path.parent.name for path in root.glob(f"*/{KNOWN_TABLE}"))
+
+
+def _known(root: Path, work: Path, queries: int, parts: Sequence[str] | None) -> DemoSource:
+    """Photos of which we know what no model was trained on: the test split, one photo an item."""
+    found = _known_parts(root)
+    if found == ["."]:
+        root, found = root.resolve().parent, [root.resolve().name]
+    names = [name for name in found if parts is None or name in parts]
+    photos = [p for p in read_sources(root, names) if p.split == "test" and p.view in ("only", "main")]
+    if not photos:
+        raise DataError(f"no photos of the test split in {root}")
+    work = work / "-".join(["photos", *(names if len(names) < len(found) or len(names) == 1 else [])])
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "catalogue.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, GALLERY_COLUMNS, restval="")
+        writer.writeheader()
+        for p in photos:
+            image = p.path.relative_to(root).as_posix()
+            writer.writerow({"image": image, "id": p.id, "product_id": p.product_id, **dict(p.row)})
+    sources = [SourcePhoto(p.path, p.id, p.product_id, p.owner) for p in photos]
+    _make_queries(sources, work, queries)
+    counts = {name: sum(p.owner.startswith(f"{name}/") for p in photos) for name in names}
+    said = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    title = f"{len(photos)} real photos that the model was not trained on ({said})"
+    return DemoSource(title, work / "catalogue.csv", root, work / QUERIES_TABLE, SEMI_SYNTHETIC)
+
+
+def _drawn(work: Path, queries: int, run_step: RunStep) -> DemoSource:
+    size = ["--items", str(DRAWN_ITEMS), "--queries", str(queries), "--seed", str(DRAWN_SEED)]
+    run_step(["data", "draw", "--out", str(work), *size])
+    title = f"{DRAWN_ITEMS} drawn garments"
+    return DemoSource(title, work / "catalogue.csv", work, work / QUERIES_TABLE, "drawn: the same garments, worn")
+
+
+def _given(data: Path, work: Path, queries: int) -> DemoSource:
+    """A folder as it is: its catalogue if it has one, else every image in it."""
+    work = work / f"given-{data.resolve().name}"
+    work.mkdir(parents=True, exist_ok=True)
+    catalogue = _catalogue_in(data)
+    if catalogue is None:
+        catalogue = work / "catalogue.csv"
+        _list_images(data, catalogue)
+        title = f"every image in {data}"
+    else:
+        title = f"the catalogue {catalogue}"
+    if (data / QUERIES_TABLE).is_file():
+        return DemoSource(title, catalogue, data, data / QUERIES_TABLE, f"the first of {data / QUERIES_TABLE}")
+    _make_queries(_photos_of(catalogue, data), work, queries)
+    return DemoSource(title, catalogue, data, work / QUERIES_TABLE, SEMI_SYNTHETIC)
+
+
+def _catalogue_in(data: Path) -> Path | None:
+    tables = [path for path in sorted(data.iterdir()) if path.suffix.lower() in CATALOGUE_SUFFIXES]
+    tables = [path for path in tables if path.name != QUERIES_TABLE and path.is_file()]
+    for stem in CATALOGUE_STEMS:
+        for path in tables:
+            if path.stem.lower() == stem:
+                return path
+    if len(tables) > 1:
+        raise DemoError(
+            f"{data} holds several tables ({', '.join(path.name for path in tables[:5])}); name the catalogue "
+            f"{CATALOGUE_STEMS[0]}.csv, .jsonl or .parquet"
+        )
+    return tables[0] if tables else None
+
+
+def _list_images(data: Path, catalogue: Path) -> None:
+    """Write a catalogue of every image below a folder; what ingestion can't read it will say."""
+    count = 0
+    with catalogue.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "image", "name", "folder"))
+        for path in _images_below(data):
+            relative = path.relative_to(data)
+            writer.writerow((relative.as_posix(), relative.as_posix(), path.stem, relative.parent.as_posix()))
+            count += 1
+    if not count:
+        raise DemoError(f"no images in {data}, nor below it; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _images_below(data: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(data):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def _photos_of(catalogue: Path, images: Path) -> list[SourcePhoto]:
+    """The catalogue's rows whose photos lie on this disk."""
+    root = images.resolve()
+    photos = []
+    try:
+        for row in itertools.islice(Catalogue.open(catalogue), MOST_ROWS_LOOKED_AT):
+            if not isinstance(row, CatalogueRow):
+                continue
+            path = (root / row.image).resolve()
+            if path.is_relative_to(root):
+                product = row.product_id or row.id
+                owner = str(json.loads(row.metadata).get("photographer") or product)
+                photos.append(SourcePhoto(path, row.id, product, owner))
+    except CatalogueError as error:
+        raise DemoError(str(error)) from error
+    return photos
+
+
+def _make_queries(photos: Sequence[SourcePhoto], work: Path, count: int) -> None:
+    if not make_street_queries(photos, work, count=count):
+        raise DemoError(
+            f"no street photo could be made: no garment was found in any of {len(photos)} photos; give a folder whose "
+            f"photos show a garment each, or add a {QUERIES_TABLE} (image, product_id)"
+        )
