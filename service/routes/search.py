@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from model.decoding import ACCEPTED_FORMATS
 from service.answers import search_answer
 from service.errors import SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
@@ -25,7 +26,7 @@ router = APIRouter(tags=["search"])
 def _form_schema() -> dict[str, Any]:
     """The multipart form as OpenAPI describes it: the photo and every text field."""
     schema = SearchOptions.model_json_schema()
-    photo = {"type": "string", "format": "binary", "description": "the photo: JPEG, PNG, WebP, GIF, BMP or TIFF"}
+    photo = {"type": "string", "format": "binary", "description": f"the photo: {', '.join(ACCEPTED_FORMATS)}"}
     return {
         "title": "SearchForm",
         "type": "object",
