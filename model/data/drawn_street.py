@@ -29,6 +29,7 @@ from model.images import Box
 
 _FRAMES: Final = ((360, 480), (360, 480), (330, 480), (384, 480), (420, 420))
 _FINER: Final = 1.2  # layers are drawn this much larger than they will be seen, then warped
+_MOST_PIXELS: Final = 500_000  # of a layer: what is seen from far aside would be drawn much larger than it is seen
 _LEAST_COVERED: Final = HARD_FRACTION + 0.03
 _MOST_COVERED: Final = HARD_FRACTION + 0.2
 _EASY_COVERED: Final = 0.12
@@ -173,7 +174,7 @@ def _holder_layer(svg: str, projection: Projection) -> Floats | None:
 
 
 def _layer_size(view: View, projection: Projection) -> tuple[int, int]:
-    scale = projection.scale * _FINER
+    scale = min(projection.scale * _FINER, (_MOST_PIXELS / (view[2] * view[3])) ** 0.5)
     return max(round(view[2] * scale), 8), max(round(view[3] * scale), 8)
 
 

@@ -74,6 +74,7 @@ def collar_svg(look: Look, shape: Shape, *, paint: str) -> str:
         )
     if look.collar == "none":
         return ""
+    wide = 11.0 if look.category in {"jacket", "coat"} else 2.0
     half: tuple[tuple[float, float], ...]
     if look.collar == "lapel":
         inner = f'<path d="M{at(-neck, -2)}L{at(0, 150)}L{at(neck, -2)}Z" fill="{look.third.shaded(0.92)}"/>'
@@ -90,12 +91,13 @@ def collar_svg(look: Look, shape: Shape, *, paint: str) -> str:
         )
     else:
         inner = ""
-        half = ((neck - 4, -9), (1, depth + 1), (27, depth + 27), (neck + 14, 11))
+        half = ((neck - 4, -9), (1, depth + 1), (27 + wide, depth + 27 + wide), (neck + 14 + wide, 11))
     pieces = []
     for side in (-1, 1):
         points = [at(side * x, y) for x, y in half]
         if look.collar == "rounded":
-            outline = f"M{points[0]}L{points[1]}C{at(side * 8, depth + 34)} {at(side * 38, depth + 34)} {points[3]}Z"
+            tip = f"{at(side * 6, depth + 32 + wide)} {at(side * (40 + wide), depth + 32 + wide)}"
+            outline = f"M{points[0]}L{points[1]}C{tip} {points[3]}Z"
         else:
             outline = "M" + "L".join(points) + "Z"
         pieces.append(f'<path d="{outline}"/>')
