@@ -1,6 +1,6 @@
 """The four setups a street query is made in, and the query itself; drawn and photographed sources share them.
 
-The names follow the Consumer-to-Shop benchmark of DeepFashion, whose queries GRNet (Kuang et al., ICCV 2019) is measured on.
+The names follow the Consumer-to-Shop queries that GRNet (Kuang et al., ICCV 2019) is measured on.
 """
 
 from __future__ import annotations
