@@ -21,7 +21,12 @@ import pytest
 from tests.support.serving import photo
 
 START_S = 60
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")}
+# Bytecode may be written, or each of the eight processes would compile torch, torchvision and timm anew.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("THREADMATCH_") and name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 def command(*arguments: str) -> list[str]:
