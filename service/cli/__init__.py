@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.bench import bench
 from service.cli.data import data_app
 from service.cli.demo import demo
 from service.cli.evaluate import evaluate
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("bench")(bench)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
 app.add_typer(data_app, name="data")

@@ -1,0 +1,272 @@
+"""How fast this machine encodes and reranks, against what it could do: the model room's part of `threadmatch bench`.
+
+All contestants of one race take turns in one run, so that a machine that slows down slows them all; the best of each
+counts. Their calls do about the same work, so that each has the same chance of a quiet moment.
+
+Letters  B images, S image side, R regions, C channels, D similarity channels, N nodes a pair
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.config import GRNetConfig
+from model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
+from model.fusing import fold_batch_norm
+from model.grnet import GRNet, SimilarityHead
+from model.images import load_image
+from model.inference import SHIPPED, Model, shipped_models
+from model.matchers import LiteralMatcher
+
+PAPER_CHANNELS: Final = 1024
+"""C of the paper's GoogLeNet."""
+SQUARE: Final = 2048
+"""Side of the large product that shows the machine's own rate."""
+PAIRS: Final = 64
+"""Pairs a call."""
+LEAST_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds a call: the best and the median of `rounds` calls."""
+
+    best_s: float
+    median_s: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RerankSpeed:
+    """Pairs a second, and the matrix rate they amount to.
+
+    Fields:
+        model: whose head.
+        needed_mflop: least work of a pair (`engine.needed_flops`), in 10^6 floating-point operations.
+        literal_pairs_per_s, serving_pairs_per_s: of the two implementations, best of all rounds.
+        matrix_gflops: the machine's float32 rate in the same race: the better of a large square product and of the
+            head's own first one.
+        share: serving_pairs_per_s * needed work / matrix rate, 0..1.
+    """
+
+    model: str
+    needed_mflop: float
+    literal_pairs_per_s: float
+    serving_pairs_per_s: float
+    matrix_gflops: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSpeed:
+    """Images a second, encoded in full and through the backbone alone, both channels-last at the same batch.
+
+    Fields:
+        backbone_images_per_s: the backbone as it serves, batch norm folded.
+        plain_images_per_s: the backbone as the checkpoint has it.
+        ratio: encoded over backbone, both as they serve.
+    """
+
+    model: str
+    image_px: int
+    batch: int
+    encoded_images_per_s: float
+    backbone_images_per_s: float
+    plain_images_per_s: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSpeed:
+    """Photos of one size that one core turns from JPEG bytes into the model's input in a second."""
+
+    width: int
+    height: int
+    size_bytes: int
+    images_per_s_per_core: float
+
+
+def machine() -> dict[str, str | int | float]:
+    """What the figures were measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found: dict[str, str | int | float] = {
+        "cpu": _cpu_name(),
+        "cores": cores,
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def pick_device(asked: str) -> str:
+    """ "auto" to the device that `load_model` would take; others as they are."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> RerankSpeed:
+    """Race the two implementations of one model's head against plain matrix products.
+
+    Args:
+        name: "paper" (random weights at the paper's sizes), a shipped model or a checkpoint's folder.
+        device: "cpu" or "cuda".
+        seconds: for the race.
+        seed: of weights and regions.
+    """
+    torch.manual_seed(seed)
+    if name == "paper":
+        config = GRNetConfig()
+        channels, head = PAPER_CHANNELS, SimilarityHead(config, PAPER_CHANNELS)
+    else:
+        network = load_checkpoint(_folder(name))
+        config, channels, head = network.config, network.region_channels, network.head
+    engine, literal = Engine(head, device=device), LiteralMatcher(head.to(device))
+    query = torch.rand(config.regions, channels)
+    candidates = torch.rand(PAIRS, config.regions, channels)
+    stored = candidates.half()  # as a gallery keeps them
+    here, there = query.to(device), candidates.to(device)
+    chunk = CPU_CHUNK_PAIRS if device == "cpu" else GPU_CHUNK_PAIRS
+    needed = needed_flops(config, channels)
+    square = _product((SQUARE, SQUARE, SQUARE), device, at_least=PAIRS * needed)
+    first = _product((chunk * config.nodes, channels, config.similarity_channels), device, at_least=PAIRS * needed)
+    timings = race(
+        {
+            "square": square.run,
+            "first": first.run,
+            "literal": lambda: literal.score(here, there).cpu(),
+            "serving": lambda: engine.score(query, stored),
+        },
+        seconds=seconds,
+    )
+    rate = max(square.flops / timings["square"].best_s, first.flops / timings["first"].best_s)
+    serving = PAIRS / timings["serving"].best_s
+    return RerankSpeed(
+        model=name,
+        needed_mflop=round(needed / 1e6, 1),
+        literal_pairs_per_s=round(PAIRS / timings["literal"].best_s, 1),
+        serving_pairs_per_s=round(serving, 1),
+        matrix_gflops=round(rate / 1e9, 1),
+        share=round(serving * needed / rate, 3),
+    )
+
+
+def encode_speed(name: str, *, device: str, batch: int, seconds: float, seed: int) -> EncodeSpeed:
+    """Race a model's `encode` against its backbone alone.
+
+    Args:
+        name: "paper" (GoogLeNet, random weights), a shipped model or a checkpoint's folder.
+        device: "cpu" or "cuda".
+        batch: images a call.
+        seconds: for the race.
+        seed: of weights and images.
+    """
+    torch.manual_seed(seed)
+    network = GRNet(GRNetConfig(backbone="googlenet_original")) if name == "paper" else load_checkpoint(_folder(name))
+    plain = network.backbone.eval().requires_grad_(False)
+    side = network.config.image_px
+    folded = fold_batch_norm(plain, image_px=side)
+    for backbone in (plain, folded):
+        backbone.to(device).to(memory_format=torch.channels_last)
+    pixels = np.random.default_rng(seed).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)  # (B, 3, S, S), channels last
+    model = Model(load_checkpoint(_folder(name)) if name != "paper" else network, device=device)
+
+    @torch.inference_mode()
+    def through(backbone: torch.nn.Module) -> None:
+        backbone(images)[0, 0, 0, 0].item()  # waits for a GPU
+
+    timings = race(
+        {
+            "encode": lambda: model.encode(pixels),
+            "folded": lambda: through(folded),
+            "plain": lambda: through(plain),
+        },
+        seconds=seconds,
+    )
+    return EncodeSpeed(
+        model=name,
+        image_px=side,
+        batch=batch,
+        encoded_images_per_s=round(batch / timings["encode"].best_s, 1),
+        backbone_images_per_s=round(batch / timings["folded"].best_s, 1),
+        plain_images_per_s=round(batch / timings["plain"].best_s, 1),
+        ratio=round(timings["folded"].best_s / timings["encode"].best_s, 3),
+    )
+
+
+def decode_speed(photo: bytes, *, image_px: int, seconds: float) -> DecodeSpeed:
+    """Time the one preprocessing on one thread: JPEG bytes to the model's input."""
+    prepared, _ = load_image(photo, image_px=image_px)
+    timing = race({"decode": lambda: load_image(photo, image_px=image_px)}, seconds=seconds)["decode"]
+    return DecodeSpeed(prepared.width, prepared.height, len(photo), round(1 / timing.median_s, 1))
+
+
+def race(contestants: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, Timing]:
+    """Call each in turn until the time is up; a first call of each, which warms it up, is not counted."""
+    for call in contestants.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < LEAST_ROUNDS or time.perf_counter() < end:
+        for name, call in contestants.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started)
+        rounds += 1
+    return {name: Timing(min(taken), float(np.median(taken)), rounds) for name, taken in times.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A float32 matrix product, repeated until it comes to a given work."""
+
+    run: Callable[[], object]
+    flops: float
+
+
+def _product(shape: tuple[int, int, int], device: str, *, at_least: float) -> _Product:
+    rows, inner, columns = shape
+    a, b = torch.rand(rows, inner, device=device), torch.rand(inner, columns, device=device)
+    out = torch.empty(rows, columns, device=device)
+    flops = 2.0 * rows * inner * columns
+    times = math.ceil(at_least / flops)
+
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(times):
+            torch.mm(a, b, out=out)
+        out[0, 0].item()  # waits for a GPU
+
+    return _Product(run, flops * times)
+
+
+def _folder(name: str) -> Path:
+    return SHIPPED / name if name in shipped_models() else Path(name)
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,106 @@
+"""The benchmark's result as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_bench(result: dict[str, Any], console: Console) -> None:
+    """Print everything that `run_bench` measured."""
+    machine = result["machine"]
+    console.print(f"$ {result['command']}", soft_wrap=True)
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
+    _table(
+        console,
+        "Reranking, float32: pairs a second, best of the race",
+        ("model", "MFLOP a pair", "literal", "serving", "serving / literal", "matrix GFLOP/s", "share of it"),
+        [
+            (
+                row["model"],
+                f"{row['needed_mflop']:.0f}",
+                f"{row['literal_pairs_per_s']:.0f}",
+                f"{row['serving_pairs_per_s']:.0f}",
+                f"{row['serving_pairs_per_s'] / row['literal_pairs_per_s']:.2f}",
+                f"{row['matrix_gflops']:.0f}",
+                f"{row['share']:.0%}",
+            )
+            for row in result["rerank"]
+        ],
+    )
+    _table(
+        console,
+        "Encoding: images a second, best of the race",
+        ("model", "pixels", "batch", "encoded", "backbone alone", "ratio", "as stored"),
+        [
+            (
+                row["model"],
+                row["image_px"],
+                row["batch"],
+                f"{row['encoded_images_per_s']:.1f}",
+                f"{row['backbone_images_per_s']:.1f}",
+                f"{row['ratio']:.2f}",
+                f"{row['plain_images_per_s']:.1f}",
+            )
+            for row in result["encode"]
+        ],
+    )
+    _table(
+        console,
+        "Decoding: photos a second and core",
+        ("photo", "KB", "a second"),
+        [
+            (f"{row['width']} x {row['height']}", row["size_bytes"] // 1000, f"{row['images_per_s_per_core']:.0f}")
+            for row in result["decode"]
+        ],
+    )
+    if "ingestion" in result:
+        _show_service(result, console)
+
+
+def _show_service(result: dict[str, Any], console: Console) -> None:
+    _table(
+        console,
+        "Ingestion of drawn garments: pace, and highest memory in MiB",
+        ("items", "seconds", "images a second", "main process", "decoding workers"),
+        [
+            (
+                row["items"],
+                f"{row['seconds']:.1f}",
+                f"{row['images_per_second']:.1f}",
+                row["main_peak_mib"] or "unknown",
+                "unknown" if row["workers_peak_mib"] is None else row["workers_peak_mib"],
+            )
+            for row in result["ingestion"]
+        ],
+    )
+    stages = list(result["latency"][0]["stage_share"]) if result["latency"] else []
+    _table(
+        console,
+        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds, shares",
+        ("clients", "searches", "a second", "p50", "p95", "p99", *stages),
+        [
+            (
+                row["clients"],
+                row["searches"],
+                f"{row['searches_per_s']:.1f}",
+                f"{row['p50_ms']:.0f}",
+                f"{row['p95_ms']:.0f}",
+                f"{row['p99_ms']:.0f}",
+                *(f"{row['stage_share'][stage]:.0%}" for stage in stages),
+            )
+            for row in result["latency"]
+        ],
+    )
+
+
+def _table(console: Console, title: str, headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print()
+    console.print(table)

@@ -1,0 +1,141 @@
+"""All measurements in their order; the result is one JSON-ready dict."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.data.drawn_street import draw_street_query
+from model.data.garment import garment
+from model.data.setups import Setup
+from model.inference import DEFAULT_MODEL
+from model.speed import decode_speed, encode_speed, machine, pick_device, rerank_speed
+from service.bench.ingestion import first_rows, measure_ingestion
+from service.bench.latency import measure_latency
+from service.processes import CommandError, program, service
+
+QUERIES: Final = 32
+SMALL_PART: Final = 5
+"""Memory is compared between the whole gallery and one of this part of its size."""
+LARGE_PHOTO: Final = (1500, 2000)
+"""Width and height of what a phone sends, downscaled by the shop's page."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What `threadmatch bench` was asked for; its help says what each is."""
+
+    model: str
+    device: str
+    gallery_items: int
+    clients: tuple[int, ...]
+    candidates: int
+    batch: int
+    seconds: float
+    seed: int
+    work: Path
+    with_service: bool
+
+
+def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
+    """Measure everything.
+
+    Raises:
+        CommandError, ModelError: a step failed.
+    """
+    started = time.monotonic()
+    result: dict[str, Any] = {
+        "command": shlex.join(["threadmatch", *sys.argv[1:]]),
+        "machine": machine(),
+        "seed": options.seed,
+    }
+    device, names = pick_device(options.device), ["paper", options.model or DEFAULT_MODEL]
+    say("reranking: literal, serving and plain matrix products take turns")
+    result["rerank"] = [
+        asdict(rerank_speed(name, device=device, seconds=options.seconds, seed=options.seed)) for name in names
+    ]
+    say("encoding: the model and its backbone alone take turns")
+    result["encode"] = [
+        asdict(encode_speed(name, device=device, batch=options.batch, seconds=options.seconds, seed=options.seed))
+        for name in names
+    ]
+    say("decoding, one thread")
+    image_px = result["encode"][-1]["image_px"]
+    small = draw_street_query(garment(options.seed, 0), setup=Setup.EASY, seed=options.seed).image
+    result["decode"] = [
+        asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
+        for size in (None, LARGE_PHOTO)
+    ]
+    if options.with_service:
+        result |= _with_service(options, say)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    return result
+
+
+def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
+    """Draw a shop, ingest it twice, serve it, load it."""
+    shop = options.work / f"drawn-{options.gallery_items}-{options.seed}"
+    size = ["--items", str(options.gallery_items), "--queries", str(QUERIES), "--seed", str(options.seed)]
+    _run(["data", "draw", "--out", str(shop), *size], say)
+    photos = [path.read_bytes() for path in sorted((shop / "queries").rglob("*.jpg"))[:QUERIES]]
+    result: dict[str, Any] = {"ingestion": []}
+    named = ["--model", options.model] if options.model else []
+    whole = shop / "catalogue.csv"
+    part = first_rows(whole, max(1, options.gallery_items // SMALL_PART), options.work / "part.csv")
+    for catalogue, gallery in ((part, options.work / "part-gallery"), (whole, options.work / "gallery")):
+        shutil.rmtree(gallery, ignore_errors=True)
+        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(gallery), *named]
+        _say_command(arguments, say)
+        result["ingestion"].append(asdict(measure_ingestion(arguments)))
+    serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
+    _say_command(serve, say)
+    result["gallery_items"] = options.gallery_items
+    result["candidates"] = options.candidates
+    result["latency"] = []
+    with service(serve, options.work / "serve.log") as running:
+        for clients in options.clients:
+            say(f"{clients} clients ask for {options.seconds:g} s")
+            measured = measure_latency(
+                running.address,
+                photos,
+                clients=clients,
+                candidates=options.candidates,
+                seconds=options.seconds,
+            )
+            result["latency"].append(asdict(measured))
+    return result
+
+
+def _run(arguments: list[str], say: Say) -> None:
+    _say_command(arguments, say)
+    done = subprocess.run([*program(), *arguments], capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    if done.returncode:
+        raise CommandError(
+            f"`threadmatch {arguments[0]}` ended with exit code {done.returncode}: {done.stderr[-1000:]}"
+        )
+
+
+def _say_command(arguments: list[str], say: Say) -> None:
+    say(f"$ {shlex.join(['threadmatch', *arguments])}")
+
+
+def _jpeg(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> bytes:
+    """(H, W, 3) as a JPEG file, at another size if one is given."""
+    picture = Image.fromarray(pixels)
+    out = io.BytesIO()
+    (picture.resize(size, Image.Resampling.BICUBIC) if size else picture).save(out, "JPEG", quality=90)
+    return out.getvalue()
