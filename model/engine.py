@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from model.config import GRNetConfig
 from model.grnet import SimilarityHead
-from model.similarity import greedy_similarity
+from model.similarity import greedy_similarity, scale_spans
 
 CPU_CHUNK_PAIRS = 8
 GPU_CHUNK_PAIRS = 512
@@ -66,7 +66,7 @@ class Engine:
         two = config.classifier == "two_logits"
         self._answer_w = weight[1] - weight[0] if two else weight[0]  # (C',)
         self._answer_b = bias[1] - bias[0] if two else bias[0]
-        self._spans = _spans(config.grids)
+        self._spans = scale_spans(config.grids)
 
     @staticmethod
     def _merge(own: dict[str, Tensor], t: int) -> _Step:
@@ -123,7 +123,7 @@ class Engine:
         last = len(self._steps) - 1
         for t, step in enumerate(self._steps):
             nodes, edges = self._reason(nodes, step, edges, only_global=t == last)
-        score = nodes[:, 0] @ self._answer_w + self._answer_b  # (B,)
+        score: Tensor = nodes[:, 0] @ self._answer_w + self._answer_b  # (B,)
         if self._blend is not None:
             for name, weight in zip(self.config.blend, self._blend, strict=True):
                 score = score + weight * self._similarity(name, query, gallery)
@@ -179,15 +179,6 @@ class Engine:
         if name == "global":
             return F.cosine_similarity(query[:, 0], gallery[:, 0], dim=-1, eps=1e-12)
         return greedy_similarity(query, gallery, grids=self.config.grids)
-
-
-def _spans(grids: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """First and last-plus-one region of each scale."""
-    spans, start = [], 0
-    for rows, columns in grids:
-        spans.append((start, start + rows * columns))
-        start += rows * columns
-    return spans
 
 
 def needed_flops(config: GRNetConfig, channels: int) -> int:

@@ -109,7 +109,7 @@ class Model:
         side = self.image_px
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (B, {side}, {side}, 3)")
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        images = _tensor(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
         embedding, regions = self._network.features(images)
         return Features(embedding.cpu().numpy(), regions.contiguous().cpu().numpy())
 
@@ -197,6 +197,6 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def _tensor(values: Floats) -> Tensor:
+def _tensor(values: Floats | NDArray[np.uint8]) -> Tensor:
     """Wrap without a copy, but for read-only arrays, such as those over a database's bytes: torch warns of them."""
     return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -15,6 +15,15 @@ from torch.nn import functional as F
 Grid = tuple[int, int]
 
 
+def scale_spans(grids: Sequence[Grid]) -> list[tuple[int, int]]:
+    """First and last-plus-one region of each scale."""
+    spans, start = [], 0
+    for rows, columns in grids:
+        spans.append((start, start + rows * columns))
+        start += rows * columns
+    return spans
+
+
 def pair_index(grids: Sequence[Grid]) -> tuple[Tensor, Tensor, Tensor]:
     """Name the two regions of every node.
 
@@ -23,13 +32,11 @@ def pair_index(grids: Sequence[Grid]) -> tuple[Tensor, Tensor, Tensor]:
         order, i before j. Node 0 is the global pair.
     """
     query, gallery, scale = [], [], []
-    start = 0
-    for number, (rows, columns) in enumerate(grids):
-        cells = torch.arange(start, start + rows * columns)
+    for number, (start, end) in enumerate(scale_spans(grids)):
+        cells = torch.arange(start, end)
         query.append(cells.repeat_interleave(len(cells)))
         gallery.append(cells.repeat(len(cells)))
         scale.append(torch.full((len(cells) ** 2,), number))
-        start += len(cells)
     return torch.cat(query), torch.cat(gallery), torch.cat(scale)
 
 
@@ -50,8 +57,11 @@ def region_similarity(
     Returns:
         (B, N, D) unit vectors in the order of `pair_index`. Two identical regions give the zero vector, not NaN.
     """
-    i, j, _ = pair_index(grids)
-    squared_gap = (query[:, i.to(query.device)] - gallery[:, j.to(query.device)]).square()  # (B, N, C)
+    gaps = [
+        (query[:, start:end, None] - gallery[:, None, start:end]).flatten(1, 2)  # (B, cells * cells, C)
+        for start, end in scale_spans(grids)
+    ]
+    squared_gap = torch.cat(gaps, dim=1).square()  # (B, N, C)
     return F.normalize(F.linear(squared_gap, projection, bias), dim=-1)  # (B, N, D)
 
 
@@ -81,10 +91,5 @@ def greedy_similarity(query: Tensor, gallery: Tensor, *, grids: Sequence[Grid]) 
         (B,) mean cosine.
     """
     cosine = F.normalize(query, dim=-1) @ F.normalize(gallery, dim=-1).transpose(1, 2)  # (B, R, R)
-    best = []
-    start = 0
-    for rows, columns in grids:
-        end = start + rows * columns
-        best.append(cosine[:, start:end, start:end].amax(dim=2))  # (B, rows * columns)
-        start = end
+    best = [cosine[:, start:end, start:end].amax(dim=2) for start, end in scale_spans(grids)]  # L x (B, cells)
     return torch.cat(best, dim=1).mean(dim=1)  # (B,)

@@ -30,11 +30,12 @@ def fit_calibration(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> Cal
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         loss = F.binary_cross_entropy_with_logits(weights[0] * x / spread + weights[1], y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    return Calibration(scale=round(float(weights[0]) / spread, 6), offset=round(float(weights[1]), 6))
+    optimiser.step(closure)
+    scale, offset = weights.detach().tolist()
+    return Calibration(scale=round(scale / spread, 6), offset=round(offset, 6))
 
 
 def expected_calibration_error(probability: NDArray[np.float32], same: NDArray[np.bool_]) -> float:

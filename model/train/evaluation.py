@@ -64,7 +64,7 @@ def rank(
         progress: called with queries done and all.
 
     Returns:
-        Methods "global" (stage one: the whole gallery), "greedy" and "grnet" (its first k reranked, the rest as it was),
+        "global" (stage one: the whole gallery), "greedy" and "grnet" (its first k reranked, the rest as it was),
         and "grnet_exhaustive" where asked.
     """
     shop = encode_images(model, gallery, cache=cache)

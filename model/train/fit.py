@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from model.engine import Engine
 from model.grnet import GRNet
-from model.similarity import greedy_similarity
+from model.similarity import greedy_similarity, scale_spans
 from model.train.features import EncodedSet
 from model.train.metrics import first_hit, rates
 
@@ -33,7 +33,16 @@ logger = logging.getLogger(__name__)
 class FitSettings:
     """How to train over cached features."""
 
-    steps: int = 1500
+    metric_steps: int = 600
+    """First phase: neck and embedding alone learn, by greedy local matching (Eq. 2, 3) and the cosine of Eq. 1, each
+    query against every item of the step. Cheap, and it carries over to garments never seen."""
+    metric_queries: int = 64
+    metric_negatives: int = 3
+    metric_rate: float = 3e-4
+    temperature: float = 0.05
+    """Of both softmaxes of the first phase."""
+    head_steps: int = 300
+    """Second phase: GRNet's head learns on the features as they are now, as a residual over the blend."""
     queries: int = 32
     """Queries a step; each brings its match and `negatives` others."""
     negatives: int = 7
@@ -45,15 +54,15 @@ class FitSettings:
     learning_rate: float = 1e-3
     """AdamW with a cosine to zero. The paper's SGD at 0.01 trains a whole backbone; here the head alone learns."""
     weight_decay: float = 0.05
-    warm_up: int = 50
-    embedding_weight: float = 1.0
-    """Of the loss of stage one: softmax over the step's shop images by cosine at `temperature`."""
-    local_weight: float = 0.5
-    """Of the loss of greedy local matching (Eq. 2, 3), which trains the neck where GRNet's own gradient is weak."""
-    temperature: float = 0.05
+    warm_up: int = 30
     evaluate_every: int = 150
     evaluate_queries: int = 600
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of both phases."""
+        return self.metric_steps + self.head_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,9 @@ def start_from_data(network: GRNet, train: PairPools) -> None:
             regions = torch.cat([train.gallery.regions[:1500], train.queries.regions[:1500]])
             _whiten(network.neck, regions.flatten(0, 1).float())
         head = network.head
-        head.classifier.weight.mul_(0.1)
         if head.blend is not None:
-            head.blend.copy_(torch.tensor([{"global": 4.0, "greedy": 16.0}[name] for name in head.config.blend]))
+            head.classifier.weight.zero_()
+            head.blend.copy_(torch.tensor([{"global": 2.0, "greedy": 20.0}[name] for name in head.config.blend]))
         if head.projection_bias is not None:
             head.projection_bias.normal_(std=0.5 / math.sqrt(len(head.projection_bias)))
 
@@ -142,6 +151,8 @@ def fit(
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, settings))
     state = _State(run, parts, optimiser, rate)
     step = state.resume()
+    if not step:  # the start counts: a run that only made it worse gives it back
+        state.keep(0, {"step": 0, **evaluate_pools(network, val, queries=settings.evaluate_queries)})
     matches = _matches(train)
     shortlist: NDArray[np.int64] | None = None
     started = time.monotonic()
@@ -150,9 +161,14 @@ def fit(
             shortlist = _shortlist(network, train, settings.shortlist)
         rng = np.random.default_rng([settings.seed, step])  # of the step alone: a resumed run draws the same
         torch.manual_seed(settings.seed * 1_000_003 + step)
-        losses = _losses(network, train, matches, shortlist, settings, rng)
+        losses = (_metric_losses if step < settings.metric_steps else _head_losses)(
+            network,
+            train,
+            _draw(train, matches, shortlist, settings, rng, metric=step < settings.metric_steps),
+            settings,
+        )
         optimiser.zero_grad()
-        losses["total"].backward()  # type: ignore[no-untyped-call]
+        losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
         optimiser.step()
         rate.step()
@@ -160,7 +176,7 @@ def fit(
         if step % settings.evaluate_every == 0 or step == settings.steps:
             figures = evaluate_pools(network, val, queries=settings.evaluate_queries)
             row = {"step": step, "seconds": time.monotonic() - started}
-            row |= {f"loss_{name}": float(value) for name, value in losses.items()} | figures
+            row |= {f"loss_{name}": float(value.detach()) for name, value in losses.items()} | figures
             state.keep(step, row)
             shortlist = None
             if after_evaluation:
@@ -176,9 +192,11 @@ def _groups(parts: torch.nn.Module, weight_decay: float) -> list[dict[str, objec
 
 
 def _cosine(step: int, settings: FitSettings) -> float:
-    if step < settings.warm_up:
-        return (step + 1) / settings.warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)))
+    """Share of `learning_rate`: a warm-up and half a cosine in each phase."""
+    metric = step < settings.metric_steps
+    peak = settings.metric_rate / settings.learning_rate if metric else 1.0
+    done, length = (step, settings.metric_steps) if metric else (step - settings.metric_steps, settings.head_steps)
+    return peak * min(1.0, (done + 1) / settings.warm_up) * 0.5 * (1 + math.cos(math.pi * done / max(1, length)))
 
 
 def _matches(train: PairPools) -> list[list[int]]:
@@ -193,68 +211,94 @@ def _matches(train: PairPools) -> list[list[int]]:
 def _shortlist(network: GRNet, train: PairPools, depth: int) -> NDArray[np.int64]:
     """(n queries, depth) nearest gallery positions of another product, by the embedding as it is now."""
     gallery, queries = _embed(network, train.gallery.pooled), _embed(network, train.queries.pooled)
-    names = np.asarray(train.gallery.products)
+    matches = _matches(train)
     nearest = []
-    for block, products in zip(queries.split(1024), _blocks(train.queries.products, 1024), strict=True):
-        similar = (block @ gallery.T).numpy()
-        similar[np.asarray(products)[:, None] == names[None]] = -2
-        nearest.append(np.argpartition(-similar, min(depth, len(names) - 1), axis=1)[:, :depth])
+    for start in range(0, len(queries), 1024):
+        similar = queries[start : start + 1024] @ gallery.T
+        for row, own in enumerate(matches[start : start + 1024]):
+            similar[row, own] = -2
+        nearest.append(similar.topk(min(depth, len(gallery) - 1), dim=1).indices.numpy())
     return np.concatenate(nearest)
-
-
-def _blocks(values: list[str], size: int) -> list[list[str]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _embed(network: GRNet, pooled: Tensor) -> Tensor:
     return F.normalize(pooled if network.embedding is None else network.embedding(pooled), dim=-1)
 
 
-def _losses(
-    network: GRNet,
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """One step's images: (q,) query positions, (q, k) gallery positions with the match first, (q, q * k) true where a
+    gallery image shows the query's product without being its match of this step."""
+
+    queries: NDArray[np.int64]
+    items: NDArray[np.int64]
+    duplicate: Tensor
+
+
+def _draw(
     train: PairPools,
     matches: list[list[int]],
     shortlist: NDArray[np.int64],
     settings: FitSettings,
     rng: np.random.Generator,
-) -> dict[str, Tensor]:
-    chosen = rng.choice(len(matches), settings.queries, replace=False)
-    chosen = np.asarray([n for n in chosen if matches[n]])
-    picks = np.asarray(
-        [[rng.choice(matches[n]), *rng.choice(shortlist[n], settings.negatives, replace=False)] for n in chosen]
-    )  # (q, k), the match first
-    q, k = picks.shape
-    flat = torch.from_numpy(picks.reshape(-1))
-    query_at = torch.from_numpy(chosen)
-    query_embedding, query_regions = network.project(
-        train.queries.pooled[query_at], train.queries.regions[query_at].float()
-    )  # (q, E), (q, R, C)
-    embedding, regions = network.project(train.gallery.pooled[flat], train.gallery.regions[flat].float())
+    *,
+    metric: bool,
+) -> _Draw:
+    queries, negatives = (
+        (settings.metric_queries, settings.metric_negatives) if metric else (settings.queries, settings.negatives)
+    )
+    answerable = np.asarray([n for n, own in enumerate(matches) if own])
+    chosen = rng.choice(answerable, min(queries, len(answerable)), replace=False)
+    items = np.asarray(
+        [[rng.choice(matches[n]), *rng.choice(shortlist[n], negatives, replace=False)] for n in chosen]
+    )  # (q, k)
+    shown = np.asarray(train.gallery.products)[items.reshape(-1)]
+    duplicate = torch.from_numpy(shown[None] == np.asarray(train.queries.products)[chosen][:, None])
+    duplicate[torch.arange(len(chosen)), torch.arange(len(chosen)) * items.shape[1]] = False
+    return _Draw(chosen, items, duplicate)
+
+
+def _features(network: GRNet, train: PairPools, draw: _Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query embedding (q, E) and regions (q, R, C), item embedding (q * k, E) and regions (q * k, R, C)."""
+    at, items = torch.from_numpy(draw.queries), torch.from_numpy(draw.items.reshape(-1))
+    query_embedding, query_regions = network.project(train.queries.pooled[at], train.queries.regions[at].float())
+    embedding, regions = network.project(train.gallery.pooled[items], train.gallery.regions[items].float())
+    return query_embedding, query_regions, embedding, regions
+
+
+def _metric_losses(network: GRNet, train: PairPools, draw: _Draw, settings: FitSettings) -> dict[str, Tensor]:
+    """Softmax of each query over all items of the step, by embedding and by greedy local matching."""
+    query_embedding, query_regions, embedding, regions = _features(network, train, draw)
+    own = torch.arange(len(draw.queries)) * draw.items.shape[1]
+    query_regions, regions = F.normalize(query_regions, dim=-1), F.normalize(regions, dim=-1)
+    best = [
+        torch.einsum("qic,gjc->qgij", query_regions[:, start:end], regions[:, start:end]).amax(dim=3)
+        for start, end in scale_spans(network.config.grids)
+    ]  # L x (q, q * k, cells)
+    local = torch.cat(best, dim=2).mean(dim=2)  # (q, q * k)
+    losses = {
+        name: F.cross_entropy((similar / settings.temperature).masked_fill(draw.duplicate, float("-inf")), own)
+        for name, similar in (("embedding", query_embedding @ embedding.T), ("local", local))
+    }
+    return {**losses, "total": losses["embedding"] + losses["local"]}
+
+
+def _head_losses(network: GRNet, train: PairPools, draw: _Draw, _: FitSettings) -> dict[str, Tensor]:
+    """Softmax of each query over its own match and the shortlist's negatives, by GRNet's score."""
+    q, k = draw.items.shape
+    with torch.no_grad():  # neck and embedding stay as the first phase left them
+        _embedding, query_regions, _item, regions = _features(network, train, draw)
     one = query_regions.repeat_interleave(k, dim=0)  # (q * k, R, C)
     score = network.head(one, regions).view(q, k)
-    first = torch.zeros(q, dtype=torch.long)
-    losses = {"rerank": F.cross_entropy(score, first)}
     same = torch.zeros(q, k)
     same[:, 0] = 1
-    # Listwise loss alone leaves the score's zero free; a light pairwise one ties it to "same garment".
-    weight = torch.where(same > 0, 1.0, 1.0 / (k - 1))
-    losses["pair"] = F.binary_cross_entropy_with_logits(score, same, weight=weight)
-    total = losses["rerank"] + 0.1 * losses["pair"]
-    if settings.embedding_weight and network.embedding is not None:
-        logits = query_embedding @ embedding.T / settings.temperature  # (q, q * k)
-        own = torch.arange(q) * k
-        duplicate = torch.from_numpy(
-            np.asarray(train.gallery.products)[picks.reshape(-1)][None]
-            == np.asarray(train.queries.products)[chosen][:, None]
-        )
-        duplicate[torch.arange(q), own] = False
-        losses["embedding"] = F.cross_entropy(logits.masked_fill(duplicate, float("-inf")), own)
-        total = total + settings.embedding_weight * losses["embedding"]
-    if settings.local_weight:
-        local = greedy_similarity(one, regions, grids=network.config.grids).view(q, k)
-        losses["local"] = F.cross_entropy(local / settings.temperature, first)
-        total = total + settings.local_weight * losses["local"]
-    return {**losses, "total": total}
+    # The listwise loss leaves the score's zero free; a light pairwise one ties it to "same garment".
+    weight = torch.where(same > 0, 1.0, 1.0 / max(1, k - 1))
+    losses = {
+        "rerank": F.cross_entropy(score, torch.zeros(q, dtype=torch.long)),
+        "pair": F.binary_cross_entropy_with_logits(score, same, weight=weight),
+    }
+    return {**losses, "total": losses["rerank"] + 0.1 * losses["pair"]}
 
 
 @torch.no_grad()

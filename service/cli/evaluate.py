@@ -47,7 +47,7 @@ def evaluate(
                     queries,
                     candidates=candidates,
                     exhaustive=exhaustive,
-                    progress=lambda done, _: progress.update(bar, completed=done),
+                    progress=lambda done, _, bar=bar: progress.update(bar, completed=done),  # type: ignore[misc]
                 )
             results[loaded.name] = result
             folder = out.with_suffix("") / loaded.name

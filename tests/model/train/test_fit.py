@@ -1,0 +1,203 @@
+"""Training learns, resumes to the same bits, and ends in a checkpoint that loads."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.config import GRNetConfig
+from model.errors import ConfigError, DataError
+from model.grnet import GRNet
+from model.inference import load_model
+from model.train.evaluation import evaluate, markdown
+from model.train.features import encode_images
+from model.train.fit import FitSettings, PairPools, Pools, evaluate_pools, fit, start_from_data
+from model.train.recipe import read_recipe, train
+
+CHANNELS = 256  # of timm's test_efficientnet
+CONFIG = GRNetConfig(
+    backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16, region_norm="l2",
+    similarity_channels=14, node_channels=10, projection_bias=True, blend=("global", "greedy"), dropout=0.1,
+)  # fmt: skip
+SETTINGS = FitSettings(
+    metric_steps=7,
+    head_steps=5,
+    metric_queries=8,
+    queries=6,
+    negatives=3,
+    shortlist=8,
+    refresh=5,
+    evaluate_every=4,
+    evaluate_queries=20,
+    warm_up=2,
+)
+
+
+def _pools(products: range, seed: int) -> PairPools:
+    """Products that are directions, seen through noise in most channels."""
+    rng = np.random.default_rng(seed)
+    names = [f"p{n}" for n in products]
+    regions = CONFIG.regions
+    means = np.stack([np.random.default_rng(n).normal(0, 1, (regions, CHANNELS)) for n in products])
+
+    def view(noise: float) -> Pools:
+        seen = torch.from_numpy((means + rng.normal(0, noise, means.shape)).astype(np.float32))
+        return Pools(torch.nn.functional.normalize(seen.mean(1), dim=1), seen.half(), names)
+
+    return PairPools(view(0.5), view(2.0))
+
+
+def _network() -> GRNet:
+    torch.manual_seed(0)
+    return GRNet(CONFIG)
+
+
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
+    data, val = _pools(range(40), 0), _pools(range(100, 120), 1)
+    whole = _network()
+    start_from_data(whole, data)
+    fit(whole, data, val, settings=SETTINGS, run=tmp_path / "whole")
+    torn = _network()
+    start_from_data(torn, data)
+
+    class PowerCutError(RuntimeError):
+        pass
+
+    def cut(step: int, _: dict[str, float]) -> None:
+        if step == 8:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        fit(torn, data, val, settings=SETTINGS, run=tmp_path / "torn", after_evaluation=cut)
+    fresh = _network()  # another process would start so
+    start_from_data(fresh, data)
+    fit(fresh, data, val, settings=SETTINGS, run=tmp_path / "torn")
+    for name, value in whole.head.state_dict().items():
+        assert torch.equal(fresh.head.state_dict()[name], value), name
+
+
+def test_training_ranks_garments_it_never_saw_better_than_its_start(tmp_path: Path) -> None:
+    data, val = _pools(range(150), 0), _pools(range(1000, 1060), 1)
+    network = _network()
+    start_from_data(network, data)
+    before = evaluate_pools(network, val, queries=60)
+    fit(
+        network,
+        data,
+        val,
+        settings=replace(SETTINGS, metric_steps=40, head_steps=20, evaluate_every=20, evaluate_queries=60),
+        run=tmp_path,
+    )
+    after = evaluate_pools(network, val, queries=60)
+    assert after["grnet_mrr"] > before["grnet_mrr"]
+
+
+@pytest.fixture(scope="module")
+def photo_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small sets of pictures: coloured stripes are the product."""
+    root = tmp_path_factory.mktemp("sets")
+    for name, first in (("train", 0), ("val", 50)):
+        folder = root / name
+        folder.mkdir()
+        rows: dict[str, list[dict[str, str]]] = {"gallery": [], "queries": []}
+        for product in range(first, first + 16):
+            rng = np.random.default_rng(product)
+            stripes = np.repeat(rng.integers(0, 256, (6, 1, 3)), 16, axis=0).repeat(96, axis=1)
+            for kind, noise in (("gallery", 4), ("queries", 40)):
+                shot = np.clip(stripes + rng.normal(0, noise, stripes.shape), 0, 255).astype(np.uint8)
+                Image.fromarray(shot).save(folder / f"{kind}-{product}.png")
+                rows[kind].append({"image": f"{kind}-{product}.png", "product_id": f"p{product}", "setup": "easy"})
+        for kind, table in rows.items():
+            with (folder / f"{kind}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["image", "product_id", "setup"])
+                writer.writeheader()
+                writer.writerows(table)
+    return root
+
+
+RECIPE = """
+name = "stripes"
+[data]
+train = "train"
+val = "{val}"
+backbone_weights = "backbone.safetensors"
+[model]
+backbone = "timm:test_efficientnet"
+image_px = 64
+neck_channels = 12
+embedding_channels = 16
+similarity_channels = 14
+node_channels = 10
+blend = ["greedy"]
+[fit]
+metric_steps = 3
+head_steps = 3
+metric_queries = 8
+queries = 6
+negatives = 3
+shortlist = 6
+evaluate_every = 3
+"""
+
+
+def _write_recipe(root: Path, *, val: str = "val") -> Path:
+    from safetensors.torch import save_file
+
+    from model.backbone import build_backbone
+
+    if not (root / "backbone.safetensors").exists():
+        torch.manual_seed(1)
+        save_file(build_backbone("timm:test_efficientnet").body.state_dict(), root / "backbone.safetensors")
+    path = root / f"recipe-{val}.toml"
+    path.write_text(RECIPE.format(val=val))
+    return path
+
+
+def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path: Path) -> None:
+    result = train(read_recipe(_write_recipe(photo_sets)), tmp_path / "run")
+    model = load_model(result["checkpoint"])
+    assert model.name == "stripes"
+    assert model.fingerprint == result["fingerprint"]
+    from model.data.pairs import read_labelled
+
+    gallery = read_labelled(photo_sets / "val" / "gallery.csv")
+    queries = read_labelled(photo_sets / "val" / "queries.csv")
+    report, rankings = evaluate(model, gallery, queries, candidates=8)
+    assert set(report["methods"]) == {"global", "greedy", "grnet", "grnet_exhaustive"}
+    assert report["shortlist_recall"]["50"] == 1
+    assert report["by_setup"]["easy"]["queries"] == 16
+    for before, after in zip(rankings.orders["global"], rankings.orders["grnet"], strict=True):
+        assert sorted(before[:8]) == sorted(after[:8]), "reranking permutes the shortlist"
+        assert before[8:].tolist() == after[8:].tolist(), "and touches nothing else"
+    assert "| easy | grnet | 16 |" in markdown(report)
+
+
+def test_features_come_back_from_the_cache(photo_sets: Path, tmp_path: Path, tiny_model: object) -> None:
+    from model.data.pairs import read_labelled
+    from model.inference import Model
+
+    assert isinstance(tiny_model, Model)
+    images = read_labelled(photo_sets / "val" / "gallery.csv")
+    first = encode_images(tiny_model, images, cache=tmp_path)
+    again = encode_images(tiny_model, images, cache=tmp_path)
+    np.testing.assert_array_equal(first.regions, again.regions)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_a_recipe_that_tests_on_its_training_garments_is_refused(photo_sets: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="keep them apart"):
+        train(read_recipe(_write_recipe(photo_sets, val="train")), tmp_path / "run")
+
+
+def test_a_wrong_recipe_names_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    for text, says in (("[fit]\nstep = 3", "train and val"), ("[data]\ntrain='a'\nval='b'\n[fit]\nstep=3", "step")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=says):
+            read_recipe(path)
