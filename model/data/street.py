@@ -152,7 +152,10 @@ def _corners(
     corners[:, 0] += shear * corners[:, 1]
     angle = np.deg2rad(rng.normal(0, 10) + (rng.choice([-90, 90]) if rng.random() < 0.04 else 0))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return np.asarray(corners @ turn.T)
+    corners = corners @ turn.T
+    if setup is not Setup.HARD_CROPPING:  # turned, it may have outgrown the picture
+        corners *= min(1.0, *(0.99 * np.array([width, height]) / np.ptp(corners, axis=0)))
+    return np.asarray(corners)
 
 
 def _smooth_field(size: tuple[int, int], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,18 +22,22 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model.data.cutout import Cutout, Pixels, cut_out
+from model.data.cutout import Cutout, Pixels, cut_out, worn
 from model.data.setups import Setup
 from model.data.street import make_background, street_query
-from model.errors import DataError
+from model.errors import DataError, InvalidImageError
+from model.images import decode_image
 
 Split = Literal["train", "val", "test"]
 GALLERY_COLUMNS = ("image", "id", "product_id", "category", "source", "name", "price", "color")
 QUERY_COLUMNS = ("image", "product_id", "box", "setup", "cropped", "occluded", "source_view", "category")
 STREET_QUALITY = 92
+PHOTO_PX = 512
+"""Photos are read no finer (to a factor of two); the queries made are smaller."""
 NEIGHBOURS = 4
 """Other photographers' photos that a query may take its background and what covers it from."""
 REACH = 12
+"""They stand at most this far away in the list, so that a process has most of them cut out already."""
 TASKS_PER_CALL = 64
 
 
@@ -92,7 +96,7 @@ def _photo(folder: Path, source: str, row: dict[str, str]) -> SourcePhoto:
             split = "train" if _hash(owner) % 2 == 0 else "test"
             known = {name: row[name] for name in ("category", "name", "price", "color")}
         return SourcePhoto(
-            path=folder / row["image"],
+            path=(folder / row["image"]).absolute(),
             id=row["id"],
             product_id=product_id,
             owner=owner,
@@ -118,6 +122,7 @@ def build_street_set(
     seed: int = 0,
     limit: int | None = None,
     workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write gallery.csv, queries.csv and the query pictures.
 
@@ -129,10 +134,14 @@ def build_street_set(
         per_item: queries an image; the setups take turns.
         seed: of every choice.
         limit: gallery images at most, the first by hash; None takes all.
-        workers: processes; None takes all cores.
+        workers: processes; None takes all cores. The result does not depend on it.
+        progress: called with queries tried and queries in all.
 
     Returns:
-        Counts: gallery, queries, failed (photos in which no garment was found).
+        Counts: gallery, queries, failed (of photos that cannot be read or show no garment).
+
+    Raises:
+        DataError: a folder is missing, or holds nothing of this split.
     """
     photos = sorted((p for p in read_sources(root, sources) if p.split == split), key=lambda p: _hash(p.id))
     gallery = [p for p in photos if p.view in ("only", "main")][:limit]
@@ -141,9 +150,15 @@ def build_street_set(
     if not gallery:
         raise DataError(f"no photos of split {split!r} in {[str(root / s) for s in sources]}")
     (out / "queries").mkdir(parents=True, exist_ok=True)
+    for old in (out / "queries").glob("[0-9]*.jpg"):
+        old.unlink()
     tasks = list(_tasks(photos, per_item, seed, out))
+    made = []
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("forkserver")) as pool:
-        made = [row for row in pool.map(_make, tasks, chunksize=TASKS_PER_CALL) if row is not None]
+        for done, row in enumerate(pool.map(_make, tasks, chunksize=TASKS_PER_CALL), start=1):
+            made += [row] if row is not None else []
+            if progress is not None:
+                progress(done, len(tasks))
     _write(out / "gallery.csv", GALLERY_COLUMNS, [_gallery_row(p) for p in gallery])
     _write(out / "queries.csv", QUERY_COLUMNS, made)
     return {"gallery": len(gallery), "queries": len(made), "failed": len(tasks) - len(made)}
@@ -153,7 +168,6 @@ def _tasks(photos: Sequence[SourcePhoto], per_item: int, seed: int, out: Path) -
     setups = list(Setup)
     for number, photo in enumerate(photos):
         rng = np.random.default_rng([seed, _hash(photo.id) % 2**32])
-        # Near in the list (which is in hash order), so that a process has most of them cut out already.
         near = [p for p in photos[max(0, number - REACH) : number + REACH] if p.owner != photo.owner]
         strangers = [near[i].path for i in rng.permutation(len(near))[:NEIGHBOURS]]
         turn = int(rng.integers(len(setups)))
@@ -164,22 +178,38 @@ def _tasks(photos: Sequence[SourcePhoto], per_item: int, seed: int, out: Path) -
 
 
 @lru_cache(maxsize=64)
-def _cut(path: Path) -> tuple[Pixels, Cutout | None]:
-    cv2.setNumThreads(1)
-    photo = np.asarray(Image.open(path).convert("RGB"))
+def _cut(path: Path) -> tuple[Pixels | None, Cutout | None]:
+    """A photo and its garment, each None where there is none."""
+    cv2.setNumThreads(1)  # the pool already uses all cores
+    photo = None
     try:
+        photo = decode_image(path.read_bytes(), long_side_hint_px=PHOTO_PX).pixels
         return photo, cut_out(photo)
-    except DataError:
+    except (OSError, InvalidImageError, DataError):
         return photo, None
+
+
+def _garment_of(photo: SourcePhoto) -> Cutout | None:
+    """The photo's garment; in a shop's pictures of somebody wearing it, without head or feet."""
+    _, cutout = _cut(photo.path)
+    category = dict(photo.row).get("category", "")
+    if cutout is None or photo.view not in ("main", "back"):
+        return cutout
+    if "Tops" in category or "Dresses" in category:
+        return worn(cutout, where="top")
+    if category.endswith(("Shorts", "Skirts")) and "Pants" not in category:
+        return worn(cutout, where="bottom")
+    return cutout
 
 
 def _make(task: _Task) -> dict[str, str] | None:
     """Make and write one query; None where no garment was found."""
-    _, cutout = _cut(task.photo.path)
+    cutout = _garment_of(task.photo)
     if cutout is None:
         return None
     rng = np.random.default_rng([task.seed, task.number, 1])
-    photos, others = zip(*[_cut(path) for path in task.neighbours], strict=True) if task.neighbours else ((), ())
+    strangers = [_cut(path) for path in task.neighbours]
+    photos = [photo for photo, _ in strangers if photo is not None]
     background = photos[int(rng.integers(len(photos)))] if photos else np.full((64, 64, 3), 160, np.uint8)
     # A back view is photographed as it is: bending it further would be a second difficulty on top of the true one.
     setup = Setup.EASY if task.photo.view == "back" else task.setup
@@ -188,7 +218,7 @@ def _make(task: _Task) -> dict[str, str] | None:
         make_background(background, rng),
         setup=setup,
         rng=rng,
-        others=[other for other in others if other is not None],
+        others=[other for _, other in strangers if other is not None],
     )
     name = f"queries/{task.number:06d}.jpg"
     Image.fromarray(query.image).save(task.out / name, "JPEG", quality=STREET_QUALITY)

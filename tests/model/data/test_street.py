@@ -8,7 +8,7 @@ import pytest
 
 from model.data.cutout import Cutout, cut_out
 from model.data.setups import HARD_FRACTION, Setup
-from model.data.street import EASY_LOST, LONG_SIDE_PX, MOST_LOST, make_background, street_query
+from model.data.street import EASY_LOST, LONG_SIDE_PX, MOST_LOST, _warp, make_background, street_query
 from model.data.street_covers import cover_up, over
 from model.data.street_light import photograph, relight
 from tests.support.snapshots import shirt_photo
@@ -83,8 +83,6 @@ def test_rows_that_are_the_wearer_count_for_nothing(shirts: list[Cutout]) -> Non
 def test_a_warp_bends_and_does_not_tear(shirts: list[Cutout]) -> None:
     ramp = np.tile(np.linspace(0, 255, 160, dtype=np.uint8)[:, None, None], (1, 140, 4))
     ramp[..., 3] = 255
-    from model.data.street import _warp
-
     for seed in range(12):
         layer = _warp(Cutout(ramp, 0.5), (360, 300), Setup.EASY, np.random.default_rng(seed), flip=False)
         inside = cv2.erode((layer.rgba[..., 3] == 255).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
