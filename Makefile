@@ -31,7 +31,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "threadmatch needs Python 3.11 or newer; '$(PYTHON)' is" $$($(PYTHON) -V 2>&1)". Say make PYTHON=... " >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@echo 'Installing the locked dependencies into $(VENV): torch is large, this takes some minutes.'
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
@@ -53,13 +54,14 @@ format: $(READY)
 bench: $(READY)
 	@$(BIN)/threadmatch bench $(BENCH_FLAGS)
 
-# uv resolves; pip installs. The file names no index, so it serves wherever pip is pointed. The gpu extra is left out:
-# faiss-cpu and faiss-gpu are two builds of one module, and an environment holds exactly one.
+# uv resolves; pip installs. The files name no index, so they serve wherever pip is pointed. faiss-cpu and faiss-gpu are
+# two builds of one module and never meet in one environment: the second file is for the CUDA image, same versions else.
+UV = build/lock/bin/uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --extra cpu --extra train --extra dev --python-version 3.11 \
-		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+	$(UV) --extra cpu --extra train --extra dev --output-file requirements.lock
+	$(UV) --extra gpu --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:
-	rm -rf $(VENV) build dist demo-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-data bench-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
