@@ -42,11 +42,7 @@ class Metrics:
             registry=here,
         )
         self.batch_size = Histogram(
-            "threadmatch_model_batch_size",
-            "photos or pairs in one call of the model",
-            ["stage"],
-            buckets=SIZES,
-            registry=here,
+            "threadmatch_model_batch_size", "photos or pairs in one call", ["stage"], buckets=SIZES, registry=here
         )
         self.model_failures = Counter(
             "threadmatch_model_failures", "calls of the model that failed", ["stage"], registry=here
