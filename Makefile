@@ -16,6 +16,10 @@ CHECK ?=
 BENCH_FLAGS ?=
 PYTEST_FLAGS ?=
 
+# Torch's threads sleep while they wait (service/threads.py says why), and processes share their compiled bytecode.
+export OMP_WAIT_POLICY ?= PASSIVE
+unexport PYTHONDONTWRITEBYTECODE
+
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
 .PHONY: help venv demo test lint format bench lock clean
 .DELETE_ON_ERROR:

@@ -14,6 +14,7 @@ from service.cli.evaluate import evaluate
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
 from service.cli.train import train
+from service.threads import let_waiting_threads_sleep
 
 app = typer.Typer(
     name="threadmatch",
@@ -33,4 +34,5 @@ app.command("train")(train)
 
 def main() -> None:
     """Entry point of the `threadmatch` command."""
+    let_waiting_threads_sleep()
     app()
