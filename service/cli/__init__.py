@@ -11,6 +11,7 @@ from service.cli.bench import bench
 from service.cli.data import data_app
 from service.cli.demo import demo
 from service.cli.evaluate import evaluate
+from service.cli.ingest import ingest
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
 from service.cli.train import train
@@ -27,6 +28,7 @@ app.command("bench")(bench)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
 app.add_typer(data_app, name="data")
+app.command("ingest")(ingest)
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
 app.command("train")(train)
