@@ -1,8 +1,8 @@
 """Reads a catalogue: CSV, JSON Lines or Parquet, twice, one row in memory at a time.
 
-The first pass finds the columns, their kinds, the number of rows and the file's digest; the second gives the rows. In a CSV file
-every cell is text: a column becomes numbers, or true and false, only where each of its cells reads as such, so that a column with
-an 007 in it stays text.
+The first pass finds the columns, their kinds, the number of rows and the file's digest; the second gives the rows. In a
+CSV file every cell is text: a column becomes numbers, or true and false, only where each of its cells reads as such, so
+that a column with an 007 in it stays text.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Reject:
 
 
 class Source(Protocol):
-    """A file of rows. Each iteration starts anew and gives a dict a row, or a text that says what is wrong with the row."""
+    """A file of rows. Each iteration starts anew and gives a dict a row, or a text that says what is wrong with it."""
 
     typed: bool  # False where every value is text
 

@@ -99,7 +99,8 @@ class CsvRows:
                 if not cells:
                     continue  # a blank line
                 if len(cells) > len(header) and any(cells[len(header) :]):
-                    yield f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}; quote the delimiter"
+                    more = f"{len(cells)} cells, the header has {len(header)}"
+                    yield f"line {reader.line_num} has {more}; quote cells that hold {self.delimiter!r}"
                     continue
                 cells += [""] * (len(header) - len(cells))
                 yield {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}

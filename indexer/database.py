@@ -1,8 +1,9 @@
 """The one truth of a gallery: its SQLite schema, and how the database is opened for writing and for reading.
 
-A row of `items` is one version of an item. It holds from its own number `seq` up to, but not including, `until`; so the set of
-items at any number S is `seq <= S AND until > S AND NOT deleted` (`ALIVE`), and a generation is a number. A delete is a row.
-What a photo became (features, display photo) is a row of `contents`, shared by all versions of all items with that photo and box.
+A row of `items` is one version of an item. It holds from its own number `seq` up to, but not including, `until`; so the
+set of items at any number S is `seq <= S AND until > S AND NOT deleted` (`ALIVE`), and a generation is a number. A
+delete is a row. What a photo became (features, display photo) is a row of `contents`, shared by all versions of all items
+with that photo and box.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,               -- ingest, edit
-    plan TEXT NOT NULL,               -- hash of all that decides the outcome; an unfinished run continues only its own plan
+    plan TEXT NOT NULL,               -- hash of all that decides the outcome: only the same plan is continued
     base TEXT NOT NULL,               -- generation it builds on, '' for none
     first_content INTEGER NOT NULL,   -- older contents are not used again: 0, or where a --fresh run began
     state TEXT NOT NULL CHECK (state IN ('open', 'published')),
@@ -112,8 +113,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
 def open_read_only(folder: Path) -> sqlite3.Connection:
     """Open the gallery's database for reading, from any thread but one at a time.
 
-    A folder that cannot be written, with no writer's files in it, is opened as immutable: SQLite's WAL mode would have to
-    write its shared-memory file. Whoever ingests into such a folder while it is served must give the service write access.
+    A folder that cannot be written, with no writer's files in it, is opened as immutable: SQLite's WAL mode would have
+    to write its shared-memory file. Whoever ingests into a served folder must give the service write access too.
 
     Raises:
         GalleryError: missing, not a gallery, or of another format.

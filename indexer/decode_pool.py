@@ -1,7 +1,7 @@
 """Decoding in processes that may hang, crash or be killed without harm to the ingestion.
 
-`decode` is called from many threads; each call borrows one process. A process that takes too long is killed and its image
-rejected; one that dies is replaced and its image tried once more in a fresh one.
+`decode` is called from many threads; each call borrows one process. A process that takes too long is killed and its
+image rejected; one that dies is replaced and its image tried once more in a fresh one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The program of one decoding process: tasks on standard input, answers on standard output, until the input ends.
 
-It is started as a program of its own, so that it inherits neither torch's threads nor anything of the caller's main module, and
-so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that many bytes of JSON, and
-the blobs whose sizes the JSON lists.
+It is started as a program of its own, so that it inherits neither torch's threads nor anything of the caller's main
+module, and so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that
+many bytes of JSON, and the blobs whose sizes the JSON lists.
 
-    task    {"path" or null, "image_px", "box", "known": [sha256, ...], "max_bytes", "max_pixels", "sizes": [bytes of the image]}
+    task    {"path" or null, "image_px", "box", "known": [sha256, ...], "max_bytes", "max_pixels", "sizes": [image]}
     first   {"status": "ready"}
     answer  {"status": "decoded", "sha256", "width", "height", "box", "sizes": [pixels, photo]}
             {"status": "same", "sha256"}                 the bytes are among the known ones: nothing was decoded

@@ -1,7 +1,8 @@
 """Fetches catalogue images by address, from named hosts only, within limits.
 
-The name is resolved once; the address is checked and is the one connected to, so a name cannot point elsewhere between check and
-use. Redirects are followed by hand, each target checked like the first. No proxy of the environment is used: it would resolve by itself.
+The name is resolved once; the address is checked and is the one connected to, so a name cannot point elsewhere between
+check and use. Redirects are followed by hand, each target checked like the first. No proxy of the environment is used:
+it would resolve by itself.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Filter expressions: a small part of Python's grammar, turned into a WHERE clause. Nothing is ever evaluated.
 
     category == "Tops" and price < 50 and color in ["red", "blue"] and not (brand == "Acme")
-    10 <= price < 20        season is not needed: missing != "winter" is true, missing == None is true
+    10 <= price < 20
+    season != "winter"      true for items without a season; `season == None` finds them
     "cotton" in materials   an element of a list column, or a part of a text column
     item["sleeve length"]   a column whose name is not a plain word
 
-Values compare as in Python, with one difference: `<` and its kin are false, not an error, where the kinds differ or a value is
-missing. Every clause is 0 or 1, never NULL, so that `not` means what it says.
+Values compare as in Python, with one difference: `<` and its kin are false, not an error, where the kinds differ or a
+value is missing. Every clause is 0 or 1, never NULL, so that `not` means what it says.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class _Compiler:
         if not column.path:
             return f"coalesce({part}, 0)"
         element = (
-            f"EXISTS (SELECT 1 FROM json_each(i.metadata, {column.path}) AS e"
+            f"EXISTS (SELECT 1 FROM json_each(i.metadata, {column.path}) AS e"  # noqa: S608
             f" WHERE e.type NOT IN ('array', 'object') AND e.value IS {name})"
         )
         return f"(CASE {column.type_sql} WHEN 'array' THEN {element} WHEN 'text' THEN {part} ELSE 0 END)"

@@ -1,7 +1,7 @@
 """The reading side of a gallery, as the service and the command line use it.
 
-A Snapshot is one generation: it never changes, and all its answers agree with each other. A Gallery holds the snapshot of the
-generation in service and takes the next one when CURRENT has moved; searches that run meanwhile finish on theirs.
+A Snapshot is one generation: it never changes, and all its answers agree with each other. A Gallery holds the snapshot
+of the generation in service and takes the next one when CURRENT has moved; searches under way finish on theirs.
 
 Letters  E embedding size, N candidates, R regions, C channels
 """

@@ -1,4 +1,4 @@
-"""The generations of a gallery on disk: which there are, which is in service, and how a new one appears whole or not at all.
+"""The generations of a gallery on disk: which there are, which is in service, and how a new one appears whole.
 
 generations/000001/{index.faiss, manifest.json}     never changed once it has this name
 generations/.000002.partial/                        being written; whatever a dead process left is cleared away

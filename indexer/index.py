@@ -1,7 +1,7 @@
 """The index of stage one: unit vectors under row numbers, searched by inner product. The only `import faiss`.
 
-Up to FLAT_MAX_ITEMS vectors the search is exact. Beyond, it is a graph (HNSW) over float16 vectors whose `efSearch` is raised
-until its recall, measured against exact search, is high enough; if that can't be had, the index is exact all the same.
+Up to FLAT_MAX_ITEMS vectors the search is exact. Beyond, it is a graph (HNSW) over float16 vectors whose `efSearch` is
+raised until its recall, measured against exact search, is high enough; if that can't be had, the index is exact after all.
 
 Letters  N vectors, E embedding size, Q queries, K results
 """
@@ -22,9 +22,11 @@ from indexer.errors import GalleryError
 from indexer.manifest import IndexStamp
 
 try:
-    import faiss
+    import faiss as _faiss
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise GalleryError("Faiss is not installed: pip install 'threadmatch[cpu]' (or 'threadmatch[gpu]')") from error
+
+faiss: Any = _faiss  # its type stubs lack half of what is used here
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,8 @@ Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Blocks = Callable[[], Iterator[tuple[Ids, Vectors]]]  # called again for each pass over the gallery
 
-# docs/results.md, "Stage one index": on 2 cores an exact search of 20,000 vectors of 1,280 numbers takes about 8 ms, a tenth
-# of a whole search; beyond that the graph's recall is worth measuring.
+# docs/results.md, "Stage one index": on 2 cores an exact search of 20,000 vectors of 1,280 numbers takes about 8 ms, a
+# tenth of a whole search; beyond that a graph pays.
 FLAT_MAX_ITEMS = 20_000
 RECALL_FLOOR = 0.98
 RECALL_DEPTH = 200  # the default shortlist
@@ -138,23 +140,21 @@ class VectorIndex:
         places = np.searchsorted(self.ids, ids)
         inside = places < len(self.ids)
         places, ids = places[inside], ids[inside]
-        return places[self.ids[places] == ids]
+        present: Ids = places[self.ids[places] == ids]
+        return present
 
     def _use_graph(self, positions: Ids | None) -> bool:
         return not self.exact and (positions is None or len(positions) >= FILTER_EXACT_SHARE * len(self))
 
     def _inner_search(self, query: Vectors, k: int, positions: Ids | None) -> tuple[Ids, Vectors] | None:
         """Ask the graph; None when it finds fewer than there are."""
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, 2 * k))
+        selector = None
         if positions is not None:
             bits = np.zeros(len(self), dtype=bool)
             bits[positions] = True
-            bitmap = np.packbits(bits, bitorder="little")
-            parameters.sel = selector = faiss.IDSelectorBitmap(bitmap)
-            similarities, found = self._inner.search(query[None], k, params=parameters)
-            del selector
-        else:
-            similarities, found = self._inner.search(query[None], k, params=parameters)
+            selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, k), sel=selector)
+        similarities, found = self._inner.search(query[None], k, params=parameters)
         if (found[0] < 0).any():
             return None
         return found[0], similarities[0]
@@ -228,7 +228,9 @@ def _graph_stamp(count: int, flat_max: int, *, ef_search: int, recall: float, qu
         "efSearch": ef_search,
         "vectors": "float16",
     }
-    why = f"approximate: {count} items, more than {flat_max}; efSearch is the first of {HNSW_EF_SEARCH} with enough recall"
+    why = (
+        f"approximate: {count} items, more than {flat_max}; efSearch: the first of {HNSW_EF_SEARCH} with enough recall"
+    )
     return {
         "type": "hnsw",
         "parameters": parameters,
@@ -301,7 +303,7 @@ def verify_by_search(index: VectorIndex, vectors: Iterator[tuple[int, Vectors]])
 
 def file_checksum(path: Path) -> tuple[int, int]:
     """Size in bytes and CRC-32C of a file."""
-    crc = google_crc32c.Checksum()
+    crc: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     size = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -3,8 +3,8 @@
     catalogue rows -> [claimed, named] -> loading (threads and processes) -> batches -> model -> one transaction a batch
                                       at most WINDOW images are anywhere in between
 
-Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted one. What
-is committed stays done: features belong to the photo's bytes and box, so whatever comes later uses them again.
+Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted
+one. What is committed stays done: features belong to the photo's bytes and box, so whatever comes later takes them.
 
 Letters  B images in a batch, E embedding size, R regions, C channels
 """
@@ -129,7 +129,7 @@ def ingest(
     *,
     model: Encoder,
     options: IngestOptions | None = None,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> IngestResult:
     """Bring a catalogue's rows into a gallery and put the outcome in service.
 
@@ -242,8 +242,8 @@ class _Ingestion:
         if base is None and self.progress.done == self.progress.rejected:
             self.store.drop_run(run)
             raise CatalogueError(
-                f"none of the {self.progress.rejected} rows of {self.catalogue.path} could be used, so there is no gallery; "
-                f"the reasons are in {rejects_path(self.folder, run.run)}"
+                f"none of the {self.progress.rejected} rows of {self.catalogue.path} could be used, so there is no "
+                f"gallery; the reasons are in {rejects_path(self.folder, run.run)}"
             )
         if base is not None and not self.store.changes(run):
             self.store.finish_run(run, base.generation)  # nothing changed: the generation in service says it all

@@ -94,6 +94,6 @@ def merge_kinds(first: ColumnKind | None, second: ColumnKind | None) -> ColumnKi
     if not kinds:
         return "empty"
     if len(kinds) == 1:
-        only: ColumnKind = next(iter(kinds))  # type: ignore[assignment]
+        only: ColumnKind = next(iter(kinds))
         return only
     return "number" if kinds == {"integer", "number"} else "mixed"

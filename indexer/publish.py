@@ -127,7 +127,7 @@ def recover(folder: Path, store: Store) -> Run | None:
 
 
 def publish(
-    folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Callable[[str], None] = lambda stage: None
+    folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Callable[[str], None] = lambda _: None
 ) -> Manifest:
     """Make a generation of all rows written so far and put it in service.
 

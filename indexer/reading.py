@@ -1,4 +1,4 @@
-"""A pool of read-only connections: each is used by one thread at a time, and there are as many as searches run at once."""
+"""A pool of read-only connections: one thread uses each at a time; there are as many as searches run at once."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Snapshot:
         rows, similarities = self._index.search(query, k, allowed=allowed, dead=self._dead)
         if len(self._late_ids):
             rows, similarities = self._merge(query, k, allowed, (rows, similarities))
-        names = self._by_row("SELECT i.seq, i.id FROM items i WHERE i.seq " + _AMONG, rows)
+        names = self._by_row(f"SELECT i.seq, i.id FROM items i WHERE i.seq {_AMONG}", rows)  # noqa: S608
         if len(names) < len(rows):
             raise GalleryError(
                 f"rows of generation {self.generation} are gone from the database; refresh, it was compacted"
@@ -117,7 +117,7 @@ class Snapshot:
         """
         shape = self.manifest.regions_shape
         found = self._by_row(
-            "SELECT i.seq, r.data, r.crc32c FROM items i JOIN regions r USING (content) WHERE i.seq " + _AMONG,
+            f"SELECT i.seq, r.data, r.crc32c FROM items i JOIN regions r USING (content) WHERE i.seq {_AMONG}",  # noqa: S608
             [candidate.row for candidate in candidates],
         )
         out = np.empty((len(candidates), *shape), np.float16)

@@ -1,4 +1,4 @@
-"""Where a catalogue row's image comes from: a file below the images folder, or an allowed address. Loading never raises a surprise."""
+"""Where a catalogue row's image comes from: a file below the images folder, or an allowed address."""
 
 from __future__ import annotations
 
