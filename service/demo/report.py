@@ -13,6 +13,8 @@ from service.demo.asking import Outcome
 from service.schemas import MAX_TOP_K
 
 SHOWN: Final = 3
+NUMBERS: Final = {"": 3, "rank": 4, "was": 4, "score": 6, "prob.": 5, "dist.": 5}
+"""Columns of figures and their widths: a narrow terminal shortens names, not figures."""
 
 
 def show_outcome(console: Console, number: int, outcome: Outcome) -> None:
@@ -27,10 +29,10 @@ def show_outcome(console: Console, number: int, outcome: Outcome) -> None:
     console.print()
     console.print(head, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=number == 1)
-    for heading in ("", "rank", "was", "score", "prob.", "dist."):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("id", overflow="ellipsis", no_wrap=True)
-    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    for heading, width in NUMBERS.items():
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    table.add_column("id", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("name", overflow="ellipsis", no_wrap=True, ratio=1)
     for match in answer["matches"][:SHOWN]:
         right = (match["product_id"] or match["id"]) == query.product_id
         table.add_row(

@@ -54,7 +54,9 @@ def run_demo(options: DemoOptions, console: Console) -> None:
     # A gallery is tied to the model that made it: another model gets another folder, the same one finds its work done.
     gallery = _work_of(source, options.work) / f"gallery-{fingerprint}"
     model = ["--model", options.model] if options.model else []
-    run_command(["ingest", str(source.catalogue), "--images", str(source.images), "--gallery", str(gallery), *model])
+    run_command(
+        ["ingest", str(source.catalogue), "--images", str(source.images), "--gallery", str(gallery), "--prune", *model]
+    )
     serve = ["serve", "--gallery", str(gallery), "--port", str(options.port), *model]
     print_command(serve)
     with service(serve, gallery.with_name("serve.log")) as running:

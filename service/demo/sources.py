@@ -122,7 +122,7 @@ def _known(root: Path, work: Path, queries: int, parts: Sequence[str] | None) ->
         writer = csv.DictWriter(file, GALLERY_COLUMNS, restval="")
         writer.writeheader()
         for p in photos:
-            image = p.path.relative_to(root).as_posix()
+            image = p.path.resolve().relative_to(root.resolve()).as_posix()
             writer.writerow({"image": image, "id": p.id, "product_id": p.product_id, **dict(p.row)})
     sources = [SourcePhoto(p.path, p.id, p.product_id, p.owner) for p in photos]
     _make_queries(sources, work, queries)
