@@ -29,8 +29,9 @@ from model.images import load_image
 from model.inference import SHIPPED, Model, shipped_models
 from model.matchers import LiteralMatcher
 
+PAPER_BACKBONE: Final = "googlenet"
 PAPER_CHANNELS: Final = 1024
-"""C of the paper's GoogLeNet."""
+"""C of the paper's backbone."""
 SQUARE: Final = 2048
 """Side of the large product that shows the machine's own rate."""
 PAIRS: Final = 64
@@ -178,7 +179,7 @@ def encode_speed(name: str, *, device: str, batch: int, seconds: float, seed: in
         seed: of weights and images.
     """
     torch.manual_seed(seed)
-    network = GRNet(GRNetConfig(backbone="googlenet_original")) if name == "paper" else load_checkpoint(_folder(name))
+    network = GRNet(GRNetConfig(backbone=PAPER_BACKBONE)) if name == "paper" else load_checkpoint(_folder(name))
     plain = network.backbone.eval().requires_grad_(False)
     side = network.config.image_px
     folded = fold_batch_norm(plain, image_px=side)

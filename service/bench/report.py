@@ -15,8 +15,8 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
     _table(
         console,
-        "Reranking, float32: pairs a second, best of the race",
-        ("model", "MFLOP a pair", "literal", "serving", "serving / literal", "matrix GFLOP/s", "share of it"),
+        "Reranking, float32: pairs a second by both implementations, work of a pair",
+        ("model", "MFLOP", "literal", "serving", "ratio", "matrix GFLOP/s", "share of it"),
         [
             (
                 row["model"],
@@ -32,8 +32,8 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     )
     _table(
         console,
-        "Encoding: images a second, best of the race",
-        ("model", "pixels", "batch", "encoded", "backbone alone", "ratio", "as stored"),
+        "Encoding: images a second, in full and by the backbone alone",
+        ("model", "pixels", "batch", "encoded", "backbone", "ratio", "backbone as stored"),
         [
             (
                 row["model"],
@@ -76,11 +76,10 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
             for row in result["ingestion"]
         ],
     )
-    stages = list(result["latency"][0]["stage_share"]) if result["latency"] else []
     _table(
         console,
-        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds, shares",
-        ("clients", "searches", "a second", "p50", "p95", "p99", *stages),
+        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds",
+        ("clients", "searches", "a second", "p50", "p95", "p99"),
         [
             (
                 row["clients"],
@@ -89,15 +88,23 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
                 f"{row['p50_ms']:.0f}",
                 f"{row['p95_ms']:.0f}",
                 f"{row['p99_ms']:.0f}",
-                *(f"{row['stage_share'][stage]:.0%}" for stage in stages),
             )
             for row in result["latency"]
         ],
     )
+    stages = list(result["latency"][0]["stage_share"]) if result["latency"] else []
+    _table(
+        console,
+        "Where that time went, waiting for a turn included",
+        ("clients", *stages),
+        [(row["clients"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages)) for row in result["latency"]],
+    )
 
 
 def _table(console: Console, title: str, headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, min_width=min(80, len(title))
+    )
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows:
