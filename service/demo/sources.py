@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from indexer.catalogue import Catalogue, CatalogueRow
+from indexer.catalogue_files import SUFFIXES
 from indexer.errors import CatalogueError
 from model.data.street_set import GALLERY_COLUMNS, read_sources
 from model.data.streetify import SourcePhoto, make_street_queries
@@ -25,7 +26,6 @@ DRAWN_ITEMS: Final = 200
 DRAWN_SEED: Final = 7
 KNOWN_TABLE: Final = "items.csv"
 QUERIES_TABLE: Final = "queries.csv"
-CATALOGUE_SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
 CATALOGUE_STEMS: Final = ("catalogue", "catalog", "gallery", "items", "products")
 IMAGE_SUFFIXES: Final = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2")
@@ -157,7 +157,7 @@ def _given(data: Path, work: Path, queries: int) -> DemoSource:
 
 
 def _catalogue_in(data: Path) -> Path | None:
-    tables = [path for path in sorted(data.iterdir()) if path.suffix.lower() in CATALOGUE_SUFFIXES]
+    tables = [path for path in sorted(data.iterdir()) if path.suffix.lower() in SUFFIXES]
     tables = [path for path in tables if path.name != QUERIES_TABLE and path.is_file()]
     for stem in CATALOGUE_STEMS:
         for path in tables:
