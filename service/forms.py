@@ -64,7 +64,7 @@ async def read_search(request: Request, limits: UploadLimits) -> tuple[bytes, Se
     max_bytes = limits.max_image_bytes + OVERHEAD_BYTES
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise _too_large(declared[:20], limits)
+        raise _too_large(_size(int(declared[:20])), limits)
     try:
         async with asyncio.timeout(limits.timeout_s):
             form = await _parse(request, max_bytes, limits)
@@ -110,15 +110,20 @@ async def _counted(request: Request, max_bytes: int, limits: UploadLimits) -> As
     async for chunk in request.stream():
         total += len(chunk)
         if total > max_bytes:
-            raise _too_large(f"more than {max_bytes}", limits)
+            raise _too_large(f"more than {_size(max_bytes)}", limits)
         yield chunk
 
 
 def _too_large(found: str, limits: UploadLimits) -> TooLargeError:
     return TooLargeError(
-        f"the body has {found} bytes; a photo may have {limits.max_image_bytes}. Send a smaller one; "
-        "512 pixels on the long side are enough for a search"
+        f"the file has {found}; a photo may have {_size(limits.max_image_bytes)}. Send a smaller one: "
+        "1000 pixels on the long side are enough for a search"
     )
+
+
+def _size(size_bytes: int) -> str:
+    """In the unit that people compare file sizes in."""
+    return f"{size_bytes / 2**20:.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes} bytes"
 
 
 async def _image_of(form: FormData, limits: UploadLimits) -> bytes:
@@ -136,7 +141,7 @@ async def _image_of(form: FormData, limits: UploadLimits) -> bytes:
     if not data:
         raise InvalidFieldError(f"the file in {IMAGE_FIELD!r} is empty")
     if len(data) > limits.max_image_bytes:
-        raise _too_large(str(len(data)), limits)
+        raise _too_large(_size(len(data)), limits)
     return data
 
 

@@ -21,14 +21,14 @@ fetch("/openapi.json").then((response) => response.json()).then((api) => {
 function draw(api, path, method, operation) {
   const whole = make("details"), summary = make("summary"), body = make("div");
   summary.append(make("span", method.toUpperCase(), "method"), ` ${path} `, make("span", operation.summary, "quiet"));
-  body.append(make("p", operation.description));
+  body.append(prose(operation.description));
   const form = operation.requestBody && Object.values(operation.requestBody.content)[0].schema;
   if (form) body.append(make("h2", "Form fields"), table(
     ["field", "what it is", "default", "possible"],
     Object.entries(form.properties).map(([name, field]) => [
       name + (form.required.includes(name) ? " (required)" : ""), field.description, shown(field.default), possible(field),
     ])));
-  if (path === "/v1/search") body.append(make("pre", `curl -F image=@photo.jpg ${location.origin}/search`));
+  if (path === "/v1/search") body.append(scrolling(make("pre", `curl -F image=@photo.jpg ${location.origin}/search`), "From a shell"));
   body.append(make("h2", "Answers"), table(
     ["status", "when", "form"],
     Object.entries(operation.responses).map(([status, answer]) => {
@@ -38,17 +38,32 @@ function draw(api, path, method, operation) {
     })));
   const good = operation.responses["200"].content;
   const json = good && good["application/json"];
-  if (json) body.append(make("pre", JSON.stringify(json.example || example(api, json.schema), null, 2)));
+  if (json) body.append(scrolling(make("pre", JSON.stringify(json.example || example(api, json.schema), null, 2)), "Example of an answer"));
   whole.append(summary, body);
   return whole;
 }
 
 function table(head, rows) {
-  const scroll = make("div", undefined, "scroll"), whole = make("table");
+  const scroll = scrolling(make("div", undefined, "scroll"), head.join(", ")), whole = make("table");
   const line = (cells, tag) => { const row = make("tr"); row.append(...cells.map((cell) => make(tag, cell))); return row; };
   whole.append(line(head, "th"), ...rows.map((row) => line(row, "td")));
   scroll.append(whole);
   return scroll;
+}
+
+// A text whose `names` are set as code.
+function prose(text) {
+  const whole = make("p");
+  whole.append(...text.split("`").map((part, at) => (at % 2 ? make("code", part) : part)));
+  return whole;
+}
+
+// A part that may scroll sideways, so that a keyboard can scroll it too.
+function scrolling(element, label) {
+  element.tabIndex = 0;
+  element.setAttribute("role", "region");
+  element.setAttribute("aria-label", label);
+  return element;
 }
 
 const shown = (value) => (value === undefined || value === null ? "" : String(value));

@@ -1,111 +1,171 @@
-"use strict";
+// The search page: asks the service and shows what it answers.
+
+import { Comparison } from "./compare.js";
+import * as condition from "./condition.js";
+import { Frame } from "./frame.js";
+import { display, listen, prepare } from "./photo.js";
+import { LIKELY, SILENCE, chance, moved, nameOf, percent, priceOf, problem, timings } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const form = byId("form"), photo = byId("photo"), drop = byId("drop"), preview = byId("preview");
-let chosen = null; // the file to search
+const SLOW_MS = 4000; // after this the page says that it is still at work
+
+let photo = null; // as `prepare` gives it
 let running = null; // AbortController of the search in progress
+let answers = {}; // of the present photo, frame and options, by order: "reranked" and "first"
+let choices = 0; // photos chosen so far
 
-fetch("/v1/gallery").then(async (response) => {
-  const answer = await response.json();
-  byId("gallery").textContent = response.ok
-    ? `${answer.items.toLocaleString()} items, generation ${answer.generation}, model ${answer.model.name}`
-    : answer.detail;
-}).catch(() => { byId("gallery").textContent = "The service does not answer."; });
-
-function choose(file) {
-  if (!file) return;
-  chosen = file;
-  if (preview.src) URL.revokeObjectURL(preview.src);
-  preview.src = URL.createObjectURL(file);
-  preview.alt = `Your photo: ${file.name}`;
-  preview.hidden = false;
-  byId("invite").hidden = true;
-  byId("go").disabled = false;
-  search();
-}
-
-preview.addEventListener("error", () => { preview.hidden = true; byId("invite").hidden = false; });
-photo.addEventListener("change", () => choose(photo.files[0]));
-form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
-for (const kind of ["dragenter", "dragover"]) {
-  drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-}
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  choose(event.dataTransfer.files[0]);
+const frame = new Frame(() => search());
+const comparison = new Comparison(async (match) => {
+  const response = await fetch(match.image_url).catch(() => null);
+  if (!response?.ok) { fail(response ? problem(response, await json(response)) : SILENCE); return; }
+  await choose(new File([await response.blob()], `${nameOf(match)}.jpg`, { type: "image/jpeg" }));
 });
 
-async function search() {
-  if (!chosen) return;
-  if (running) running.abort();
-  const mine = running = new AbortController();
+const order = () => document.querySelector("input[name=order]:checked").value;
+const json = (response) => response.json().catch(() => null);
+
+async function choose(file) {
+  const mine = ++choices;
+  const prepared = await prepare(file);
+  if (mine !== choices) return;
+  if (photo?.url) URL.revokeObjectURL(photo.url);
+  photo = { ...prepared, name: file.name || "photo" };
+  display(photo, photo.name);
+  document.querySelector("label[for=photo]").textContent = "Another photo";
+  frame.reset();
+  byId("go").hidden = false;
+  byId("steps").hidden = true;
+  if (comparison.dialog.open) comparison.dialog.close();
+  await search({ scroll: true });
+}
+
+function fields(wanted) {
   const body = new FormData();
-  body.append("image", chosen, chosen.name || "photo");
-  body.append("top_k", byId("top_k").value);
-  body.append("candidates", byId("candidates").value);
-  body.append("rerank", byId("rerank").checked);
+  const number = (id) => Math.min(byId(id).max, Math.max(byId(id).min, Math.round(Number(byId(id).value) || 0)));
+  const reranked = wanted === "reranked";
+  body.append("image", photo.file, photo.name);
+  body.append("top_k", number("top_k"));
+  body.append("candidates", Math.max(number("candidates"), number("top_k")));
+  body.append("rerank", reranked);
+  body.append("explain", reranked);
   body.append("group_by", byId("group_by").checked ? "product" : "item");
-  byId("error").hidden = true;
-  byId("status").textContent = "Searching …";
-  form.setAttribute("aria-busy", "true");
-  try {
-    const response = await fetch("/v1/search", { method: "POST", body, signal: mine.signal });
-    const answer = await response.json();
-    if (response.ok) show(answer); else fail(inWords(response, answer));
-  } catch (error) {
-    if (error.name !== "AbortError") fail("The service did not answer. Check your connection and try again.");
-  } finally {
-    if (running === mine) { running = null; form.removeAttribute("aria-busy"); }
+  const box = photo.width && frame.inPixels(photo.width, photo.height), filter = condition.expression();
+  if (box) body.append("box", box);
+  if (filter) body.append("filter", filter);
+  if (reranked && number("min_probability")) body.append("min_probability", number("min_probability") / 100);
+  return body;
+}
+
+// Search for the present photo, anew unless only the order has changed.
+async function search({ anew = true, scroll = false } = {}) {
+  if (!photo) return;
+  running?.abort();
+  const mine = running = new AbortController(), wanted = order();
+  if (anew) answers = {};
+  if (!answers[wanted]) {
+    working(true);
+    const slow = setTimeout(() => { byId("status").textContent = "Still comparing; a large gallery takes a little longer …"; }, SLOW_MS);
+    try {
+      const response = await fetch("/v1/search", { method: "POST", body: fields(wanted), signal: mine.signal });
+      const answer = await json(response);
+      if (running !== mine) return;
+      if (!response.ok || !answer) { fail(problem(response, answer)); return; }
+      answers[wanted] = answer;
+    } catch (error) {
+      if (running === mine && error.name !== "AbortError") fail(SILENCE);
+      return;
+    } finally {
+      clearTimeout(slow);
+      if (running === mine) working(false);
+    }
   }
+  show(answers[wanted], wanted);
+  // On a phone the matches begin below the photo.
+  if (scroll && byId("results").getBoundingClientRect().top > innerHeight / 2) byId("results").scrollIntoView({ behavior: "smooth" });
 }
 
-function inWords(response, answer) {
-  const retry = response.headers.get("Retry-After");
-  const again = retry ? ` Please try again in ${retry} s.` : "";
-  return `${answer.detail}${/[.!?]$/.test(answer.detail) ? "" : "."}${again} (${answer.error}, request ${answer.request_id})`;
+function working(busy) {
+  byId("progress").hidden = !busy;
+  byId("results").classList.toggle("waiting", busy);
+  byId("results").setAttribute("aria-busy", busy);
+  if (!busy) return;
+  byId("error").hidden = true;
+  byId("status").textContent = "Looking for the garment …";
+  byId("results-title").textContent = "Matches";
 }
 
-function fail(words) {
-  byId("status").textContent = "";
-  byId("answer").hidden = true;
-  byId("error").textContent = words;
+function fail({ title, detail, small, again }) {
+  const [heading, words, id] = byId("error").children;
+  heading.textContent = title;
+  words.textContent = detail;
+  id.textContent = small;
+  byId("again").hidden = !again;
+  byId("status").textContent = byId("timings").textContent = "";
+  byId("order").hidden = byId("verdict").hidden = true;
+  byId("matches").replaceChildren();
   byId("error").hidden = false;
+  if (byId("error").getBoundingClientRect().bottom > innerHeight) byId("error").scrollIntoView({ block: "center" });
 }
 
-function show(answer) {
-  const { matches, timings_ms: times } = answer;
-  byId("status").textContent = answer.no_match
-    ? "Nothing in the gallery meets these conditions."
-    : `${matches.length} of ${answer.candidates} candidates, the likeliest first.`;
-  byId("timings").textContent = Object.entries(times)
-    .map(([stage, ms]) => `${stage} ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`).join(" · ");
-  byId("matches").replaceChildren(...matches.map(card));
-  byId("answer").hidden = false;
+function show(answer, wanted) {
+  const { matches, candidates, gallery } = answer, reranked = wanted === "reranked";
+  byId("error").hidden = true;
+  byId("order").hidden = false;
+  byId("status").textContent = answer.no_match ? "" : reranked
+    ? `${matches.length} of ${candidates} candidates, compared region by region, likeliest first.`
+    : `${matches.length} of ${candidates} candidates by overall look, nearest first. Regions are not compared.`;
+  verdict(answer, reranked);
+  byId("timings").textContent = `${timings(answer.timings_ms)} · ${gallery.items.toLocaleString()} items, generation ${gallery.generation}`;
+  byId("matches").replaceChildren(...matches.map((match, at) => card(match, () => comparison.open(answer, photo, at))));
+  condition.suggest(matches);
 }
 
-function card(match) {
+// Says plainly when nothing was found, or nothing likely.
+function verdict(answer, reranked) {
+  const [heading, words] = byId("verdict").children, best = answer.matches[0];
+  const unlikely = reranked && best && best.probability < LIKELY;
+  heading.textContent = answer.no_match ? "No match" : "Probably not in this gallery";
+  words.textContent = answer.no_match
+    ? "Nothing in the gallery meets these conditions. Loosen the search options, or frame the garment more closely."
+    : unlikely ? `The nearest item has ${percent(best.probability)}. Framing the garment closely can help.` : "";
+  byId("verdict").hidden = !answer.no_match && !unlikely;
+}
+
+function card(match, open) {
   const item = byId("match").content.cloneNode(true).firstElementChild;
   const part = (selector) => item.querySelector(selector);
-  const name = match.metadata.name || match.metadata.title || match.product_id || match.id;
+  const other = answers.reranked?.matches.find((each) => each.id === match.id);
   part("img").src = match.image_url;
-  part("img").alt = String(name);
-  part(".name").textContent = name;
-  part(".id").textContent = match.id;
-  const rank = document.createElement("b");
-  rank.textContent = `#${match.rank}`;
-  const moved = match.stage1_rank - match.rank;
-  const arrow = moved > 0 ? "▲" : moved < 0 ? "▼" : "=";
-  part(".ranks").append(rank, ` ${arrow} was #${match.stage1_rank}`);
-  part(".score").textContent = match.score === null
-    ? `distance ${match.distance.toFixed(3)}`
-    : `score ${match.score.toFixed(2)} · ${Math.round(match.probability * 100)} % · distance ${match.distance.toFixed(3)}`;
-  if (match.probability !== null) {
-    const meter = part("meter");
-    meter.value = match.probability;
-    meter.setAttribute("aria-label", "probability that it is the same garment");
-    meter.hidden = false;
+  part("img").addEventListener("error", (event) => { event.target.alt = "photo not available"; });
+  part(".rank").textContent = match.rank;
+  part("button").textContent = nameOf(match);
+  part("button").addEventListener("click", open);
+  part(".price").textContent = priceOf(match);
+  const [mark, words] = part(".moved").children;
+  if (match.probability === null) {
+    part(".chance").textContent = `Distance ${match.distance.toFixed(3)}`;
+    words.textContent = other ? `Reranked #${other.rank}` : answers.reranked ? "Not among the reranked shown" : "";
+    return item;
   }
+  part(".chance span").textContent = chance(match.probability);
+  part("meter").value = match.probability;
+  part("meter").setAttribute("aria-hidden", "true"); // the words beside it say the same
+  const [arrow, text, up] = moved(match);
+  mark.textContent = arrow;
+  mark.classList.toggle("up", up);
+  words.textContent = text;
   return item;
 }
+
+listen(choose);
+byId("form").addEventListener("submit", (event) => { event.preventDefault(); search({ scroll: true }); });
+byId("again").addEventListener("click", () => search());
+byId("order").addEventListener("change", () => search({ anew: false }));
+byId("options").addEventListener("change", () => search());
+byId("column").addEventListener("change", () => condition.suggest(answers[order()]?.matches ?? []));
+fetch("/v1/gallery").then(async (response) => {
+  const answer = await json(response);
+  if (!response.ok) { byId("gallery").textContent = answer?.detail ?? "The service is not ready."; return; }
+  byId("gallery").textContent = `${answer.items.toLocaleString()} ${answer.items === 1 ? "item" : "items"} in the gallery`;
+  condition.offer(answer.columns);
+}).catch(() => { byId("gallery").textContent = "The service does not answer."; });

@@ -71,6 +71,12 @@ async def docs(request: Request) -> Response:
     return _answer(request, "docs.html")
 
 
+@router.get("/favicon.ico")
+async def favicon(request: Request) -> Response:
+    """Asked for by browsers that look at an API answer; every format that they know will do."""
+    return _answer(request, "icon.svg")
+
+
 @router.get("/page/{name}")
 async def page_file(request: Request, name: str) -> Response:
     """A stylesheet or script of the pages."""

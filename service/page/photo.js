@@ -1,0 +1,76 @@
+// The photo: chosen, taken, dropped or pasted; shown, and made small enough to send over a phone's line.
+
+const LONG_SIDE_PX = 2048; // more than the model looks at, even for a garment that is a tenth of the photo
+const SMALL_BYTES = 3_000_000; // sent as it is
+
+const byId = (id) => document.getElementById(id);
+
+// {file, width, height, url}: what will be sent; width, height and url are null where the browser cannot show it.
+export async function prepare(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file); // upright: the browser applies the photo's orientation
+  } catch {
+    return { file, width: null, height: null, url: null }; // the service may read what the browser cannot
+  }
+  const scale = Math.min(1, LONG_SIDE_PX / Math.max(bitmap.width, bitmap.height));
+  let { width, height } = bitmap;
+  if (scale < 1 && file.size > SMALL_BYTES) {
+    width = Math.max(1, Math.round(width * scale));
+    height = Math.max(1, Math.round(height * scale));
+    file = await redrawn(bitmap, width, height) ?? file;
+  }
+  bitmap.close();
+  return { file, width, height, url: URL.createObjectURL(file) };
+}
+
+async function redrawn(bitmap, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const paper = canvas.getContext("2d");
+  paper.fillStyle = "#fff"; // what is transparent becomes white, as in the service
+  paper.fillRect(0, 0, width, height);
+  paper.imageSmoothingQuality = "high";
+  paper.drawImage(bitmap, 0, 0, width, height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
+}
+
+export function display(photo, name) {
+  byId("invite").hidden = true;
+  for (const id of ["stage", "edges", "hint"]) byId(id).hidden = photo.url === null;
+  byId("unseen-photo").hidden = photo.url !== null;
+  byId("unseen-photo").textContent = `${name}: this browser cannot show this file.`;
+  if (photo.url === null) { byId("preview").removeAttribute("src"); return; }
+  byId("preview").src = photo.url;
+  byId("preview").alt = `Your photo ${name}`;
+  fit(byId("stage"), photo.width, photo.height, "min(24rem, 46vh)");
+}
+
+// Give an element an image's shape, as large as its place and a greatest height allow.
+export function fit(element, width, height, tallest) {
+  element.style.aspectRatio = `${width} / ${height}`;
+  element.style.width = `min(100%, calc(${tallest} * ${width / height}))`;
+}
+
+// Call `choose` with every file that the user hands over, by whichever way.
+export function listen(choose) {
+  for (const id of ["photo", "camera"]) {
+    byId(id).addEventListener("change", (event) => {
+      if (event.target.files[0]) choose(event.target.files[0]);
+      event.target.value = ""; // the same file can be chosen again
+    });
+  }
+  const drop = byId("drop");
+  let inside = 0; // dragenter and dragleave come in pairs, for every element that is crossed
+  const over = (step) => { inside = step ? Math.max(0, inside + step) : 0; drop.classList.toggle("over", inside > 0); };
+  document.addEventListener("dragenter", (event) => { event.preventDefault(); over(1); });
+  document.addEventListener("dragleave", () => over(-1));
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(0);
+    if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData.files[0]) choose(event.clipboardData.files[0]);
+  });
+}
