@@ -196,7 +196,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"nothing is at {request.url.path[:200]}; /docs lists what there is"
     elif error.status_code == 405:
-        detail = f"{request.scope.get('asked_method', request.method)} is not possible here; use {headers['Allow']}"
+        asked = request.scope.get("asked_method", request.method)
+        detail = f"{asked} is not possible here; use {headers['Allow']} (/docs shows how)"
     return error_response(
         request.scope,
         status=error.status_code,

@@ -147,7 +147,8 @@ async def test_pages_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> N
         assert "style=" not in page.text
         for name in ("page.css", "icon.svg"):
             assert f"/page/{name}" in page.text
-    for name in ("page.css", "page.js", "docs.css", "docs.js", "icon.svg", "index.html"):
+    assert (await client.get("/favicon.ico")).headers["Content-Type"] == "image/svg+xml"
+    for name in ("page.css", "search.css", "page.js", "compare.js", "docs.css", "docs.js", "icon.svg", "index.html"):
         file = await client.get(f"/page/{name}")
         assert file.status_code == 200
         again = await client.get(f"/page/{name}", headers={"If-None-Match": file.headers["ETag"]})
