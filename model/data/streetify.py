@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model.data.cutout import Cutout, Pixels, cut_out
+from model.data.cutout import Cutout, Method, Pixels, cut_out
 from model.data.setups import Setup
 from model.data.street import make_background, street_query
 from model.errors import DataError, InvalidImageError
@@ -26,7 +26,11 @@ LONG_SIDE_PX = 512
 """Photos are read no finer; the queries made are smaller."""
 STRANGERS = 3
 """Other owners' photos that lend a query its background and what stands in front of it."""
+MOST_MISSES = 100
+"""Photos without a garment to be found, after which the search for one ends."""
 QUALITY = 92
+METHODS: tuple[Method, ...] = ("auto", "grabcut")
+"""A studio that is not quite white looks like one to "auto", and then no key fits; GrabCut still finds the garment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ def make_street_queries(photos: Sequence[SourcePhoto], out: Path, *, count: int,
     """Write queries.csv and queries/*.jpg.
 
     Args:
-        photos: of the gallery; those in which no garment is found, and those that cannot be read, are passed over.
+        photos: of the gallery. Those that cannot be read are passed over; those in which no garment is found are taken
+            whole, and only where others do not suffice.
         out: folder to write; queries there are replaced.
         count: queries to make; the setups take turns.
         seed: of every choice. The same photos and seed give the same queries.
@@ -69,7 +74,7 @@ def make_street_queries(photos: Sequence[SourcePhoto], out: Path, *, count: int,
     ordered = sorted(photos, key=lambda photo: _digest(f"{seed}/{photo.id}"))
     setups = list(Setup)
     rows: list[QueryRow] = []
-    for photo, garment, strangers in _cut_outs(ordered):
+    for photo, garment, strangers in _garments(ordered):
         number, setup = len(rows), setups[len(rows) % len(setups)]
         rng = np.random.default_rng([seed, number])
         place = strangers[0][0] if strangers else np.full((64, 64, 3), 160, np.uint8)
@@ -88,19 +93,35 @@ def make_street_queries(photos: Sequence[SourcePhoto], out: Path, *, count: int,
     return rows
 
 
-def _cut_outs(
+def _garments(
     photos: Sequence[SourcePhoto],
 ) -> Iterator[tuple[SourcePhoto, Cutout, list[tuple[Pixels, Cutout | None]]]]:
-    """Each photo in which a garment is found, one a product, with the next few photos of other owners."""
+    """One photo a product, with the next few of other owners: those with a garment first, then photos as a whole."""
     seen: set[str] = set()
+    misses: list[int] = []
     for number, photo in enumerate(photos):
         read = None if photo.product_id in seen else _read(photo.path)
-        if read is None or read[1] is None:
+        if read is None:
             continue
-        seen.add(photo.product_id)
-        near = photos[number + 1 : number + 1 + 8 * STRANGERS] or photos[:number]
-        strangers = (_read(other.path) for other in near if other.owner != photo.owner)
-        yield photo, read[1], list(islice((stranger for stranger in strangers if stranger is not None), STRANGERS))
+        if read[1] is not None:
+            seen.add(photo.product_id)
+            yield photo, read[1], _strangers(photos, number)
+        elif len(misses) < MOST_MISSES:
+            misses.append(number)
+        else:
+            break
+    for number in misses:
+        read = None if photos[number].product_id in seen else _read(photos[number].path)
+        if read is not None:
+            seen.add(photos[number].product_id)
+            opaque = np.full(read[0].shape[:2], 255, np.uint8)
+            yield photos[number], Cutout(np.dstack([read[0], opaque]), 1.0), _strangers(photos, number)
+
+
+def _strangers(photos: Sequence[SourcePhoto], number: int) -> list[tuple[Pixels, Cutout | None]]:
+    near = photos[number + 1 : number + 1 + 8 * STRANGERS] or photos[:number]
+    read = (_read(other.path) for other in near if other.owner != photos[number].owner)
+    return list(islice((stranger for stranger in read if stranger is not None), STRANGERS))
 
 
 def _read(path: Path) -> tuple[Pixels, Cutout | None] | None:
@@ -112,10 +133,12 @@ def _read(path: Path) -> tuple[Pixels, Cutout | None] | None:
     scale = LONG_SIDE_PX / max(pixels.shape[:2])
     if scale < 1:
         pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    try:
-        return pixels, cut_out(pixels)
-    except DataError:
-        return pixels, None
+    for method in METHODS:
+        try:
+            return pixels, cut_out(pixels, method=method)
+        except DataError:
+            continue
+    return pixels, None
 
 
 def _digest(text: str) -> bytes:

@@ -12,7 +12,7 @@ import typer
 def demo(
     *,
     data: Annotated[Path | None, typer.Option(help="Folder of images, with or without a catalogue in it.")] = None,
-    drawn: Annotated[bool, typer.Option("--drawn", help="Drawn garments, even where real photos are.")] = False,
+    drawn: Annotated[int | None, typer.Option(min=10, help="Draw this many garments, even where photos are.")] = None,
     parts: Annotated[str, typer.Option(help="Sub-folders of the real photos to take, such as clothing,luma.")] = "",
     queries: Annotated[int, typer.Option(min=1, help="Street photos to search with.")] = 12,
     candidates: Annotated[int, typer.Option(min=1, help="Items the first stage hands to the reranker.")] = 200,
@@ -33,7 +33,7 @@ def demo(
 
     options = DemoOptions(
         data=data,
-        drawn=drawn,
+        drawn_items=drawn,
         parts=tuple(part.strip() for part in parts.split(",")) if parts else None,
         queries=queries,
         candidates=candidates,

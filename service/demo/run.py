@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from model.checkpoint import read_description
 from model.inference import DEFAULT_MODEL, SHIPPED, shipped_models
 from service.demo.asking import Outcome, ask, check_service, read_queries
+from service.demo.errors import DemoError
 from service.demo.picture import write_contact_sheet
 from service.demo.report import show_outcome, show_total
 from service.demo.sources import DemoSource, choose_source
@@ -22,7 +24,7 @@ class DemoOptions:
     """What `threadmatch demo` was asked for; its help says what each is."""
 
     data: Path | None
-    drawn: bool
+    drawn_items: int | None
     parts: tuple[str, ...] | None
     queries: int
     candidates: int
@@ -40,6 +42,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
         DemoError, CommandError, ModelError, IndexerError: a step went wrong; the message says which.
         KeyboardInterrupt: the user's; the service was stopped.
     """
+    _check_port(options.port)
     fingerprint = _features_fingerprint(options.model or DEFAULT_MODEL)
     console.print("Looking for photos; making street queries ...")
     source = choose_source(
@@ -47,7 +50,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
         options.work,
         queries=options.queries,
         parts=options.parts,
-        drawn=options.drawn,
+        drawn_items=options.drawn_items,
         run_step=run_command,
     )
     console.print(f"Gallery: {source.title}.\nQueries: {source.about_queries}.", soft_wrap=True)
@@ -97,6 +100,16 @@ def _work_of(source: DemoSource, work: Path) -> Path:
     folder = work / f"given-{source.images.resolve().name}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _check_port(port: int) -> None:
+    """Say that a port is taken before minutes of work, not after."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DemoError(f"port {port} cannot be served on ({error.strerror}); choose another --port") from error
 
 
 def _features_fingerprint(model: str) -> str:

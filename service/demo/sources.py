@@ -65,7 +65,7 @@ def choose_source(
     *,
     queries: int,
     parts: Sequence[str] | None,
-    drawn: bool,
+    drawn_items: int | None,
     run_step: RunStep,
 ) -> DemoSource:
     """Find or make the gallery of the demo.
@@ -75,15 +75,17 @@ def choose_source(
         work: folder for what has to be made.
         queries: how many to make where there are none.
         parts: sub-folders of the real photos to take; None takes all.
-        drawn: draw garments even where there are photos.
+        drawn_items: garments to draw even where there are photos; None draws only where there are none.
         run_step: draws garments where there are no photos.
 
     Raises:
         DemoError: the folder holds nothing to search.
     """
     if data is None:
-        data = None if drawn else real_photos()
-        return _drawn(work / "drawn", queries, run_step) if data is None else _known(data, work, queries, parts)
+        beside = None if drawn_items else real_photos()
+        if beside is not None:
+            return _known(beside, work, queries, parts)
+        return _drawn(work / "drawn", drawn_items or DRAWN_ITEMS, queries, run_step)
     if not data.is_dir():
         raise DemoError(f"no folder {data}; give a folder of images, with or without a catalogue in it")
     if _known_parts(data):
@@ -132,10 +134,10 @@ def _known(root: Path, work: Path, queries: int, parts: Sequence[str] | None) ->
     return DemoSource(title, work / "catalogue.csv", root, work / QUERIES_TABLE, SEMI_SYNTHETIC)
 
 
-def _drawn(work: Path, queries: int, run_step: RunStep) -> DemoSource:
-    size = ["--items", str(DRAWN_ITEMS), "--queries", str(queries), "--seed", str(DRAWN_SEED)]
+def _drawn(work: Path, items: int, queries: int, run_step: RunStep) -> DemoSource:
+    size = ["--items", str(items), "--queries", str(queries), "--seed", str(DRAWN_SEED)]
     run_step(["data", "draw", "--out", str(work), *size])
-    title = f"{DRAWN_ITEMS} drawn garments"
+    title = f"{items} drawn garments"
     return DemoSource(title, work / "catalogue.csv", work, work / QUERIES_TABLE, "drawn: the same garments, worn")
 
 
@@ -215,6 +217,6 @@ def _photos_of(catalogue: Path, images: Path) -> list[SourcePhoto]:
 def _make_queries(photos: Sequence[SourcePhoto], work: Path, count: int) -> None:
     if not make_street_queries(photos, work, count=count):
         raise DemoError(
-            f"no street photo could be made: no garment was found in any of {len(photos)} photos; give a folder whose "
-            f"photos show a garment each, or add a {QUERIES_TABLE} (image, product_id)"
+            f"no street photo could be made: none of the {len(photos)} photos of the catalogue can be read; look at "
+            f"the paths in it, or add a {QUERIES_TABLE} (image, product_id)"
         )
