@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from indexer.ingest import Progress
+    from indexer.ingest import IngestResult, Progress
 
 LINE_EVERY_S = 5.0
 
@@ -73,6 +73,10 @@ def ingest(
     except KeyboardInterrupt:
         console.print("Stopped. What was encoded is kept: type the same command again to go on.")
         raise typer.Exit(130) from None
+    _say(result, as_json=as_json)
+
+
+def _say(result: IngestResult, *, as_json: bool) -> None:
     if as_json:
         json.dump(result.as_json(), sys.stdout)
         sys.stdout.write("\n")
