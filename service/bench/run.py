@@ -63,7 +63,7 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
         "machine": machine(),
         "seed": options.seed,
     }
-    device, names = pick_device(options.device), ["paper", options.model or DEFAULT_MODEL]
+    device, names = pick_device(options.device), [options.model or DEFAULT_MODEL, "paper"]
     say("reranking: literal, serving and plain matrix products take turns")
     result["rerank"] = [
         asdict(rerank_speed(name, device=device, seconds=options.seconds, seed=options.seed)) for name in names
@@ -74,7 +74,7 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
         for name in names
     ]
     say("decoding, one thread")
-    image_px = result["encode"][-1]["image_px"]
+    image_px = result["encode"][0]["image_px"]
     small = draw_street_query(garment(options.seed, 0), setup=Setup.EASY, seed=options.seed).image
     result["decode"] = [
         asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
