@@ -2,8 +2,8 @@
 
 A row of `items` is one version of an item. It holds from its own number `seq` up to, but not including, `until`; so the
 set of items at any number S is `seq <= S AND until > S AND NOT deleted` (`ALIVE`), and a generation is a number. A
-delete is a row. What a photo became (features, display photo) is a row of `contents`, shared by all versions of all items
-with that photo and box.
+delete is a row. What a photo became (features, display photo) is a row of `contents`, shared by all versions of all
+items with that photo and box.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The index of stage one: unit vectors under row numbers, searched by inner product. The only `import faiss`.
 
 Up to FLAT_MAX_ITEMS vectors the search is exact. Beyond, it is a graph (HNSW) over float16 vectors whose `efSearch` is
-raised until its recall, measured against exact search, is high enough; if that can't be had, the index is exact after all.
+raised until its recall, measured against exact search, is high enough; where that fails, the index is exact.
 
 Letters  N vectors, E embedding size, Q queries, K results
 """

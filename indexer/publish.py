@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def publish(
     meta = store.meta()
     seq = store.last_seq()
     name = generations.next_name(folder)
-    reader = _Rows(store, seq=seq, dim=int(meta["embedding_dim"]))
+    reader = Rows(store.connection, seq=seq, dim=int(meta["embedding_dim"]))
     tell("indexing")
     with generations.staged(folder, name) as staging:
         index = None if occasion.new_index else _linked_index(folder, staging, store, run.base)
@@ -196,22 +197,22 @@ def columns(store: Store, seq: int) -> dict[str, ColumnKind]:
     return found
 
 
-class _Rows:
+class Rows:
     """The live rows of the database at one row number, with their embeddings."""
 
-    def __init__(self, store: Store, *, seq: int, dim: int) -> None:
-        self.store, self.seq, self.dim = store, seq, dim
+    def __init__(self, connection: sqlite3.Connection, *, seq: int, dim: int) -> None:
+        self.connection, self.seq, self.dim = connection, seq, dim
         query = f"SELECT count(*) FROM items i WHERE {ALIVE}"  # noqa: S608
-        self.count = int(store.connection.execute(query, {"seq": seq}).fetchone()[0])
+        self.count = int(connection.execute(query, {"seq": seq}).fetchone()[0])
 
     def numbers(self) -> Ids:
         """(N,) ascending."""
         query = f"SELECT i.seq FROM items i WHERE {ALIVE} ORDER BY i.seq"  # noqa: S608
-        return np.fromiter((seq for (seq,) in self.store.connection.execute(query, {"seq": self.seq})), np.int64)
+        return np.fromiter((seq for (seq,) in self.connection.execute(query, {"seq": self.seq})), np.int64)
 
     def blocks(self) -> Iterator[tuple[Ids, Vectors]]:
         """(n,) row numbers, ascending, and (n, E) embeddings; one block in memory."""
-        cursor = self.store.connection.execute(
+        cursor = self.connection.execute(
             "SELECT i.seq, i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content)"  # noqa: S608
             f" WHERE {ALIVE} ORDER BY i.seq",
             {"seq": self.seq},
@@ -223,7 +224,7 @@ class _Rows:
         """Some rows, spread evenly."""
         numbers = self.numbers()
         for number in numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers)), dtype=int))]:
-            row = self.store.connection.execute(
+            row = self.connection.execute(
                 "SELECT i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content) WHERE i.seq = ?",
                 (int(number),),
             ).fetchone()
@@ -235,7 +236,7 @@ class _Rows:
         return np.frombuffer(data, "<f4")
 
 
-def _built_index(staging: Path, rows: _Rows, flat_max: int) -> IndexStamp:
+def _built_index(staging: Path, rows: Rows, flat_max: int) -> IndexStamp:
     path = staging / generations.INDEX_FILE
     options: dict[str, Any] = {"count": rows.count, "dim": rows.dim, "seq": rows.seq}
     stamp = build(rows.blocks, path, flat_max=flat_max, **options)
@@ -274,7 +275,7 @@ def _linked_index(folder: Path, staging: Path, store: Store, base: str) -> Index
     return stamp
 
 
-def _verify(staging: Path, rows: _Rows) -> None:
+def _verify(staging: Path, rows: Rows) -> None:
     """Open the generation as a reader would and compare it with the truth."""
     manifest = Manifest.read(staging / generations.MANIFEST_FILE)
     index = VectorIndex.read(staging / generations.INDEX_FILE, manifest.index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from indexer.store import checksum
 from model.images import Box
 
 REMEMBERED_FILTERS = 32
+LISTED_ROWS = 500
 _AMONG = "IN (SELECT value FROM json_each(:rows))"
 _ITEM = "i.id, i.product_id, i.metadata, c.width, c.height, c.x0, c.y0, c.x1, c.y1"
 
@@ -48,6 +49,18 @@ class Item:
     width: int
     height: int
     box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item as its catalogue gave it; metadata is JSON text, size that of the upright original in pixels."""
+
+    id: str
+    product_id: str | None
+    metadata: str
+    source: str
+    asked_box: str
+    size: tuple[int, int]
 
 
 class Snapshot:
@@ -150,6 +163,23 @@ class Snapshot:
         if data is None or checksum(data) != crc:
             raise DamagedItemError(item_id, "photo")
         return bytes(data)
+
+    def stored_items(self) -> Iterator[StoredItem]:
+        """Every item in the order of its row; a few hundred in memory at a time."""
+        last = 0
+        while True:
+            with self._readers.connection() as connection:
+                rows = connection.execute(
+                    "SELECT i.seq, i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height"  # noqa: S608
+                    " FROM items i JOIN contents c USING (content)"
+                    f" WHERE i.seq > :last AND {ALIVE} ORDER BY i.seq LIMIT {LISTED_ROWS}",
+                    {"last": last, "seq": self.manifest.seq},
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            for _, item_id, product_id, metadata, source, asked_box, width, height in rows:
+                yield StoredItem(item_id, product_id, metadata, source, asked_box, (width, height))
 
     def _one(self, query: str, item_id: str) -> tuple[Any, ...]:
         with self._readers.connection() as connection:

@@ -156,7 +156,10 @@ class Store:
         self.commit()
 
     def _take_back(self, run: Run, base_seq: int) -> None:
-        changed = self.connection.execute("SELECT DISTINCT id FROM items WHERE seq > ? ORDER BY id", (base_seq,))
+        changed = self.connection.execute(
+            "SELECT DISTINCT id FROM items WHERE seq > :base OR (until > :base AND until < :forever) ORDER BY id",
+            {"base": base_seq, "forever": FOREVER},
+        )
         for (item_id,) in changed.fetchall():
             row = self.connection.execute(
                 "SELECT id, product_id, metadata, source, content FROM items"
@@ -235,8 +238,8 @@ class Store:
         return self._number("SELECT count(*) FROM items WHERE run = ?", run.run)
 
     def last_seq(self) -> int:
-        """The highest row number so far, 0 for an empty gallery."""
-        return self._number("SELECT coalesce(max(seq), 0) FROM items")
+        """The highest row number ever given, 0 for a new gallery; rows that were compacted away count."""
+        return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'items'")
 
     def _supersede(self, item_id: str, seq: int) -> int:
         self.connection.execute(

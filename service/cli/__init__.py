@@ -11,6 +11,7 @@ from service.cli.bench import bench
 from service.cli.data import data_app
 from service.cli.demo import demo
 from service.cli.evaluate import evaluate
+from service.cli.gallery import gallery_app
 from service.cli.ingest import ingest
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
@@ -28,6 +29,7 @@ app.command("bench")(bench)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
 app.add_typer(data_app, name="data")
+app.add_typer(gallery_app, name="gallery")
 app.command("ingest")(ingest)
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)

@@ -1,0 +1,254 @@
+"""Looking after a gallery: list its generations, roll back, verify, compact."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from indexer import generations
+from indexer.database import ALIVE, DATABASE, open_read_only
+from indexer.edits import editing
+from indexer.errors import GalleryError
+from indexer.index import VectorIndex, verify_by_search
+from indexer.manifest import Manifest
+from indexer.publish import Occasion, Rows, publish, recover
+from indexer.store import Store, checksum
+
+logger = logging.getLogger(__name__)
+
+KEPT_GENERATIONS = 2
+MAX_PROBLEMS = 100
+REPORT_ROWS = 1000
+PARTS = ("embeddings", "regions", "photos")
+
+
+def list_generations(folder: Path) -> list[dict[str, Any]]:
+    """Each finished generation, oldest first: its manifest's main fields, or why it cannot be read."""
+    current = generations.current_name(folder)
+    if current is None and not (folder / DATABASE).is_file():
+        raise GalleryError(f"{folder} is not a gallery: it has no {DATABASE}; make one with `threadmatch ingest`")
+    listed = []
+    for name in generations.generation_names(folder):
+        entry: dict[str, Any] = {"generation": name, "current": name == current}
+        try:
+            manifest = generations.read_manifest(folder, name)
+        except GalleryError as error:
+            listed.append(entry | {"error": str(error)})
+            continue
+        entry |= {"created": manifest.created, "kind": manifest.kind, "items": manifest.items}
+        listed.append(entry | {"rejected": manifest.rejected, "index": manifest.index.type})
+    return listed
+
+
+def rollback(folder: Path, to: str | None = None) -> Manifest:
+    """Put an earlier (or any other) generation in service. Nothing is deleted: rolling forward is the same call.
+
+    Args:
+        folder: of the gallery.
+        to: its name; None for the one before the current one.
+
+    Raises:
+        GalleryError: there is none, or it is damaged; the current one stays.
+    """
+    current = generations.current_name(folder)
+    if current is None:
+        raise GalleryError(f"{folder} has no generation in service")
+    with generations.lock(folder):
+        names = generations.generation_names(folder)
+        earlier = [name for name in names if int(name) < int(current)]
+        if to is None and not earlier:
+            raise GalleryError(f"{folder} has no generation before {current}; it has {', '.join(names)}")
+        target = earlier[-1] if to is None else f"{int(to):06d}" if to.isdecimal() else to
+        if target not in names:
+            raise GalleryError(f"{folder} has no generation {target}; it has {', '.join(names)}")
+        manifest = generations.read_manifest(folder, target)
+        VectorIndex.read(generations.generation_folder(folder, target) / generations.INDEX_FILE, manifest.index)
+        store = Store(folder)
+        try:
+            rows = Rows(store.connection, seq=manifest.seq, dim=manifest.embedding_dim)
+        finally:
+            store.close()
+        if rows.count != manifest.items:
+            raise GalleryError(f"generation {target} lacks {manifest.items - rows.count} of its rows in the database")
+        generations.set_current(folder, target)
+    return manifest
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What a check of everything found; no problems, no news."""
+
+    generation: str
+    items: int = 0
+    photos_checked: int = 0
+    problems: list[str] = field(default_factory=list)
+    damaged_items: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `threadmatch gallery verify --json`."""
+        return {"ok": not self.problems, **asdict(self)}
+
+
+def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> VerifyReport:
+    """Read everything the generation in service stands on and compare it with its checksums.
+
+    Args:
+        folder: of the gallery.
+        tell: called now and then with the items checked so far.
+
+    Raises:
+        GalleryError: there is no gallery, or nothing of it can be read.
+    """
+    current = generations.current_name(folder)
+    connection = open_read_only(folder)
+    try:
+        if current is None:
+            raise GalleryError(f"{folder} has no finished generation yet")
+        report = VerifyReport(current)
+        for (line,) in connection.execute("PRAGMA quick_check"):
+            if line != "ok":
+                report.problems.append(f"database: {line}")
+        for name in generations.generation_names(folder):
+            try:
+                generations.read_manifest(folder, name)
+            except GalleryError as error:
+                report.problems.append(str(error))
+        manifest = generations.read_manifest(folder, current)
+        _verify_items(connection, manifest, report, tell)
+        try:
+            _verify_index(folder, connection, manifest)
+        except GalleryError as error:
+            report.problems.append(str(error))
+    finally:
+        connection.close()
+    return report
+
+
+def _verify_items(connection: Any, manifest: Manifest, report: VerifyReport, tell: Callable[[int], None]) -> None:
+    sizes = {"embeddings": 4 * manifest.embedding_dim, "regions": 2 * int(np.prod(manifest.regions_shape))}
+    joined = " ".join(f"LEFT JOIN {part} ON {part}.content = i.content" for part in PARTS)
+    fields = ", ".join(f"{part}.data, {part}.crc32c" for part in PARTS)
+    rows = connection.execute(
+        f"SELECT i.id, {fields} FROM items i {joined} WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
+        {"seq": manifest.seq},
+    )
+    for item_id, *values in rows:
+        report.items += 1
+        bad = []
+        for part, data, crc in zip(PARTS, values[::2], values[1::2], strict=True):
+            if data is None or checksum(data) != crc or len(data) != sizes.get(part, len(data)):
+                bad.append(part)
+        report.photos_checked += 1
+        if bad:
+            report.damaged_items.append(item_id)
+            if len(report.problems) < MAX_PROBLEMS:
+                report.problems.append(f"item {item_id!r}: {', '.join(bad)} missing or damaged")
+        if report.items % REPORT_ROWS == 0:
+            tell(report.items)
+    if report.items != manifest.items:
+        report.problems.append(f"{report.items} live items in the database, the manifest says {manifest.items}")
+
+
+def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
+    path = generations.generation_folder(folder, manifest.generation) / generations.INDEX_FILE
+    index = VectorIndex.read(path, manifest.index)
+    rows = Rows(connection, seq=manifest.index.seq, dim=manifest.embedding_dim)
+    if not np.array_equal(index.ids, rows.numbers()):
+        raise GalleryError(f"{path} does not hold exactly the rows it stands for; run `threadmatch gallery compact`")
+    verify_by_search(index, rows.sample(256))
+
+
+def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
+    """Remove what no kept generation needs: old generations, row versions, contents; shrink the database file.
+
+    A search still running on a generation taken away fails with a clear error. An unfinished ingestion keeps its rows.
+
+    Args:
+        folder: of the gallery.
+        keep: generations to keep, the newest; the one in service always stays.
+
+    Returns:
+        {"generations", "rows", "contents", "bytes"} that were removed, and "generation", the one in service.
+    """
+    if keep < 1:
+        raise ValueError("at least the generation in service must be kept")
+    before = _size(folder)
+    _fold_index(folder)
+    with generations.lock(folder):
+        store = Store(folder)
+        try:
+            unfinished = recover(folder, store)
+            current = generations.current_name(folder)
+            if current is None:
+                raise GalleryError(f"{folder} has no finished generation to compact")
+            names = generations.generation_names(folder)
+            gone = [name for name in names[:-keep] if name != current]
+            for name in gone:
+                generations.remove_generation(folder, name)
+            kept = [generations.read_manifest(folder, name) for name in names if name not in gone]
+            points = sorted({manifest.seq for manifest in kept} | {manifest.index.seq for manifest in kept})
+            rows, contents = _remove_unneeded(store, points, unfinished.run if unfinished else -1)
+            store.connection.execute("VACUUM")
+            store.checkpoint()
+        finally:
+            store.close()
+    freed = before - _size(folder)
+    return {"generation": current, "generations": len(gone), "rows": rows, "contents": contents, "bytes": freed}
+
+
+def _fold_index(folder: Path) -> None:
+    """Where changes are searched beside the index, or the index is damaged, publish a generation with a new one."""
+    current = generations.current_name(folder)
+    if current is None:
+        return
+    manifest = generations.read_manifest(folder, current)
+    path = generations.generation_folder(folder, current) / generations.INDEX_FILE
+    try:
+        VectorIndex.read(path, manifest.index)
+    except GalleryError as error:
+        logger.warning("the index is damaged and is built anew", extra={"reason": str(error)})
+    else:
+        if manifest.index.seq == manifest.seq or _unfinished(folder):
+            return
+    with editing(folder) as (store, run):
+        publish(folder, store, run, Occasion(kind="compact", new_index=True, catalogue=manifest.catalogue))
+
+
+def _unfinished(folder: Path) -> bool:
+    connection = open_read_only(folder)
+    try:
+        return connection.execute("SELECT 1 FROM runs WHERE state = 'open'").fetchone() is not None
+    finally:
+        connection.close()
+
+
+def _remove_unneeded(store: Store, points: list[int], open_run: int) -> tuple[int, int]:
+    database = store.connection
+    store.begin()
+    database.execute("CREATE TEMP TABLE points (seq INTEGER PRIMARY KEY)")
+    database.executemany("INSERT INTO points VALUES (?)", [(point,) for point in points])
+    rows = database.execute(
+        "DELETE FROM items WHERE run != ? AND (deleted = 1 OR NOT EXISTS"
+        " (SELECT 1 FROM points p WHERE p.seq >= items.seq AND p.seq < items.until))",
+        (open_run,),
+    ).rowcount
+    unused = "content NOT IN (SELECT content FROM items)"
+    contents = database.execute(f"DELETE FROM contents WHERE {unused}").rowcount  # noqa: S608
+    for part in PARTS:
+        database.execute(f"DELETE FROM {part} WHERE {unused}")  # noqa: S608
+    database.execute("DROP TABLE points")
+    store.commit()
+    return rows, contents
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from (path for path in folder.rglob("*") if path.is_file())

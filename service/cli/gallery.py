@@ -1,0 +1,152 @@
+"""`threadmatch gallery`: look at a gallery, check it, and keep it tidy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+gallery_app = typer.Typer(help="Look at a gallery, check it, and keep it tidy.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="folder of the gallery", metavar="DIR")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+
+
+@gallery_app.command("info")
+def info(folder: Folder, *, as_json: AsJson = False) -> None:
+    """What is in service: generation, items, model, index, columns."""
+    from indexer.gallery import Gallery
+
+    with _errors():
+        gallery = Gallery.open(folder)
+        manifest = gallery.describe()
+        gallery.close()
+    stamp, index = manifest["model"], manifest["index"]
+    _show(
+        manifest,
+        as_json,
+        f"generation  {manifest['generation']}, {manifest['kind']} of {manifest['created']}",
+        f"items       {manifest['items']} ({manifest['rejected']} rows rejected)",
+        f"model       {stamp['name']} {stamp['fingerprint']} (features {stamp['features_fingerprint']})",
+        f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries;"
+        f" {index['why']}",
+        f"columns     {', '.join(f'{name} ({kind})' for name, kind in manifest['columns'].items()) or 'none'}",
+    )
+
+
+@gallery_app.command("list")
+def list_(folder: Folder, *, as_json: AsJson = False) -> None:
+    """All generations, the one in service marked."""
+    from indexer.upkeep import list_generations
+
+    with _errors():
+        found = list_generations(folder)
+    lines = []
+    for entry in found:
+        mark = "*" if entry["current"] else " "
+        about = entry.get("error") or "{created}  {kind:<7}  {items} items  {index}".format(**entry)
+        lines.append(f"{mark} {entry['generation']}  {about}")
+    _show(found, as_json, *(lines or ["no finished generation"]))
+
+
+@gallery_app.command("verify")
+def verify(folder: Folder, *, as_json: AsJson = False) -> None:
+    """Check every checksum, and the index against the database. Exit 1 when anything is wrong."""
+    from indexer.upkeep import verify as run
+
+    with _errors():
+        report = run(folder, tell=lambda items: typer.echo(f"{items} items checked", err=True))
+    verdict = f"{len(report.problems)} problems" if report.problems else "all good"
+    _show(
+        report.as_json(), as_json, *report.problems, f"generation {report.generation}: {report.items} items, {verdict}"
+    )
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@gallery_app.command("rollback")
+def rollback(
+    folder: Folder,
+    *,
+    to: Annotated[str | None, typer.Option(help="generation to put in service; default: the one before")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put an earlier generation in service. A running service follows by itself; nothing is deleted."""
+    from indexer.upkeep import rollback as run
+
+    with _errors():
+        manifest = run(folder, to)
+    result = {"generation": manifest.generation, "items": manifest.items}
+    _show(result, as_json, f"generation {manifest.generation} is in service: {manifest.items} items")
+
+
+@gallery_app.command("compact")
+def compact(
+    folder: Folder,
+    *,
+    keep: Annotated[int, typer.Option(min=1, help="generations to keep")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no kept generation needs and give its room back."""
+    from indexer.upkeep import compact as run
+
+    with _errors():
+        result = run(folder, keep=keep)
+    text = "removed {generations} generations, {rows} row versions, {contents} photos' features; {bytes} bytes freed"
+    _show(result, as_json, text.format(**result))
+
+
+@gallery_app.command("delete")
+def delete(
+    folder: Folder,
+    item_ids: Annotated[list[str], typer.Argument(help="ids of the items", metavar="ITEM_ID...")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a generation without these items. Their rows stay until `compact`, so a rollback brings them back."""
+    from indexer.edits import delete_items
+
+    with _errors():
+        manifest = delete_items(folder, item_ids)
+    result = {"generation": manifest.generation, "items": manifest.items, "deleted": len(set(item_ids))}
+    _show(result, as_json, f"generation {manifest.generation} is in service: {manifest.items} items")
+
+
+@gallery_app.command("export")
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="catalogue to write: .csv, .jsonl or .parquet")],
+    *,
+    photos: Annotated[Path | None, typer.Option(help="folder to write the display photos to")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the items as a catalogue that `threadmatch ingest` reads."""
+    from indexer.export import export as run
+
+    with _errors():
+        count = run(folder, out, photos=photos)
+    _show({"items": count, "catalogue": str(out)}, as_json, f"{count} items in {out}")
+
+
+def _show(result: Any, as_json: bool, *lines: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Errors meant for the user: one line on stderr, exit 1."""
+    from indexer.errors import IndexerError
+
+    try:
+        yield
+    except (IndexerError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
