@@ -81,6 +81,7 @@ def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerp
     if model.config.step_weights == "shared":  # one storage under several names: keep the first
         tensors = {key: value for key, value in tensors.items() if not _is_shared_copy(key)}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt", "fingerprint": prints.model})
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone; a service runs as another user
     description = {
         "name": model.name or folder.name,
         "fingerprint": prints.model,
