@@ -90,6 +90,8 @@ def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerp
         "calibration": asdict(model.calibration),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+    # safetensors makes a file that only its owner reads; a service runs as somebody else
+    (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode & 0o777)
     return prints
 
 

@@ -32,6 +32,8 @@ def test_from_pretrained_and_save_pretrained_are_inverse(folder: Path, tmp_path:
         torch.testing.assert_close(second.state_dict()[name], value, rtol=0, atol=0)
     assert load_model(folder).fingerprint == load_model(tmp_path / "again").fingerprint
     assert not first.training
+    modes = {(tmp_path / "again" / name).stat().st_mode for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    assert len(modes) == 1, "a service that runs as another user reads both or neither"
 
 
 def test_shared_step_weights_survive(tmp_path: Path) -> None:
