@@ -66,7 +66,7 @@ class CsvKinds:
             case "integer":
                 return int(cell)
             case "number":
-                return float(cell)
+                return int(cell) if _INTEGER.fullmatch(cell) else float(cell)
             case "boolean":
                 return _BOOLEAN[cell]
         return cell

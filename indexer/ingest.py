@@ -1,7 +1,7 @@
 """From a catalogue to a new generation of a gallery: resumable, never stopped by a bad image, flat in memory.
 
     catalogue rows -> [claimed, named] -> loading (threads and processes) -> batches -> model -> one transaction a batch
-                                      at most WINDOW images are anywhere in between
+                                      at most a window of images is anywhere in between
 
 Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted
 one. What is committed stays done: features belong to the photo's bytes and box, so whatever comes later takes them.
@@ -40,6 +40,8 @@ from model.errors import InvalidImageError
 from model.images import ImageLimits
 
 logger = logging.getLogger(__name__)
+
+MIN_WINDOW = 32  # images between catalogue and model; more where batches or processes ask for more
 
 
 class Features(Protocol):
@@ -190,7 +192,7 @@ class _Ingestion:
         self.ready: list[
             tuple[_Waiting, Decoded | int]
         ] = []  # rows of the next commit: an image, or a content's number
-        self.window = max(2 * options.batch_size, 4 * options.workers, 32)
+        self.window = max(2 * options.batch_size, 4 * options.workers, MIN_WINDOW)
 
     def run(self, images: Path, started: float) -> IngestResult:
         self.started = started

@@ -1,0 +1,126 @@
+"""A real `threadmatch ingest`, killed with SIGKILL at many moments, then run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from indexer import generations
+from indexer.database import open_read_only
+from indexer.gallery import Gallery
+from indexer.upkeep import verify
+from tests.support.shop import Shop, answers, contents
+
+COUNT = 48
+ROOT = Path(__file__).parents[2]
+
+
+def start(shop: Shop, catalogue: Path, model: Path) -> subprocess.Popen[str]:
+    arguments = [str(catalogue), "--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
+    return subprocess.Popen(
+        [sys.executable, "-c", "from service.cli import main; main()", "ingest", *arguments]
+        + ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, object]:
+    out, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    result: dict[str, object] = json.loads(out)
+    return result
+
+
+def committed(folder: Path) -> int:
+    """Photos whose features are durable."""
+    if not (folder / "gallery.sqlite3").exists():
+        return 0
+    try:
+        connection = open_read_only(folder)
+    except Exception:  # being made at this moment
+        return 0
+    count = connection.execute("SELECT count(*) FROM embeddings").fetchone()[0]
+    connection.close()
+    return int(count)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Shop:
+    """An uninterrupted ingestion to compare with."""
+    shop = Shop(tmp_path_factory.mktemp("whole"))
+    finish(start(shop, shop.write(shop.rows(COUNT)), tiny_model_folder))
+    return shop
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "the database exists": lambda folder: (folder / "gallery.sqlite3").exists(),
+    "some batches are done": lambda folder: committed(folder) >= 12,
+    "more batches are done": lambda folder: committed(folder) >= 36,
+    "the generation is being written": lambda folder: any((folder / "generations").glob(".*.partial")),
+    "the index is there": lambda folder: any((folder / "generations").glob(".*.partial/index.faiss")),
+    "the manifest is there": lambda folder: any((folder / "generations").glob(".*.partial/manifest.json")),
+    "the generation has its name": lambda folder: (folder / "generations" / "000001").exists(),
+    "it is in service": lambda folder: (folder / "CURRENT").exists(),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_when(moment: str, tmp_path: Path, tiny_model_folder: Path, whole: Shop) -> None:
+    shop = Shop(tmp_path / "shop")
+    catalogue = shop.write(shop.rows(COUNT))
+    process = start(shop, catalogue, tiny_model_folder)
+    deadline = time.monotonic() + 60
+    while not MOMENTS[moment](shop.gallery) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = committed(shop.gallery)
+    if generations.current_name(shop.gallery) is not None:
+        assert contents(shop.open()) == contents(whole.open())  # in service means whole
+
+    result = finish(start(shop, catalogue, tiny_model_folder))
+    assert result["encoded"] == COUNT - done
+    assert (result["items"], result["rejected"], result["generation"]) == (COUNT, 0, "000001")
+    assert contents(shop.open()) == contents(whole.open())
+    assert answers(shop.open()) == answers(whole.open())
+    assert verify(shop.gallery).problems == []
+    assert sorted(path.name for path in (shop.gallery / "generations").iterdir()) == ["000001"]
+
+
+def test_a_gallery_in_service_is_untouched_by_a_killed_update(tmp_path: Path, tiny_model_folder: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    finish(start(shop, shop.write(shop.rows(8)), tiny_model_folder))
+    serving = Gallery.open(shop.gallery)
+    before = contents(serving), answers(serving)
+    changed = [shop.row(number, price=-1) for number in range(COUNT)]
+    process = start(shop, shop.write(changed), tiny_model_folder)
+    while committed(shop.gallery) < 20 and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert serving.refresh() is False
+    assert (contents(serving), answers(serving)) == before
+    assert (contents(shop.open()), answers(shop.open())) == before
+
+
+def test_ctrl_c_says_that_it_can_be_resumed(tmp_path: Path, tiny_model_folder: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    process = start(shop, shop.write(shop.rows(COUNT)), tiny_model_folder)
+    while committed(shop.gallery) < 4 and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "same command again" in log
