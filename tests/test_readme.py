@@ -81,9 +81,9 @@ def test_every_block_runs_in_order(place: tuple[Path, dict[str, str]], monkeypat
     ran += [run(block, environment, ADDRESS) for block in found[:start] if wanted(block)]
     with serving(found[start], work) as address:
         ran += [run(block, environment, address) for block in found[start + 1 :] if wanted(block)]
-    assert len(ran) >= 6
-    assert '"stage1_rank"' in ran[1]
-    assert ran[2].splitlines()[0].split()[0] == "1", "the Python program printed ranked matches"
+    assert len(ran) >= 7
+    assert '"stage1_rank"' in ran[2]
+    assert ran[3].splitlines()[0].split()[0] == "1", "the Python program printed ranked matches"
     assert (work / "result.json").is_file()
     assert (work / "my-model" / "model.safetensors").is_file()
 

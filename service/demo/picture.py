@@ -21,7 +21,7 @@ CELL: Final = (104, 130)
 QUERY: Final = (176, 224)
 GAP: Final = 10
 LABEL: Final = 16
-COLORS: Final = 256
+COLORS: Final = 176
 """Of the PNG's palette: a third of the size, and no difference to the eye at this scale."""
 WHITE, INK, GREY, RIGHT, BOX = (255, 255, 255), (33, 37, 41), (134, 142, 150), (18, 140, 60), (230, 120, 0)
 

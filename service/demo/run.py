@@ -55,7 +55,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
     )
     console.print(f"Gallery: {source.title}.\nQueries: {source.about_queries}.", soft_wrap=True)
     # A gallery is tied to the model that made it: another model gets another folder, the same one finds its work done.
-    gallery = _work_of(source, options.work) / f"gallery-{fingerprint}"
+    gallery = source.work / f"gallery-{fingerprint}"
     model = ["--model", options.model] if options.model else []
     run_command(
         ["ingest", str(source.catalogue), "--images", str(source.images), "--gallery", str(gallery), "--prune", *model]
@@ -90,16 +90,6 @@ def _ask_all(running: Service, source: DemoSource, options: DemoOptions, console
             write_contact_sheet(options.picture, outcomes, client, candidates=options.candidates)
             console.print(f"\nwrote {options.picture}")
     return outcomes
-
-
-def _work_of(source: DemoSource, work: Path) -> Path:
-    """The folder of this source's own things: where its queries or its catalogue were made."""
-    for made in (source.queries, source.catalogue):
-        if made.is_relative_to(work):
-            return made.parent
-    folder = work / f"given-{source.images.resolve().name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _check_port(port: int) -> None:

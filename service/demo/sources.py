@@ -9,6 +9,7 @@ import csv
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Final
 from indexer.catalogue import Catalogue, CatalogueRow
 from indexer.catalogue_files import SUFFIXES
 from indexer.errors import CatalogueError
-from model.data.street_set import GALLERY_COLUMNS, read_sources
+from model.data.street_set import build_street_set
 from model.data.streetify import SourcePhoto, make_street_queries
 from model.errors import DataError
 from service.demo.errors import DemoError
@@ -32,8 +33,8 @@ IMAGE_SUFFIXES: Final = frozenset(
 )
 MOST_ROWS_LOOKED_AT: Final = 100_000
 SEMI_SYNTHETIC: Final = (
-    "semi-synthetic: each is a garment cut out of a gallery photo, warped, relit, cropped or covered, and set before "
-    "another background"
+    "semi-synthetic: each is a garment cut out of a photo, warped, relit, cropped or covered, and set before another "
+    "background"
 )
 
 RunStep = Callable[[Sequence[str]], None]
@@ -50,6 +51,7 @@ class DemoSource:
         images: the folder its paths are below.
         queries: CSV: image, product_id, optional box and setup; paths are below its own folder.
         about_queries: how the queries came to be, in words.
+        work: folder for the gallery.
     """
 
     title: str
@@ -57,6 +59,7 @@ class DemoSource:
     images: Path
     queries: Path
     about_queries: str
+    work: Path
 
 
 def choose_source(
@@ -110,35 +113,29 @@ def _known_parts(root: Path) -> list[str]:
 
 
 def _known(root: Path, work: Path, queries: int, parts: Sequence[str] | None) -> DemoSource:
-    """Photos of which we know what no model was trained on: the test split, one photo an item."""
+    """Photos of which we know what no shipped model was trained on: the test split, one photo an item."""
     found = _known_parts(root)
     if found == ["."]:
         root, found = root.resolve().parent, [root.resolve().name]
     names = [name for name in found if parts is None or name in parts]
-    photos = [p for p in read_sources(root, names) if p.split == "test" and p.view in ("only", "main")]
-    if not photos:
-        raise DataError(f"no photos of the test split in {root}")
-    work = work / "-".join(["photos", *(names if len(names) < len(found) or len(names) == 1 else [])])
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "catalogue.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, GALLERY_COLUMNS, restval="")
-        writer.writeheader()
-        for p in photos:
-            image = p.path.resolve().relative_to(root.resolve()).as_posix()
-            writer.writerow({"image": image, "id": p.id, "product_id": p.product_id, **dict(p.row)})
-    sources = [SourcePhoto(p.path, p.id, p.product_id, p.owner) for p in photos]
-    _make_queries(sources, work, queries)
-    counts = {name: sum(p.owner.startswith(f"{name}/") for p in photos) for name in names}
-    said = ", ".join(f"{count} of {name}" for name, count in counts.items())
-    title = f"{len(photos)} real photos that the model was not trained on ({said})"
-    return DemoSource(title, work / "catalogue.csv", root, work / QUERIES_TABLE, SEMI_SYNTHETIC)
+    chosen = len(names) < len(found) or len(names) == 1
+    work = work / "-".join(["photos", *(names if chosen else [])])
+    # Queries of a few of the gallery's products, by the same code that makes the sets which models are measured on.
+    build_street_set(root, work / "asked", sources=names, per_item=1, limit=2 * queries)
+    build_street_set(root, work, sources=names, per_item=0)
+    with (work / "gallery.csv").open(newline="", encoding="utf-8") as file:
+        counts = Counter(row["source"] for row in csv.DictReader(file))
+    said = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+    title = f"{counts.total()} real photos that the model was not trained on ({said})"
+    return DemoSource(title, work / "gallery.csv", root, work / "asked" / QUERIES_TABLE, SEMI_SYNTHETIC, work)
 
 
 def _drawn(work: Path, items: int, queries: int, run_step: RunStep) -> DemoSource:
     size = ["--items", str(items), "--queries", str(queries), "--seed", str(DRAWN_SEED)]
     run_step(["data", "draw", "--out", str(work), *size])
     title = f"{items} drawn garments"
-    return DemoSource(title, work / "catalogue.csv", work, work / QUERIES_TABLE, "drawn: the same garments, worn")
+    about = "drawn: garments of the gallery, worn, turned, cropped or covered"
+    return DemoSource(title, work / "catalogue.csv", work, work / QUERIES_TABLE, about, work)
 
 
 def _given(data: Path, work: Path, queries: int) -> DemoSource:
@@ -153,9 +150,9 @@ def _given(data: Path, work: Path, queries: int) -> DemoSource:
     else:
         title = f"the catalogue {catalogue}"
     if (data / QUERIES_TABLE).is_file():
-        return DemoSource(title, catalogue, data, data / QUERIES_TABLE, f"the first of {data / QUERIES_TABLE}")
+        return DemoSource(title, catalogue, data, data / QUERIES_TABLE, f"the first of {data / QUERIES_TABLE}", work)
     _make_queries(_photos_of(catalogue, data), work, queries)
-    return DemoSource(title, catalogue, data, work / QUERIES_TABLE, SEMI_SYNTHETIC)
+    return DemoSource(title, catalogue, data, work / QUERIES_TABLE, SEMI_SYNTHETIC, work)
 
 
 def _catalogue_in(data: Path) -> Path | None:
