@@ -34,7 +34,7 @@ def load_pretrained(backbone: Backbone, name: str, *, source: Path | None = None
     elif name == "efficientnet_lite0":
         weights = _lite0(backbone)
     elif name == "googlenet":
-        weights = _torchvision_googlenet(backbone)
+        weights = _torchvision_googlenet()
     elif name == "googlenet_original":
         named = os.environ.get(GOOGLENET_ORIGINAL_VARIABLE)
         if not named:
@@ -92,7 +92,7 @@ def _lite0(backbone: Backbone) -> dict[str, Tensor]:
     return dict(zip(names, values, strict=True))
 
 
-def _torchvision_googlenet(backbone: Backbone) -> dict[str, Tensor]:
+def _torchvision_googlenet() -> dict[str, Tensor]:
     from torchvision.models import GoogLeNet_Weights
 
     weights = GoogLeNet_Weights.IMAGENET1K_V1

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 from fastapi import FastAPI
-from indexer.ingest import IngestOptions, ingest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from indexer.ingest import IngestOptions, ingest
 from model.inference import Evidence, Features, Floats, Model
 from service.config import Settings
 
