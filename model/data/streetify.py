@@ -9,6 +9,7 @@ import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,8 @@ STRANGERS = 3
 """Other owners' photos that lend a query its background and what stands in front of it."""
 MOST_MISSES = 100
 """Photos without a garment to be found, after which the search for one ends."""
+REMEMBERED = 48
+"""Photos kept, since each lends itself to several queries; 0.8 MB a photo."""
 QUALITY = 92
 METHODS: tuple[Method, ...] = ("auto", "grabcut")
 """A studio that is not quite white looks like one to "auto", and then no key fits; GrabCut still finds the garment."""
@@ -86,6 +89,7 @@ def make_street_queries(photos: Sequence[SourcePhoto], out: Path, *, count: int,
         rows.append(QueryRow(name, photo.id, photo.product_id, box, setup.value))
         if len(rows) == count:
             break
+    _read.cache_clear()
     with (out / "queries.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(QueryRow.__dataclass_fields__))
         writer.writeheader()
@@ -124,6 +128,7 @@ def _strangers(photos: Sequence[SourcePhoto], number: int) -> list[tuple[Pixels,
     return list(islice((stranger for stranger in read if stranger is not None), STRANGERS))
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _read(path: Path) -> tuple[Pixels, Cutout | None] | None:
     """A photo and the garment found in it; None where the photo cannot be read."""
     try:

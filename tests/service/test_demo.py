@@ -120,7 +120,7 @@ def test_real_photos_are_those_of_the_test_split(shared_data: Path, work: Path, 
 def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     done = demo(work, tiny_model_folder, "--data", str(tmp_path / "nowhere"))
     assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
-    done = demo(work, tmp_path / "no-model", "--data", str(photos))
+    done = demo(work, tmp_path / "no-model", "--data", str(photos), "--queries", "1")
     assert (done.returncode, "no-model" in done.stderr + done.stdout, "Traceback" in done.stderr) == (1, True, False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
