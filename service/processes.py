@@ -65,12 +65,12 @@ class Service:
         return self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code; a service that does not end is killed."""
+        """SIGTERM, and the exit code; a service that does not end, or is not waited for, is killed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C does not wait
             self.process.kill()
             return self.process.wait()
 
