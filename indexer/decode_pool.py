@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 TIME_LIMIT_S = 20.0
 START_LIMIT_S = 60.0
 TRIES = 2
+START_TRIES = 3
 PACKAGES = Path(__file__).resolve().parent.parent
 
 
@@ -131,10 +132,20 @@ class DecodePool:
             "max_bytes": self.limits.max_bytes,
             "max_pixels": self.limits.max_pixels,
         }
-        for _ in range(TRIES):
-            answer = self._ask(header, [] if task.data is None else [task.data])
+        crashes = starts = 0
+        while crashes < TRIES:
+            try:
+                answer = self._ask(header, [] if task.data is None else [task.data])
+            except _NotStartedError as error:  # no fault of the image
+                starts += 1
+                if starts == START_TRIES:
+                    raise IndexerError(
+                        f"decoding processes do not start; see `{sys.executable} -m indexer.decode_worker`"
+                    ) from error
+                continue
             if answer is not None:
                 return self._read(*answer)
+            crashes += 1
         raise InvalidImageError(
             "the decoder crashed on this image, twice; convert it to another format", reason="decoder_crashed"
         )
@@ -183,6 +194,10 @@ class DecodePool:
         return Decoded(header["sha256"], header["width"], header["height"], (x0, y0, x1, y1), pixels, blobs[1])
 
 
+class _NotStartedError(Exception):
+    """A process that ended before it was ready."""
+
+
 class _Worker:
     """One process and its pipes; used by one thread at a time."""
 
@@ -215,15 +230,13 @@ class _Worker:
         Raises:
             TimeoutError: no answer in time; the process is dead now.
             EOFError, OSError: the process died.
-            IndexerError: it never began to work.
+            _NotStartedError: it never began to work.
         """
         if not self._ready:
             try:
                 self._within(START_LIMIT_S, lambda: read_message(self._stdout))
             except (EOFError, OSError) as error:
-                raise IndexerError(
-                    f"a decoding process does not start; try `{sys.executable} -m indexer.decode_worker`"
-                ) from error
+                raise _NotStartedError from error
             self._ready = True
 
         def exchange() -> tuple[dict[str, Any], list[bytes]]:

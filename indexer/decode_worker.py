@@ -68,9 +68,10 @@ def read_image_file(path: str, max_bytes: int) -> bytes:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         what = "there is no file" if missing else f"cannot open the file ({error.strerror})"
         raise InvalidImageError(f"{what} {path}", reason="missing_file" if missing else "unreadable_file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidImageError(f"{path} is not a file", reason="not_a_file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InvalidImageError(f"{path} is not a file", reason="not_a_file")
         try:
             return file.read(max_bytes + 1)
         except OSError as error:

@@ -55,8 +55,8 @@ class DamagedItemError(IndexerError):
 
     def __init__(self, item_id: str, part: str) -> None:
         super().__init__(
-            f"the stored {part} of item {item_id!r} are damaged (checksum mismatch or missing); "
-            "run `threadmatch gallery verify`, then ingest the catalogue again: damaged items are encoded anew"
+            f"item {item_id!r} has damaged data in the gallery ({part}: checksum mismatch or missing); "
+            "ingest its catalogue again: what is damaged is encoded anew"
         )
         self.item_id = item_id
         self.part = part

@@ -63,8 +63,8 @@ class HostList:
         if url.userinfo:
             raise _failed("url_credentials", "the address holds a name or password; remove it")
         host = url.raw_host.decode("ascii").lower().rstrip(".").strip("[]")
-        if not host:
-            raise _failed("bad_url", "the address names no host")
+        if not host or not 0 < _port(url) < 65536:
+            raise _failed("bad_url", "the address names no host, or a port that cannot be")
         parents = [host.split(".", n)[-1] for n in range(1, host.count(".") + 1)]
         names = {host, *(f"*.{parent}" for parent in parents)}
         bracketed = f"[{host}]" if ":" in host else host

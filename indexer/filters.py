@@ -21,6 +21,7 @@ from indexer.errors import FilterError
 from indexer.manifest import ColumnKind
 
 MAX_CHARACTERS = 2000
+MAX_DEPTH = 20  # SQLite's own parser gives up at about twice that
 FIELDS = ("id", "product_id")  # columns every gallery has
 CONSTANT_NAMES: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 NUMBERS: tuple[ColumnKind, ...] = ("integer", "number", "boolean")
@@ -88,14 +89,16 @@ class _Compiler:
         self.expression, self.columns = expression, columns
         self.values: dict[str, Value] = {}
 
-    def condition(self, node: ast.expr) -> str:
+    def condition(self, node: ast.expr, depth: int = 0) -> str:
         """SQL of a node that is true or false."""
+        if depth > MAX_DEPTH:
+            raise self._error(f"the filter is nested more than {MAX_DEPTH} deep", node)
         match node:
             case ast.BoolOp(op=op, values=parts):
                 word = " AND " if isinstance(op, ast.And) else " OR "
-                return "(" + word.join(self.condition(part) for part in parts) + ")"
+                return "(" + word.join(self.condition(part, depth + 1) for part in parts) + ")"
             case ast.UnaryOp(op=ast.Not(), operand=inner):
-                return f"(NOT {self.condition(inner)})"
+                return f"(NOT {self.condition(inner, depth + 1)})"
             case ast.Compare(left=left, ops=ops, comparators=rest):
                 operands = [left, *rest]
                 steps = [self._compare(operands[n], op, operands[n + 1], node) for n, op in enumerate(ops)]

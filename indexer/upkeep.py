@@ -13,7 +13,7 @@ import numpy as np
 from indexer import generations
 from indexer.database import ALIVE, DATABASE, open_read_only
 from indexer.edits import editing
-from indexer.errors import GalleryError
+from indexer.errors import DamagedItemError, GalleryError
 from indexer.index import VectorIndex, verify_by_search
 from indexer.manifest import Manifest
 from indexer.publish import Occasion, Rows, publish, recover
@@ -124,6 +124,8 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
             _verify_index(folder, connection, manifest)
         except GalleryError as error:
             report.problems.append(str(error))
+        except DamagedItemError:
+            logger.info("the index is not searched: an embedding to search it with is damaged")  # and reported above
     finally:
         connection.close()
     return report

@@ -15,10 +15,9 @@ from indexer.gallery import Gallery
 from indexer.generations import lock
 from indexer.ingest import MIN_WINDOW, IngestOptions, Progress, ingest
 from model.images import load_image
-from model.inference import Features, Model
+from model.inference import Model
 from tests.support.hostile import hostile_images
-from tests.support.serving import photo
-from tests.support.shop import PixelEncoder, Shop, answers, contents
+from tests.support.shop import Features, PixelEncoder, Shop, answers, contents, photo
 
 
 def rejects(result: Any) -> list[dict[str, Any]]:
@@ -115,7 +114,7 @@ def test_the_same_catalogue_again_changes_nothing(shop: Shop) -> None:
 def test_new_metadata_is_taken_without_encoding_and_a_new_photo_with(shop: Shop) -> None:
     rows = shop.rows(4)
     shop.ingest(rows)
-    (shop.images / "002.jpg").write_bytes(photo(99))
+    (shop.images / "002.jpg").write_bytes(photo(99, size=(120, 90)))
     model = PixelEncoder()
     rows[1]["price"] = 999
     result = shop.ingest(rows, model)
@@ -243,7 +242,7 @@ def test_a_catalogue_with_nothing_usable_leaves_a_gallery_alone(shop: Shop) -> N
 
 def test_a_gallery_of_another_model_is_refused_by_name(shop: Shop) -> None:
     shop.ingest(shop.rows(2))
-    with pytest.raises(GalleryModelMismatchError, match="'pixels'.*'other'"):
+    with pytest.raises(GalleryModelMismatchError, match=r"'pixels'.*'other'"):
         shop.ingest(shop.rows(2), PixelEncoder(name="other"))
     with pytest.raises(GalleryModelMismatchError, match="another folder"):
         Gallery.open(shop.gallery, features_fingerprint="other-features", model_name="other")

@@ -15,19 +15,24 @@ import pytest
 
 from indexer import generations
 from indexer.database import open_read_only
-from indexer.gallery import Gallery
 from indexer.upkeep import verify
+from model.inference import Model
 from tests.support.shop import Shop, answers, contents
 
 COUNT = 48
 ROOT = Path(__file__).parents[2]
 
 
-def start(shop: Shop, catalogue: Path, model: Path) -> subprocess.Popen[str]:
-    arguments = [str(catalogue), "--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
+def start(shop: Shop, catalogue: Path, model: Path | None = None) -> subprocess.Popen[str]:
+    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts sooner."""
+    if model is None:
+        command = ["-m", "tests.support.shop", str(catalogue), str(shop.gallery), str(shop.images)]
+    else:
+        command = ["-c", "from service.cli import main; main()", "ingest", str(catalogue)]
+        command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
+        command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
     return subprocess.Popen(
-        [sys.executable, "-c", "from service.cli import main; main()", "ingest", *arguments]
-        + ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"],
+        [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -56,11 +61,20 @@ def committed(folder: Path) -> int:
     return int(count)
 
 
+def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool], how: int = signal.SIGKILL) -> str:
+    """Wait for a moment, send a signal; what the process wrote to stderr."""
+    deadline = time.monotonic() + 120
+    while not reached() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(how)
+    return process.communicate(timeout=120)[1]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Shop:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """An uninterrupted ingestion to compare with."""
     shop = Shop(tmp_path_factory.mktemp("whole"))
-    finish(start(shop, shop.write(shop.rows(COUNT)), tiny_model_folder))
+    shop.ingest(shop.rows(COUNT), batch_size=4)
     return shop
 
 
@@ -77,20 +91,15 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_when(moment: str, tmp_path: Path, tiny_model_folder: Path, whole: Shop) -> None:
+def test_killed_when(moment: str, tmp_path: Path, whole: Shop) -> None:
     shop = Shop(tmp_path / "shop")
     catalogue = shop.write(shop.rows(COUNT))
-    process = start(shop, catalogue, tiny_model_folder)
-    deadline = time.monotonic() + 60
-    while not MOMENTS[moment](shop.gallery) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_when(start(shop, catalogue), lambda: MOMENTS[moment](shop.gallery))
     done = committed(shop.gallery)
     if generations.current_name(shop.gallery) is not None:
         assert contents(shop.open()) == contents(whole.open())  # in service means whole
 
-    result = finish(start(shop, catalogue, tiny_model_folder))
+    result = finish(start(shop, catalogue))
     assert result["encoded"] == COUNT - done
     assert (result["items"], result["rejected"], result["generation"]) == (COUNT, 0, "000001")
     assert contents(shop.open()) == contents(whole.open())
@@ -99,28 +108,31 @@ def test_killed_when(moment: str, tmp_path: Path, tiny_model_folder: Path, whole
     assert sorted(path.name for path in (shop.gallery / "generations").iterdir()) == ["000001"]
 
 
-def test_a_gallery_in_service_is_untouched_by_a_killed_update(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_a_gallery_in_service_is_untouched_by_a_killed_update(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop")
-    finish(start(shop, shop.write(shop.rows(8)), tiny_model_folder))
-    serving = Gallery.open(shop.gallery)
+    shop.ingest(shop.rows(8))
+    serving = shop.open()
     before = contents(serving), answers(serving)
     changed = [shop.row(number, price=-1) for number in range(COUNT)]
-    process = start(shop, shop.write(changed), tiny_model_folder)
-    while committed(shop.gallery) < 20 and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_when(start(shop, shop.write(changed)), lambda: committed(shop.gallery) >= 20)
     assert serving.refresh() is False
     assert (contents(serving), answers(serving)) == before
     assert (contents(shop.open()), answers(shop.open())) == before
 
 
-def test_ctrl_c_says_that_it_can_be_resumed(tmp_path: Path, tiny_model_folder: Path) -> None:
-    shop = Shop(tmp_path / "shop")
-    process = start(shop, shop.write(shop.rows(COUNT)), tiny_model_folder)
-    while committed(shop.gallery) < 4 and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+def test_the_command_itself_killed_and_run_again(tmp_path: Path, tiny_model: Model, tiny_model_folder: Path) -> None:
+    shop, whole = Shop(tmp_path / "shop"), Shop(tmp_path / "whole")
+    catalogue = shop.write(shop.rows(COUNT))
+    kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12)
+    done = committed(shop.gallery)
+    log = kill_when(
+        start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= done + 8, signal.SIGINT
+    )
     assert "same command again" in log
+    done = committed(shop.gallery)
+    result = finish(start(shop, catalogue, tiny_model_folder))
+    assert result["encoded"] == COUNT - done
+    whole.ingest(whole.rows(COUNT), tiny_model)
+    assert contents(shop.open()) == contents(whole.open())
+    for mine, theirs in zip(answers(shop.open()), answers(whole.open()), strict=True):
+        assert dict(mine) == pytest.approx(dict(theirs), abs=1e-4)

@@ -1,22 +1,42 @@
-"""A small shop for the indexer's tests: photos, catalogues of any kind, and an encoder that is quick and can die."""
+"""A small shop for the indexer's tests: photos, catalogues of any kind, and an encoder that is quick and can die.
+
+Run as a program it ingests like `threadmatch ingest`, but without torch, so that a test can kill it many times.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from indexer.gallery import Gallery
 from indexer.ingest import IngestOptions, IngestResult, ingest
-from model.inference import Features
-from tests.support.serving import photo
 
 EMBEDDING, REGIONS = 24, (3, 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """(B, E) unit embeddings and (B, R, C) regions, as the model room's."""
+
+    embeddings: NDArray[np.float32]
+    regions: NDArray[np.float32]
+
+
+def photo(seed: int, *, size: tuple[int, int] = (40, 50)) -> bytes:
+    """A JPEG of coarse coloured tiles, other ones for each seed."""
+    tiles = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(tiles).resize(size, Image.Resampling.NEAREST).save(file, "JPEG", quality=90)
+        return file.getvalue()
 
 
 class PixelEncoder:
@@ -75,7 +95,7 @@ class Shop:
         self.images.mkdir(parents=True, exist_ok=True)
         path = self.images / f"{number:03d}.jpg"
         if not path.exists():
-            path.write_bytes(photo(number, size=(40, 50)))
+            path.write_bytes(photo(number))
         row: dict[str, Any] = {
             "id": f"item-{number}",
             "image": path.name,
@@ -136,3 +156,15 @@ def contents(gallery: Gallery) -> dict[str, Any]:
         item = gallery.item(stored.id)
         everything[stored.id] = (item, gallery.photo(stored.id))
     return everything
+
+
+def main() -> None:
+    """Arguments: catalogue, gallery, images."""
+    catalogue, gallery, images = map(Path, sys.argv[1:])
+    options = IngestOptions(images=images, batch_size=4, workers=1)
+    result = ingest(catalogue, gallery, model=PixelEncoder(), options=options)
+    print(json.dumps(result.as_json()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from indexer.errors import GalleryError
+from indexer.index import Blocks, VectorIndex, build, exact_ids, sample_queries, verify_by_search
+
+Array = NDArray[np.float32]
+E = 16
+
+
+def vectors(count: int, seed: int = 0) -> Array:
+    values = np.random.default_rng(seed).standard_normal((count, E)).astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float32)
+
+
+def in_blocks(values: Array, ids: NDArray[np.int64], size: int = 300) -> Blocks:
+    def blocks() -> Iterator[tuple[NDArray[np.int64], Array]]:
+        for start in range(0, len(values), size):
+            yield ids[start : start + size], values[start : start + size]
+
+    return blocks
+
+
+@pytest.mark.parametrize(("flat_max", "kind"), [(10_000, "flat"), (500, "hnsw")])
+def test_an_index_finds_what_comparing_with_all_finds(tmp_path: Path, flat_max: int, kind: str) -> None:
+    values, ids = vectors(2000), np.arange(2000) * 3 + 7
+    stamp = build(in_blocks(values, ids), tmp_path / "i", count=2000, dim=E, seq=9999, flat_max=flat_max)
+    assert stamp.type == kind
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    assert stamp.recall_at_200 >= 0.98
+    assert (stamp.measured_queries > 0) == (kind == "hnsw")
+    verify_by_search(index, ((int(ids[n]), values[n]) for n in range(0, 2000, 50)))
+    recall = []
+    for query in vectors(20, seed=1):
+        expected = ids[np.argsort(-values @ query)[:200]]
+        found, similarities = index.search(query, 200)
+        recall.append(len(np.intersect1d(found, expected)) / 200)
+        assert (np.diff(similarities) <= 1e-3).all()
+    assert np.mean(recall) >= (1.0 if kind == "flat" else 0.97)
+
+
+@pytest.mark.parametrize("flat_max", [10_000, 500])
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.5])
+def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: float) -> None:
+    values, ids = vectors(2000), np.arange(2000) + 5
+    stamp = build(in_blocks(values, ids), tmp_path / "i", count=2000, dim=E, seq=1, flat_max=flat_max)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    random = np.random.default_rng(3)
+    allowed = np.sort(random.choice(ids, int(2000 * share), replace=False))
+    allowed_and_more = np.append(allowed, [99_999])  # ids that the index lacks are passed over
+    dead = allowed[::4]
+    left = np.setdiff1d(allowed, dead)
+    for query in vectors(5, seed=2):
+        found, _ = index.search(query, 100, allowed=allowed_and_more, dead=dead)
+        assert len(found) == min(100, len(left))
+        assert np.isin(found, left).all()
+        best = left[np.argsort(-values[left - 5] @ query)[: len(found)]]
+        assert len(np.intersect1d(found, best)) >= 0.97 * len(found)
+
+
+def test_an_empty_index_answers_with_nothing(tmp_path: Path) -> None:
+    stamp = build(in_blocks(vectors(0), np.arange(0)), tmp_path / "i", count=0, dim=E, seq=0)
+    found, similarities = VectorIndex.read(tmp_path / "i", stamp).search(vectors(1)[0], 5)
+    assert (len(found), len(similarities)) == (0, 0)
+
+
+def test_exact_ids_is_the_same_in_blocks_of_any_size() -> None:
+    values, ids, queries = vectors(500), np.arange(500), vectors(4, seed=5)
+    whole = exact_ids(queries, in_blocks(values, ids, 500), 20)
+    for n, query in enumerate(queries):
+        assert set(whole[n]) == set(np.argsort(-values @ query)[:20])
+    for found, expected in zip(exact_ids(queries, in_blocks(values, ids, 37), 20), whole, strict=True):
+        assert set(found) == set(expected)
+
+
+def test_verification_notices_an_index_of_other_vectors(tmp_path: Path) -> None:
+    stamp = build(in_blocks(vectors(50), np.arange(50)), tmp_path / "i", count=50, dim=E, seq=1)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    with pytest.raises(GalleryError, match="not published"):
+        verify_by_search(index, iter([(3, vectors(1, seed=9)[0])]))
+    with pytest.raises(GalleryError, match="not published"):
+        verify_by_search(index, iter([(3, vectors(50)[4])]))
+
+
+def test_sample_queries_are_unit_vectors_and_the_same_each_time(tmp_path: Path) -> None:
+    stamp = build(in_blocks(vectors(50), np.arange(50)), tmp_path / "i", count=50, dim=E, seq=1)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    queries = sample_queries(index, 10)
+    np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(queries, sample_queries(index, 10))
