@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ from model.checkpoint import save_checkpoint
 from model.config import GRNetConfig
 from model.grnet import GRNet
 from model.inference import Model, load_model
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the processes that tests start hear it: a shell's background job begins with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 TINY_CONFIG = GRNetConfig(
     backbone="timm:test_efficientnet", image_px=64, neck_channels=24, similarity_channels=16, node_channels=8
