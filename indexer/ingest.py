@@ -149,10 +149,10 @@ def ingest(
     started = time.monotonic()
     options = options or IngestOptions()
     images = options.images or catalogue.parent
-    if not images.is_dir():
-        raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
     progress(Progress(stage="reading"))
     source = Catalogue.open(catalogue)
+    if not images.is_dir():
+        raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
     gallery.mkdir(parents=True, exist_ok=True)
     with generations.lock(gallery):
         store = Store(gallery)
