@@ -2,8 +2,8 @@
 
     python -m indexer.index_bench --dim 1280 --sizes 5000 20000 50000
 
-The vectors are made up, with the shape that embeddings have: few directions of real variation, clusters, positive values, a
-little noise. Evenly random vectors would be far harder for any approximate index, and like no gallery.
+The vectors are made up, with the shape that embeddings have: few directions of real variation, clusters, positive values,
+a little noise. Evenly random vectors would be far harder for any approximate index, and like no gallery.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000, 50_000])
     options = parser.parse_args()
     out = sys.stdout
-    out.write(
-        "| items | index | efSearch | recall@200 | p50 ms | p95 ms | build s | MB |\n|---|---|---|---|---|---|---|---|\n"
-    )
+    headings = ("items", "index", "efSearch", "recall@200", "p50 ms", "p95 ms", "build s", "MB")
+    out.write(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|\n")
     for count in options.sizes:
         for flat_max in (count, 0):
             with tempfile.TemporaryDirectory() as folder:

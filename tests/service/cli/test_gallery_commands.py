@@ -60,6 +60,7 @@ def test_ingest_prints_the_result_of_the_contract(shop: Shop, tiny_model_folder:
 
 
 def test_ingest_fails_with_one_clear_line(shop: Shop, tiny_model_folder: Path) -> None:
+    shop.images.mkdir(parents=True, exist_ok=True)
     message = ingest(shop, [{"photo": "a.jpg", "id": 1}], tiny_model_folder, code=1)
     assert "rename 'photo' to 'image'" in message
     assert "Traceback" not in message
