@@ -34,8 +34,8 @@ Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Blocks = Callable[[], Iterator[tuple[Ids, Vectors]]]  # called again for each pass over the gallery
 
-# docs/results.md, "Stage one index": on 2 cores an exact search of 50,000 vectors takes 2 ms at 512 numbers each, 6 ms at
-# 1,280, less than a tenth of a whole search, with nothing missed; beyond that a graph pays.
+# docs/results.md, "Stage one index": on 2 cores an exact search of 50,000 vectors takes 2 ms at 512 numbers each and
+# 6 ms at 1,280, less than a tenth of a whole search, with nothing missed; beyond that a graph pays.
 FLAT_MAX_ITEMS = 50_000
 RECALL_FLOOR = 0.98
 RECALL_DEPTH = 200  # the default shortlist

@@ -2,8 +2,8 @@
 
     python -m indexer.index_bench --dim 1280 --sizes 5000 20000 50000
 
-The vectors are made up, with the shape that embeddings have: few directions of real variation, clusters, positive values,
-a little noise. Evenly random vectors would be far harder for any approximate index, and like no gallery.
+The vectors are made up, with the shape that embeddings have: few directions of real variation, clusters, positive
+values, a little noise. Evenly random vectors would be far harder for any approximate index, and like no gallery.
 """
 
 from __future__ import annotations

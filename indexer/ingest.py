@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from indexer import generations
 from indexer.catalogue import Catalogue, CatalogueRow, Reject
 from indexer.decode_pool import TIME_LIMIT_S, Decoded, DecodePool, Same
-from indexer.errors import CatalogueError
+from indexer.errors import CatalogueError, GalleryError
 from indexer.fetch import HostList
 from indexer.index import FLAT_MAX_ITEMS
 from indexer.manifest import CatalogueStamp, Manifest
@@ -160,6 +161,11 @@ def ingest(
             return _Ingestion(source, gallery, store, model=model, options=options, progress=progress).run(
                 images, started
             )
+        except sqlite3.Error as error:
+            raise GalleryError(
+                f"writing to {gallery} failed: {error}; the gallery in service is as it was and what was encoded is "
+                "kept: mend that and run the same command again"
+            ) from error
         finally:
             store.close()
 
@@ -196,8 +202,10 @@ class _Ingestion:
 
     def run(self, images: Path, started: float) -> IngestResult:
         self.started = started
-        tie(self.store, self.model)
         base = generations.current_name(self.folder)
+        if base is None and not generations.generation_names(self.folder):
+            self.store.start_over(unless_tied_to=self.model.features_fingerprint, even_encoded=self.options.fresh)
+        tie(self.store, self.model)
         base_manifest = generations.read_manifest(self.folder, base) if base else None
         run = self._begin(base_manifest, images)
         with RejectFile(self.folder, run.run) as rejects:

@@ -106,6 +106,21 @@ class Store:
         self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
         self.commit()
 
+    def start_over(self, *, unless_tied_to: str, even_encoded: bool) -> None:
+        """Let another model have a gallery that never published anything.
+
+        Args:
+            unless_tied_to: features fingerprint of the model that comes now; its own rows stay.
+            even_encoded: also where photos were encoded already; they are lost.
+        """
+        tied_to = self.meta().get("features_fingerprint", unless_tied_to)
+        if tied_to == unless_tied_to or (self._number("SELECT count(*) FROM contents") and not even_encoded):
+            return
+        self.begin()
+        for table in ("meta", "runs", "items", "contents", "embeddings", "regions", "photos", "seen"):
+            self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        self.commit()
+
     # Runs.
 
     def open_run(self) -> Run | None:

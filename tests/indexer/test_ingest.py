@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,30 @@ def test_a_gallery_of_another_model_is_refused_by_name(shop: Shop) -> None:
         shop.ingest(shop.rows(2), PixelEncoder(name="other"))
     with pytest.raises(GalleryModelMismatchError, match="another folder"):
         Gallery.open(shop.gallery, features_fingerprint="other-features", model_name="other")
+
+
+def test_a_gallery_that_never_published_can_go_to_another_model(shop: Shop) -> None:
+    with pytest.raises(CatalogueError):
+        shop.ingest([shop.row(0, image="missing.jpg")])
+    with pytest.raises(RuntimeError, match="power cut"):
+        shop.ingest(shop.rows(4), PixelEncoder(name="other", dies_on=2))
+    with pytest.raises(GalleryModelMismatchError, match=r"'other'.*'pixels'"):
+        shop.ingest(shop.rows(4))
+    assert shop.ingest(shop.rows(4), fresh=True).encoded == 4
+    assert shop.open().manifest.model.name == "pixels"
+
+
+def test_a_full_disk_is_an_error_of_ours_and_leaves_the_gallery_as_it_was(shop: Shop) -> None:
+    shop.ingest(shop.rows(2))
+
+    class FullDisk(PixelEncoder):
+        def encode(self, pixels: NDArray[np.uint8]) -> Features:
+            del pixels
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(GalleryError, match="disk is full"):
+        shop.ingest(shop.rows(4), FullDisk())
+    assert shop.open().item_count == 2
 
 
 def test_one_ingestion_at_a_time(shop: Shop) -> None:
