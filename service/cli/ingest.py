@@ -136,6 +136,9 @@ class Show:
         if now.stage == self.stage and time.monotonic() - self.last_line < LINE_EVERY_S:
             return
         self.stage, self.last_line = now.stage, time.monotonic()
+        if not now.rows:
+            self.console.print("reading the catalogue", highlight=False)
+            return
         left = f", about {(now.rows - now.done) / rate:.0f} s left" if rate and now.rows > now.done else ""
         self.console.print(
             f"{now.stage}: {now.done} of {now.rows} rows, {rate:.1f}/s{left}, {now.rejected} rejected", highlight=False
