@@ -16,8 +16,8 @@ CHECK ?=
 BENCH_FLAGS ?=
 PYTEST_FLAGS ?=
 
-# Torch's threads sleep while they wait (service/threads.py says why), and processes share their compiled bytecode.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Torch's waiting threads soon sleep (service/threads.py says why), and processes share their compiled bytecode.
+export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
