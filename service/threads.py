@@ -6,7 +6,7 @@ import os
 
 SPIN_COUNT = "3000"
 """Rounds that a thread of GNU OpenMP spins at a barrier before it sleeps; its own default is a hundred times more.
-Alone on a machine reranking is as fast as with the default, beside other work several times faster (docs/results.md)."""
+Alone reranking is as fast as with the default, beside other work several times faster (docs/results.md)."""
 
 
 def let_waiting_threads_sleep() -> None:
