@@ -113,6 +113,8 @@ class DecodePool:
             try:
                 idle = self._idle.get_nowait()
             except queue.Empty:
+                # A place that every later call takes, finds closed and gives back: nobody waits for one for ever.
+                self._idle.put(None)
                 return
             if idle is not None:
                 idle.close()

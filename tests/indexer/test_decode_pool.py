@@ -122,3 +122,16 @@ def test_paths_stay_below_the_images_folder(tmp_path: Path) -> None:
 def test_a_box_has_one_written_form() -> None:
     assert normal_box("") == ""
     assert normal_box(" 1, 2,3.50 ,4") == normal_box("1,2,3.5,4.0") == "1.0,2.0,3.5,4.0"
+
+
+def test_a_call_that_comes_after_the_end_is_answered_not_left_waiting() -> None:
+    pool = DecodePool(1, image_px=32)
+    pool.close()
+    threads = ThreadPoolExecutor(2)
+    late = [threads.submit(pool.decode, Task(data=photo(1))) for _ in range(3)]
+    try:
+        for call in late:
+            with pytest.raises(InvalidImageError):
+                call.result(timeout=20)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
