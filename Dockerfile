@@ -20,7 +20,7 @@ FROM dependencies AS build-cpu
 # An index with CPU builds of torch makes a far smaller image: --build-arg PIP_EXTRA_INDEX_URL=...
 ARG PIP_EXTRA_INDEX_URL=
 COPY requirements.lock ./
-RUN pip install --constraint requirements.lock '.[cpu]' && pip uninstall --yes threadmatch
+RUN pip install --constraint requirements.lock '.[cpu,otel]' && pip uninstall --yes threadmatch
 COPY model ./model
 COPY indexer ./indexer
 COPY service ./service
@@ -28,7 +28,7 @@ RUN pip install --no-deps .
 
 FROM dependencies AS build-cuda
 COPY requirements-gpu.lock ./
-RUN pip install --constraint requirements-gpu.lock '.[gpu]' && pip uninstall --yes threadmatch
+RUN pip install --constraint requirements-gpu.lock '.[gpu,otel]' && pip uninstall --yes threadmatch
 COPY model ./model
 COPY indexer ./indexer
 COPY service ./service

@@ -64,8 +64,8 @@ UV = build/lock/bin/uv pip compile pyproject.toml --python-version 3.11 --no-emi
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
-	$(UV) --extra cpu --extra train --extra dev --output-file requirements.lock
-	$(UV) --extra gpu --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
+	$(UV) --extra cpu --extra otel --extra train --extra dev --output-file requirements.lock
+	$(UV) --extra gpu --extra otel --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:
 	rm -rf $(VENV) build dist demo-data bench-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
