@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.columns import Column, describe_columns
 from indexer.database import ALIVE
 from indexer.errors import DamagedItemError, GalleryError, ItemNotFoundError
 from indexer.filters import compile_filter
@@ -77,6 +78,7 @@ class Snapshot:
         self._index, self._readers = index, readers
         self._filtered: OrderedDict[str, Ids] = OrderedDict()
         self._lock = threading.Lock()
+        self._described: list[Column] | None = None
         self._dead, self._late_ids, self._late = self._changes_beside_the_index()
 
     @property
@@ -92,6 +94,13 @@ class Snapshot:
     def columns(self) -> dict[str, ColumnKind]:
         """The metadata columns and their kinds."""
         return dict(self.manifest.columns)
+
+    def described_columns(self) -> list[Column]:
+        """The metadata columns with the values to choose from; looked up once, then remembered."""
+        if self._described is None:
+            with self._readers.connection() as connection:
+                self._described = describe_columns(connection, kinds=self.manifest.columns, seq=self.manifest.seq)
+        return self._described
 
     def shortlist(self, embedding: NDArray[np.float32], k: int, *, filter: str | None = None) -> list[Candidate]:
         """The items whose embeddings are most like this one.

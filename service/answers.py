@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from indexer.columns import Column
 from indexer.gallery import Gallery, Item
 from model.images import Box
 from service.results import Match, Matcher, SearchResult
@@ -53,7 +54,7 @@ def gallery_answer(gallery: Gallery, model: Matcher, newer_refused: str | None) 
     return GalleryAnswer(
         generation=gallery.generation,
         items=gallery.item_count,
-        columns=[ColumnAnswer(name=name, kind=kind) for name, kind in gallery.columns().items()],
+        columns=[_column(column) for column in gallery.current.described_columns()],
         model=model_stamp(model),
         newer_refused=newer_refused,
     )
@@ -72,6 +73,11 @@ def image_url(item_id: str) -> str:
 def edges(box: Box) -> tuple[float, float, float, float]:
     """A box as the four numbers of the answers."""
     return (box.x0, box.y0, box.x1, box.y1)
+
+
+def _column(column: Column) -> ColumnAnswer:
+    values = None if column.values is None else list(column.values)
+    return ColumnAnswer(name=column.name, kind=column.kind, values=values, min=column.low, max=column.high)
 
 
 def _match(match: Match) -> MatchAnswer:

@@ -140,8 +140,15 @@ class ItemAnswer(Answer):
 class ColumnAnswer(Answer):
     """One metadata column that filters and answers can use."""
 
-    name: str = Field(examples=["name"])
-    kind: str = Field(examples=["text"])
+    name: str = Field(examples=["color"])
+    kind: str = Field(examples=["string"])
+    values: list[str] | None = Field(
+        default=None,
+        description="of a text column with few of them: those to choose from, the most frequent first",
+        examples=[["red", "blue"]],
+    )
+    min: float | None = Field(default=None, description="of a number column: its least value", examples=[None])
+    max: float | None = Field(default=None, description="of a number column: its greatest value", examples=[None])
 
 
 class GalleryAnswer(Answer):

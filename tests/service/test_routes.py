@@ -131,6 +131,7 @@ async def test_the_gallery_says_what_it_is(client: httpx.AsyncClient) -> None:
     answer = GalleryAnswer.model_validate((await client.get("/v1/gallery")).json())
     assert (answer.generation, answer.items, answer.newer_refused) == ("000001", 40, None)
     assert {column.name: column.kind for column in answer.columns} == {"name": "string", "price": "integer"}
+    assert [(column.values, column.min, column.max) for column in answer.columns] == [(None,) * 3, (None, 10, 49)]
     ready = ReadyAnswer.model_validate((await client.get("/health/ready")).json())
     assert ready.model == answer.model
 
