@@ -135,6 +135,8 @@ class Calibration:
 
     scale: float = 1.0
     offset: float = 0.0
+    no_match_below: float | None = None
+    """Where the best probability of a search is less, the gallery probably lacks the garment; None: never measured."""
 
 
 def _grid(scale: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ What is saved against the literal form, exactly:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ from model.similarity import greedy_similarity, scale_spans
 
 CPU_CHUNK_PAIRS = 8
 GPU_CHUNK_PAIRS = 512
+GREEDY_CHUNK_PAIRS = 128  # so little work a pair that chunks of 8 would take twice as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,27 @@ class Engine:
         Returns:
             (n_k,) float32 logits each.
         """
+        return self._in_chunks(self._score_chunk, queries, candidates, chunk_pairs=self.chunk_pairs)
+
+    @torch.inference_mode()
+    def greedy_many(self, queries: Sequence[Tensor], candidates: Sequence[Tensor]) -> list[Tensor]:
+        """Greedy local matching (Eq. 2, 3) instead of the graph; arguments as `score_many`.
+
+        Returns:
+            (n_k,) float32 mean cosines each, -1..1.
+        """
+        chunk_pairs = max(self.chunk_pairs, GREEDY_CHUNK_PAIRS)
+        return self._in_chunks(self._greedy_chunk, queries, candidates, chunk_pairs=chunk_pairs)
+
+    def _in_chunks(
+        self,
+        score: Callable[[Tensor, Tensor], Tensor],
+        queries: Sequence[Tensor],
+        candidates: Sequence[Tensor],
+        *,
+        chunk_pairs: int,
+    ) -> list[Tensor]:
+        """Call `score` on (1 or B, R, C) queries and (B, R, C) candidates, the pairs of all queries in a row."""
         counts = [len(block) for block in candidates]
         if not sum(counts):
             return [torch.empty(0) for _ in counts]
@@ -108,12 +130,12 @@ class Engine:
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(self.device)  # (n,)
         flat = candidates[0] if len(candidates) == 1 else torch.cat(list(candidates))
         scores = []
-        for start in range(0, len(flat), self.chunk_pairs):
-            chunk = flat[start : start + self.chunk_pairs].to(self.device, torch.float32)
-            mine = owner[start : start + self.chunk_pairs]
+        for start in range(0, len(flat), chunk_pairs):
+            chunk = flat[start : start + chunk_pairs].to(self.device, torch.float32)
+            mine = owner[start : start + chunk_pairs]
             same = bool(mine[0] == mine[-1])  # owners are sorted
             query = stacked[mine[:1]] if same else stacked[mine]  # (1 or B, R, C)
-            scores.append(self._score_chunk(query, chunk))
+            scores.append(score(query, chunk))
         return list(torch.cat(scores).cpu().split(counts))
 
     def _score_chunk(self, query: Tensor, gallery: Tensor) -> Tensor:
@@ -178,6 +200,9 @@ class Engine:
     def _similarity(self, name: str, query: Tensor, gallery: Tensor) -> Tensor:
         if name == "global":
             return F.cosine_similarity(query[:, 0], gallery[:, 0], dim=-1, eps=1e-12)
+        return self._greedy_chunk(query, gallery)
+
+    def _greedy_chunk(self, query: Tensor, gallery: Tensor) -> Tensor:
         return greedy_similarity(query, gallery, grids=self.config.grids)
 
 

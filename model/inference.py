@@ -130,6 +130,11 @@ class Model:
         scored = self._engine.score_many([_tensor(q) for q in queries], [_tensor(c) for c in candidates])
         return [scores.numpy() for scores in scored]
 
+    def greedy_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
+        """Greedy local matching (Eq. 2, 3) in place of the graph: (N,) mean cosines, -1..1, for each query."""
+        scored = self._engine.greedy_many([_tensor(q) for q in queries], [_tensor(c) for c in candidates])
+        return [scores.numpy() for scores in scored]
+
     def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated probability of "same garment" for each score, 0..1."""
         logits = self.calibration.scale * scores.astype(np.float64) + self.calibration.offset

@@ -26,7 +26,7 @@ def search_answer(result: SearchResult, model: Matcher, request_id: str) -> Sear
     return SearchAnswer(
         query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
         matches=[_match(match) for match in result.matches],
-        no_match=not result.matches,
+        no_match=result.no_match,
         candidates=result.candidates,
         timings_ms=result.timings_ms,
         gallery=GalleryStamp(generation=result.generation, items=result.gallery_items),

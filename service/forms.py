@@ -173,12 +173,26 @@ def check_together(form: SearchOptions) -> SearchOptions:
     """Refuse fields that contradict each other; also for the command line.
 
     Raises:
-        InvalidFieldError: explain or min_probability without reranking.
+        InvalidFieldError: rerank against matcher; explain or min_probability with another matcher than grnet.
     """
-    if not form.rerank and form.explain:
-        raise InvalidFieldError("explain needs rerank: the evidence is the reranker's")
-    if not form.rerank and form.min_probability is not None:
-        raise InvalidFieldError("min_probability needs rerank: only the reranker gives probabilities")
+    asked = f"matcher={form.method}" if form.rerank else "rerank=false"
+    if "matcher" in form.model_fields_set and "rerank" in form.model_fields_set:
+        if not form.rerank and form.matcher != "global":
+            raise InvalidFieldError(
+                f"rerank=false keeps the first stage's order, matcher={form.matcher} makes another; leave one out"
+            )
+        if form.rerank and form.matcher == "global":
+            raise InvalidFieldError(
+                "rerank=true asks for a second stage, matcher=global is the first stage's order; leave one of them out"
+            )
+    if form.method != "grnet" and form.explain:
+        raise InvalidFieldError(
+            f"explain shows what grnet reasoned, and {asked} does without it; leave one of them out"
+        )
+    if form.method != "grnet" and form.min_probability is not None:
+        raise InvalidFieldError(
+            f"min_probability needs grnet, whose scores alone are calibrated; found {asked}; leave one of them out"
+        )
     return form
 
 

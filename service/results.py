@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.gallery import Item
+from model.config import Calibration
 from model.images import Box
 from model.inference import Evidence, Features, Floats
 
@@ -26,8 +27,11 @@ class Matcher(Protocol):
     def regions_shape(self) -> tuple[int, int]: ...
     def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
     def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
+    def greedy_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
     def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]: ...
     def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]: ...
+    @property
+    def calibration(self) -> Calibration: ...
     def region_boxes(self) -> NDArray[np.float32]: ...
 
 
@@ -43,7 +47,7 @@ class EvidenceBoxes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """One item, with its place in both stages; score and probability are None without reranking."""
+    """One item, with its place in both stages. Only a second stage gives a score, and only grnet a probability."""
 
     rank: int
     item: Item
@@ -62,6 +66,7 @@ class SearchResult:
     height: int
     box: Box
     matches: list[Match]
+    no_match: bool
     candidates: int
     timings_ms: dict[str, float]
     generation: str

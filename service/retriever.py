@@ -3,8 +3,8 @@
     decode  ->  encode  ->  shortlist  ->  gather  ->  rerank  ->  pick
     threads     model       threads        threads     model
 
-Reranking permutes the shortlist and touches nothing else; `_order` checks that on its way out. One search reads one
-generation of the gallery from shortlist to metadata, whatever moves meanwhile.
+Reranking permutes the shortlist and touches nothing else; `service.picking` checks that on its way out. One search
+reads one generation of the gallery from shortlist to metadata, whatever moves meanwhile.
 
 Letters  N candidates, R regions, C channels, S side of the model's square image, E embedding size
 """
@@ -31,8 +31,9 @@ from model.inference import Evidence, Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
 from service.errors import StoppedError
 from service.metrics import Metrics
+from service.picking import is_no_match, pick
 from service.results import EvidenceBoxes, Match, Matcher, SearchResult
-from service.schemas import SearchOptions
+from service.schemas import MatcherName, SearchOptions
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class _Gathered:
 
     candidates: list[Candidate]
     items: list[Item]
-    regions: NDArray[np.float16] | None  # (N, R, C); None without reranking
+    regions: NDArray[np.float16] | None  # (N, R, C); None where the first stage's order stays
     generation: str
     gallery_items: int
     seconds: tuple[float, float]  # shortlist, gather
@@ -100,8 +101,8 @@ class Retriever:
         self._readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
         self._encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
         self._encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
-        self._reranker: MicroBatcher[tuple[Floats, Floats], NDArray[np.float32]]
-        self._reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda pair: len(pair[1]))
+        self._reranker: MicroBatcher[tuple[MatcherName, Floats, Floats], NDArray[np.float32]]
+        self._reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda asked: len(asked[2]))
         self._explainer: MicroBatcher[tuple[Floats, Floats], list[list[Evidence]]]
         self._explainer = self._batcher("explain", self._explain, 1, lambda _: 1)
 
@@ -152,8 +153,11 @@ class Retriever:
             found = await self._in(self._readers, self._gather, embedding, options)
             timings["shortlist"], timings["gather"] = (1000 * seconds for seconds in found.seconds)
             with _timed(timings, "rerank"):
-                scores = await self._scores(regions, found)
-            matches = self._pick(found, scores, options)
+                scores = await self._scores(regions, found, options.method)
+            probabilities = None
+            if scores is not None and options.method == "grnet":  # only its scores are calibrated
+                probabilities = self.model.probability(scores)
+            matches = pick(found.candidates, found.items, scores=scores, probabilities=probabilities, options=options)
             if options.explain and matches:
                 with _timed(timings, "explain"):
                     matches = await self._explained(matches, regions, found, prepared)
@@ -165,6 +169,7 @@ class Retriever:
             height=prepared.height,
             box=prepared.box,
             matches=matches,
+            no_match=is_no_match(matches, probabilities, self.model.calibration),
             candidates=len(found.candidates),
             timings_ms=timings,
             generation=found.generation,
@@ -175,7 +180,7 @@ class Retriever:
         """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
         side = self.model.image_px
         _, regions = await self._encoder.submit(np.zeros((side, side, 3), np.uint8))
-        await self._reranker.submit((regions, regions[None]))
+        await self._reranker.submit(("grnet", regions, regions[None]))
         self._explainer.failure = None
 
     # Stages, in the order of a search.
@@ -195,7 +200,7 @@ class Retriever:
         candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
         listed = time.perf_counter()
         regions: NDArray[np.float16] | None = None
-        while options.rerank and candidates and regions is None:
+        while options.method != "global" and candidates and regions is None:
             try:
                 regions = snapshot.regions(candidates)
             except DamagedItemError as error:  # one bad row must not take down every search that meets it
@@ -205,45 +210,25 @@ class Retriever:
         seconds = (listed - started, time.perf_counter() - listed)
         return _Gathered(candidates, items, regions, snapshot.generation, snapshot.item_count, seconds)
 
-    async def _scores(self, query: NDArray[np.float32], found: _Gathered) -> NDArray[np.float32] | None:
+    async def _scores(
+        self, query: NDArray[np.float32], found: _Gathered, method: MatcherName
+    ) -> NDArray[np.float32] | None:
         """(N,) scores, or None where nothing is reranked."""
         if found.regions is None:
             return None
-        return await self._reranker.submit((query, found.regions))
+        return await self._reranker.submit((method, query, found.regions))
 
-    def _rerank(self, pairs: list[tuple[Floats, Floats]]) -> list[NDArray[np.float32]]:
-        scored = self.model.score_many([query for query, _ in pairs], [candidates for _, candidates in pairs])
-        if not all(np.isfinite(scores).all() for scores in scored):
+    def _rerank(self, asked: list[tuple[MatcherName, Floats, Floats]]) -> list[NDArray[np.float32]]:
+        """The scores of each search, in order; searches with the same matcher share the model's batches."""
+        scored: dict[int, NDArray[np.float32]] = {}
+        for method, score_many in (("grnet", self.model.score_many), ("greedy", self.model.greedy_many)):
+            places = [place for place, (matcher, _, _) in enumerate(asked) if matcher == method]
+            if places:
+                scores = score_many([asked[place][1] for place in places], [asked[place][2] for place in places])
+                scored.update(zip(places, scores, strict=True))
+        if not all(np.isfinite(scores).all() for scores in scored.values()):
             raise ValueError("the model gave a score that is not a finite number")
-        return scored
-
-    def _pick(self, found: _Gathered, scores: NDArray[np.float32] | None, options: SearchOptions) -> list[Match]:
-        """The first top_k of the new order: improbable ones left out, products once if asked."""
-        probabilities = None if scores is None else self.model.probability(scores)
-        matches: list[Match] = []
-        products: set[str] = set()
-        for place in _order(len(found.candidates), scores):
-            probability = None if probabilities is None else float(probabilities[place])
-            if options.min_probability is not None and (probability is None or probability < options.min_probability):
-                continue
-            item = found.items[place]
-            if options.group_by == "product" and item.product_id is not None:
-                if item.product_id in products:
-                    continue
-                products.add(item.product_id)
-            matches.append(
-                Match(
-                    rank=len(matches) + 1,
-                    item=item,
-                    score=None if scores is None else float(scores[place]),
-                    probability=probability,
-                    stage1_rank=place + 1,
-                    distance=found.candidates[place].distance,
-                )
-            )
-            if len(matches) == options.top_k:
-                break
-        return matches
+        return [scored[place] for place in range(len(asked))]
 
     async def _explained(
         self, matches: list[Match], query: NDArray[np.float32], found: _Gathered, prepared: PreparedImage
@@ -304,15 +289,6 @@ class Retriever:
         if self._closed:
             raise StoppedError("the service is shutting down; try another instance")
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*args, **kwargs))
-
-
-def _order(count: int, scores: NDArray[np.float32] | None) -> list[int]:
-    """Places of the shortlist, best first; equal scores keep the first stage's order."""
-    if scores is None:
-        return list(range(count))
-    order = [int(place) for place in np.argsort(-scores, kind="stable")]
-    assert sorted(order) == list(range(count)), "reranking must permute the shortlist and touch nothing else"
-    return order
 
 
 def _in_pixels(region: NDArray[np.float32], crop: Box) -> Box:

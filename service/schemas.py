@@ -10,6 +10,8 @@ MAX_TOP_K = 100
 MAX_CANDIDATES = 2000
 MAX_FILTER_CHARS = 2000
 
+MatcherName = Literal["grnet", "greedy", "global"]
+
 PixelBox = Annotated[tuple[float, float, float, float], Field(description="x0, y0, x1, y1 in pixels")]
 
 
@@ -40,9 +42,12 @@ class SearchOptions(BaseModel):
         description="condition on id, product_id and the metadata columns that candidates must meet",
         examples=['category == "Tops" and price < 50 and color in ["red", "blue"]'],
     )
-    rerank: bool = Field(
-        default=True, description="false: the first stage's order as it is; score and probability are then null"
+    matcher: MatcherName = Field(
+        default="grnet",
+        description="how the candidates are ordered: grnet reasons over the graph of region similarities; greedy takes "
+        "the mean cosine of each region's best partner; global keeps the first stage's order",
     )
+    rerank: bool = Field(default=True, description="false: the first stage's order as it is, like matcher=global")
     explain: bool = Field(default=False, description="add to each match the pairs of regions that weigh most")
     group_by: Literal["item", "product"] = Field(
         default="item", description="product: each product once, with its best view"
@@ -50,6 +55,11 @@ class SearchOptions(BaseModel):
     min_probability: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="leave out matches less probable than this"
     )
+
+    @property
+    def method(self) -> MatcherName:
+        """The matcher that `matcher` and `rerank` ask for together."""
+        return self.matcher if self.rerank else "global"
 
 
 class QueryAnswer(Answer):
@@ -77,9 +87,12 @@ class MatchAnswer(Answer):
     rank: int = Field(ge=1, description="place in this answer", examples=[1])
     id: str = Field(examples=["MH06-black-main"])
     product_id: str | None = Field(examples=["MH06-black"])
-    score: float | None = Field(description="of the reranker, higher is better; null without it", examples=[3.91])
+    score: float | None = Field(
+        description="of the matcher, higher is better: log-odds of grnet, mean cosine of greedy; null with global",
+        examples=[3.91],
+    )
     probability: float | None = Field(
-        description="0 to 1, that it is the same garment; null without reranking", examples=[0.93]
+        description="0 to 1, that it is the same garment; null unless grnet ordered", examples=[0.93]
     )
     stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
     distance: float = Field(description="of the first stage, 0 to 2, lower is closer", examples=[0.31])
@@ -114,7 +127,11 @@ class SearchAnswer(Answer):
 
     query: QueryAnswer
     matches: list[MatchAnswer]
-    no_match: bool = Field(description="true when nothing in the gallery meets the conditions", examples=[False])
+    no_match: bool = Field(
+        description="true when nothing in the gallery is probably this garment: the best probability is below the "
+        "model's own measured threshold, or nothing meets the conditions; `matches` still lists the closest",
+        examples=[False],
+    )
     candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
     timings_ms: dict[str, float] = Field(
         description="each stage with the time it waited for its turn", examples=[TIMINGS_EXAMPLE]

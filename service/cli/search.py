@@ -24,7 +24,10 @@ def search(
     filter_: Annotated[str | None, typer.Option("--filter", help="Condition on metadata columns.")] = None,
     group_by: Annotated[str, typer.Option(help="item, or product: each product once.")] = "item",
     min_probability: Annotated[float | None, typer.Option(help="Leave out less probable matches, 0 to 1.")] = None,
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Second stage on or off.")] = True,
+    matcher: Annotated[
+        str | None, typer.Option(help="grnet (default), greedy or global: what orders the matches.")
+    ] = None,
+    rerank: Annotated[bool | None, typer.Option("--rerank/--no-rerank", help="Second stage on or off.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Name the regions that weigh most.")] = False,
     model: Annotated[str, typer.Option(help="Model name or folder; else the gallery's own.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -38,6 +41,7 @@ def search(
         filter=filter_,
         group_by=group_by,
         min_probability=min_probability,
+        matcher=matcher,
         rerank=rerank,
         explain=explain,
     )
@@ -60,7 +64,9 @@ def _options(**given: Any) -> SearchOptions:
     from service.schemas import SearchOptions
 
     try:
-        return check_together(SearchOptions.model_validate(given))
+        return check_together(
+            SearchOptions.model_validate({name: value for name, value in given.items() if value is not None})
+        )
     except ValidationError as error:
         faults = "; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors())
         _fail(faults, code=2)
@@ -112,9 +118,11 @@ def _show(answer: SearchAnswer) -> None:
             where = ", ".join(f"{edge:.0f}" for edge in pair.item_box)
             table.add_row("", "", "", f"{pair.weight:.0%}", "", f"  {pair.scale} region at {where}", "")
     console = Console(markup=False, highlight=False)
-    if answer.no_match:
+    if not answer.matches:
         console.print("No match: nothing in the gallery meets these conditions.")
-    else:
+    elif answer.no_match:
+        console.print("Probably no match: even the best is less probable than the model asks for. The closest:")
+    if answer.matches:
         console.print(table)
     times = ", ".join(f"{stage} {milliseconds:.1f} ms" for stage, milliseconds in answer.timings_ms.items())
     gallery = answer.gallery

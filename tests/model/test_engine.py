@@ -83,6 +83,16 @@ def test_several_queries_share_chunks_and_keep_their_own_scores() -> None:
         torch.testing.assert_close(scores, engine.score(query, block), rtol=1e-5, atol=1e-6)
 
 
+def test_greedy_matching_of_several_queries_is_that_of_each_alone() -> None:
+    head = _head()
+    queries = list(_regions(head.config, 3, 4))
+    candidates = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 150))]
+    together = Engine(head).greedy_many(queries, candidates)
+    assert [len(scores) for scores in together] == [4, 0, 150]
+    for query, block, scores in zip(queries, candidates, together, strict=True):
+        torch.testing.assert_close(scores, GreedyMatcher(head.config.grids).score(query, block), rtol=0, atol=1e-5)
+
+
 def test_stored_half_precision_is_taken_as_it_is() -> None:
     head = _head()
     query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 5, 1)

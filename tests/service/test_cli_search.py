@@ -36,6 +36,8 @@ def searched(tmp_path: Path, gallery_folder: Path, tiny_model_folder: Path) -> l
         (["--box", "5,5,90,100", "--filter", "price > 20"], {"box": "5,5,90,100", "filter": "price > 20"}),
         (["--explain", "--top-k", "2"], {"explain": "true", "top_k": 2}),
         (["--min-probability", "1"], {"min_probability": 1}),
+        (["--matcher", "greedy"], {"matcher": "greedy"}),
+        (["--matcher", "global"], {"rerank": "false"}),
     ],
 )
 async def test_command_line_and_http_agree(
@@ -72,6 +74,7 @@ def test_nothing_found_is_said_and_is_no_failure(searched: list[str]) -> None:
         (["--top-k", "0"], 2, "--top-k"),
         (["--group-by", "colour"], 2, "--group-by"),
         (["--no-rerank", "--explain"], 2, "rerank"),
+        (["--no-rerank", "--matcher", "greedy"], 2, "leave one out"),
         (["--box", "1,2"], 1, "box"),
         (["--filter", "nosuch = 1"], 1, "nosuch"),
     ],

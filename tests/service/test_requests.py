@@ -33,6 +33,7 @@ MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         ("rerank", "perhaps", "boolean"),
         ("explain", "2", "boolean"),
         ("group_by", "colour", "item"),
+        ("matcher", "kpm", "grnet"),
         ("min_probability", "1.5", "1"),
         ("min_probability", "nan", "finite"),
         ("min_probability", "inf", "finite"),
@@ -85,8 +86,19 @@ async def test_an_unknown_field_names_the_nearest(client: httpx.AsyncClient) -> 
 
 
 async def test_fields_that_contradict_each_other_are_refused(client: httpx.AsyncClient) -> None:
-    assert "rerank" in is_error(await post(client, rerank="false", explain="true"), 422, "InvalidField")
-    assert "rerank" in is_error(await post(client, rerank="false", min_probability="0.5"), 422, "InvalidField")
+    for fields in (
+        {"rerank": "false", "explain": "true"},
+        {"rerank": "false", "min_probability": "0.5"},
+        {"rerank": "false", "matcher": "grnet"},
+        {"rerank": "false", "matcher": "greedy"},
+        {"rerank": "true", "matcher": "global"},
+        {"matcher": "greedy", "explain": "true"},
+        {"matcher": "greedy", "min_probability": "0"},
+        {"matcher": "global", "explain": "true"},
+    ):
+        detail = is_error(await post(client, **fields), 422, "InvalidField")
+        assert all(name in detail for name in fields), detail
+        assert "leave one" in detail
 
 
 async def test_an_empty_field_counts_as_not_given(client: httpx.AsyncClient) -> None:
@@ -162,7 +174,18 @@ async def test_a_body_without_a_boundary_is_refused(client: httpx.AsyncClient) -
 @given(
     fields=st.dictionaries(
         st.sampled_from(
-            ["top_k", "candidates", "box", "filter", "rerank", "explain", "group_by", "min_probability", "odd"]
+            [
+                "top_k",
+                "candidates",
+                "box",
+                "filter",
+                "rerank",
+                "explain",
+                "group_by",
+                "min_probability",
+                "odd",
+                "matcher",
+            ]
         ),
         st.one_of(
             st.text(max_size=40),

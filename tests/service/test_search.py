@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import torch
 
 from indexer.gallery import Gallery
 from model.images import load_image
 from model.inference import Model
+from model.matchers import GreedyMatcher
 from service.app import create_app
-from service.retriever import Retriever, _order
+from service.picking import ranking
+from service.retriever import Retriever
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer
 from tests.support.serving import WatchedModel, photo, post, running, settings
 
@@ -76,9 +80,66 @@ async def test_the_scores_are_the_model_s_own(client: httpx.AsyncClient, gallery
     assert {match["id"]: match["score"] for match in answer["matches"]} == pytest.approx(expected, abs=1e-4)
 
 
+async def test_greedy_matching_orders_by_its_own_scores_and_knows_no_probability(
+    client: httpx.AsyncClient, gallery: Gallery, tiny_model: Model
+) -> None:
+    prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
+    features = tiny_model.encode(np.stack([prepared.pixels]))
+    candidates = gallery.shortlist(features.embeddings[0], 40)
+    matcher = GreedyMatcher(tiny_model.config.grids)
+    scores = matcher.score(torch.from_numpy(features.regions[0]), torch.from_numpy(gallery.regions(candidates)))
+    expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
+    matches = (await answer_to(client, photo(77), top_k=100, matcher="greedy"))["matches"]
+    assert {match["id"]: match["score"] for match in matches} == pytest.approx(expected, abs=1e-5)
+    found = [match["score"] for match in matches]
+    assert found == sorted(found, reverse=True)
+    assert {match["probability"] for match in matches} == {None}
+    assert [candidates[match["stage1_rank"] - 1].id for match in matches] == [match["id"] for match in matches]
+
+
+async def test_the_global_matcher_is_the_first_stage_s_order(client: httpx.AsyncClient) -> None:
+    by_matcher = await answer_to(client, photo(7), top_k=100, matcher="global")
+    assert by_matcher["matches"] == (await answer_to(client, photo(7), top_k=100, rerank=False))["matches"]
+    assert [match["stage1_rank"] for match in by_matcher["matches"]] == list(range(1, 41))
+    assert {(match["score"], match["probability"]) for match in by_matcher["matches"]} == {(None, None)}
+
+
+async def test_searches_with_different_matchers_wait_in_one_queue_and_keep_their_own_scores(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    async with running(create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)) as client:
+        asked: list[dict[str, object]] = [
+            {"matcher": ("grnet", "greedy", "global")[number % 3], "top_k": 100} for number in range(9)
+        ]
+        alone = [(await answer_to(client, photo(7), **fields))["matches"] for fields in asked[:3]]
+        together = await asyncio.gather(*(answer_to(client, photo(7), **fields) for fields in asked))
+    for number, answer in enumerate(together):
+        expected = {match["id"]: match["score"] for match in alone[number % 3]}
+        assert {match["id"]: match["score"] for match in answer["matches"]} == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("above", "no_match"), [(-1e-4, False), (1e-4, True)])
+async def test_a_best_probability_below_the_model_s_threshold_is_no_match_and_still_lists_the_closest(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model, above: float, no_match: bool
+) -> None:
+    async with running(create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)) as client:
+        before = await answer_to(client, photo(5))
+    assert not before["no_match"], "a model without a threshold decides by the conditions alone"
+    model = WatchedModel(tiny_model)
+    threshold = before["matches"][0]["probability"] + above
+    model.calibration = replace(tiny_model.calibration, no_match_below=threshold)
+    async with running(create_app(settings(gallery_folder), model=model, gallery=gallery)) as client:
+        answer = await answer_to(client, photo(5))
+        assert answer["no_match"] == no_match
+        assert [match["id"] for match in answer["matches"]] == [match["id"] for match in before["matches"]]
+        assert not (await answer_to(client, photo(5), matcher="greedy"))["no_match"], "not calibrated: cannot say"
+        left = await answer_to(client, photo(5), min_probability=threshold)
+        assert left["no_match"] == (left["matches"] == []) == no_match
+
+
 def test_equal_scores_keep_the_first_stage_s_order() -> None:
-    assert _order(5, np.asarray([1, 2, 1, 2, 0], np.float32)) == [1, 3, 0, 2, 4]
-    assert _order(3, None) == [0, 1, 2]
+    assert ranking(5, np.asarray([1, 2, 1, 2, 0], np.float32)) == [1, 3, 0, 2, 4]
+    assert ranking(3, None) == [0, 1, 2]
 
 
 async def test_candidates_bound_the_shortlist_and_may_exceed_the_gallery(client: httpx.AsyncClient) -> None:

@@ -113,6 +113,7 @@ class WatchedModel:
         self.threads: set[str] = set()
         self.name, self.fingerprint = model.name, model.fingerprint
         self.image_px, self.regions_shape = model.image_px, model.regions_shape
+        self.calibration = model.calibration
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         self._begin("encode")
@@ -123,6 +124,11 @@ class WatchedModel:
         self._begin("score_many")
         self.scored.append([len(each) for each in candidates])
         return self._model.score_many(queries, candidates)
+
+    def greedy_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
+        self._begin("greedy_many")
+        self.scored.append([len(each) for each in candidates])
+        return self._model.greedy_many(queries, candidates)
 
     def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
         self._begin("evidence")
