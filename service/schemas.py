@@ -35,12 +35,14 @@ class SearchOptions(BaseModel):
         max_length=200,
         description="part of the photo to search, x0,y0,x1,y1 in pixels of the upright photo; all of it by default",
         examples=["40,60,440,600"],
+        json_schema_extra={"format": "pixel-box"},
     )
     filter: str | None = Field(
         default=None,
         max_length=MAX_FILTER_CHARS,
         description="condition on id, product_id and the metadata columns that candidates must meet",
         examples=['category == "Tops" and price < 50 and color in ["red", "blue"]'],
+        json_schema_extra={"format": "filter-expression"},
     )
     matcher: MatcherName = Field(
         default="grnet",

@@ -14,7 +14,7 @@ from model.decoding import ACCEPTED_FORMATS
 from service.answers import search_answer
 from service.errors import SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
-from service.routes.describe import errors
+from service.routes.describe import errors, text_fields
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
 from service.state import ServiceState, service_of
 
@@ -25,13 +25,12 @@ router = APIRouter(tags=["search"])
 
 def _form_schema() -> dict[str, Any]:
     """The multipart form as OpenAPI describes it: the photo and every text field."""
-    schema = SearchOptions.model_json_schema()
     photo = {"type": "string", "format": "binary", "description": f"the photo: {', '.join(ACCEPTED_FORMATS)}"}
     return {
         "title": "SearchForm",
         "type": "object",
         "required": [IMAGE_FIELD],
-        "properties": {IMAGE_FIELD: photo, **schema["properties"]},
+        "properties": {IMAGE_FIELD: photo, **text_fields(SearchOptions)},
         "additionalProperties": False,
     }
 
