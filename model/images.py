@@ -205,11 +205,23 @@ def prepare_image(image: DecodedImage, *, image_px: int, box: Box | None = None)
     return PreparedImage(np.asarray(resized), image.width, image.height, used)
 
 
-def display_photo(image: DecodedImage) -> bytes:
-    """A JPEG to show: longest side at most DISPLAY_PHOTO_PX, no metadata."""
-    scale = min(1.0, DISPLAY_PHOTO_PX / max(image.picture.size))
-    size = (max(1, round(image.picture.width * scale)), max(1, round(image.picture.height * scale)))
-    small = image.picture if scale == 1 else image.picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+def display_photo(image: DecodedImage, box: Box | None = None) -> bytes:
+    """A JPEG to show: longest side at most DISPLAY_PHOTO_PX, no metadata.
+
+    Args:
+        image: the decoded photo.
+        box: the part to show, in pixels of the upright original and inside it; None shows all.
+    """
+    area = (0.0, 0.0, float(image.picture.width), float(image.picture.height))
+    if box is not None:
+        across, down = image.picture.width / image.width, image.picture.height / image.height
+        area = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    wide, high = area[2] - area[0], area[3] - area[1]
+    scale = min(1.0, DISPLAY_PHOTO_PX / max(wide, high))
+    size = (max(1, round(wide * scale)), max(1, round(high * scale)))
+    small = image.picture
+    if box is not None or scale < 1:
+        small = small.resize(size, Image.Resampling.BICUBIC, box=area, reducing_gap=3.0)
     with io.BytesIO() as file:
         small.save(file, "JPEG", quality=_DISPLAY_QUALITY)
         return file.getvalue()

@@ -17,6 +17,7 @@ from service.errors import StartError, install_error_handlers
 from service.loading import open_both
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
+from service.recent import remembering
 from service.results import Matcher
 from service.retriever import Capacity, Retriever
 from service.routes import health, items, pages, search
@@ -45,6 +46,11 @@ def create_app(settings: Settings, *, model: Matcher | None = None, gallery: Gal
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with remembering(settings) as state.recent, serving():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[None]:
         opening: asyncio.Task[None] | None = None
         if model is not None and gallery is not None:
             await _put_in_service(state, model, gallery)
@@ -103,6 +109,7 @@ async def _put_in_service(state: ServiceState, model: Matcher, gallery: Gallery)
         decode_threads=settings.decode_threads,
         gallery_threads=settings.gallery_threads,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        keep_views=state.recent is not None,
     )
     retriever = await Retriever(model, gallery, capacity=capacity, metrics=state.metrics).__aenter__()
     await retriever.probe()  # the first call of a model is slow; let no client wait for it

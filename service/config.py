@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(default=2, ge=1, le=256, description="threads that unpack photos")
     gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
+    recent: str = Field(
+        default="",
+        description="private folder (mode 0700) for the searches of the last minutes, which heat maps and feedback "
+        "refer to; empty takes a temporary one that ends with the service",
+    )
+    recent_minutes: float = Field(
+        default=15.0, ge=0, le=1440, description="minutes a search is remembered; 0 keeps none, not even in memory"
+    )
+    recent_mib: int = Field(
+        default=64, ge=1, le=100_000, description="MiB of recent searches (about 50 KB each); the oldest go first"
+    )
     stall_s: float = Field(
         default=120.0, ge=1, le=86_400, description="seconds one call of the model may take before readiness says so"
     )

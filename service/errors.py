@@ -11,6 +11,7 @@ ServiceError
      +- OverloadedError      more work is waiting than the service takes on
      +- ModelFailedError     the model could not compute a batch
      +- SearchTimeoutError   the answer was not ready in time
+     +- SearchNotFoundError  an earlier search that is not remembered (any more)
      +- NotReadyError        no gallery is open yet
      +- StoppedError         the service is shutting down
 """
@@ -87,6 +88,10 @@ class SearchTimeoutError(RequestError):
     retry_after_s = 5
 
 
+class SearchNotFoundError(RequestError):
+    """An earlier search that is not remembered: never kept, too long ago, or another gallery's."""
+
+
 class NotReadyError(RequestError):
     """No gallery is open yet."""
 
@@ -108,6 +113,7 @@ STATUS: dict[type[Exception], int] = {
     OverloadedError: 429,
     ModelFailedError: 503,
     SearchTimeoutError: 503,
+    SearchNotFoundError: 404,
     NotReadyError: 503,
     StoppedError: 503,
     InvalidImageError: 422,

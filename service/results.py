@@ -58,9 +58,17 @@ class Match:
     evidence: list[EvidenceBoxes] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryView:
+    """What is kept of the photo for later: a JPEG of the part that was searched, and its (R, C) regions."""
+
+    crop: bytes
+    regions: NDArray[np.float16]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """The matches of one photo, and what they were found in."""
+    """The matches of one photo, and what they were found in; `view` is None where nothing is kept."""
 
     width: int
     height: int
@@ -71,3 +79,4 @@ class SearchResult:
     timings_ms: dict[str, float]
     generation: str
     gallery_items: int
+    view: QueryView | None = None

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item
-from model.images import Box, ImageLimits, PreparedImage, load_image
+from model.images import Box, DecodedImage, ImageLimits, PreparedImage, display_photo, load_image
 from model.inference import Evidence, Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
 from service.errors import StoppedError
 from service.metrics import Metrics
 from service.picking import is_no_match, pick
-from service.results import EvidenceBoxes, Match, Matcher, SearchResult
+from service.results import EvidenceBoxes, Match, Matcher, QueryView, SearchResult
 from service.schemas import MatcherName, SearchOptions
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Capacity:
         rerank_pairs: pairs in one model call.
         decode_threads, gallery_threads: sizes of the two thread pools.
         images: limits on one photo.
+        keep_views: whether results carry what recent searches are kept from.
     """
 
     max_waiting: int = 64
@@ -63,6 +64,7 @@ class Capacity:
     decode_threads: int = 2
     gallery_threads: int = 4
     images: ImageLimits = field(default_factory=ImageLimits)
+    keep_views: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,9 @@ class Retriever:
         timings: dict[str, float] = {}
         with self._in_progress(), self._pairs.take(min(options.candidates, max(1, self.gallery.item_count))):
             with _timed(timings, "decode"):
-                prepared = await self._in(self._decoders, self._prepare, photo, options.box)
+                prepared, image = await self._in(self._decoders, self._prepare, photo, options.box)
+            # made while the model works
+            crop = self._decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
             with _timed(timings, "encode"):
                 embedding, regions = await self._encoder.submit(prepared.pixels)
             found = await self._in(self._readers, self._gather, embedding, options)
@@ -161,6 +165,7 @@ class Retriever:
             if options.explain and matches:
                 with _timed(timings, "explain"):
                     matches = await self._explained(matches, regions, found, prepared)
+            view = QueryView(await asyncio.wrap_future(crop), regions.astype(np.float16)) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
@@ -174,6 +179,7 @@ class Retriever:
             timings_ms=timings,
             generation=found.generation,
             gallery_items=found.gallery_items,
+            view=view,
         )
 
     async def probe(self) -> None:
@@ -185,10 +191,9 @@ class Retriever:
 
     # Stages, in the order of a search.
 
-    def _prepare(self, photo: bytes, box: str | None) -> PreparedImage:
+    def _prepare(self, photo: bytes, box: str | None) -> tuple[PreparedImage, DecodedImage]:
         asked = Box.parse(box) if box is not None else None
-        prepared, _ = load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
-        return prepared
+        return load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
 
     def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         features = self.model.encode(np.stack(pixels))

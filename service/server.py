@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from service import recent
 from service.config import Settings, variable
 from service.errors import StartError
 
@@ -103,8 +104,13 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         timeout_graceful_shutdown=settings.drain_s,
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
-    with tempfile.TemporaryDirectory(prefix="threadmatch-metrics-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="threadmatch-metrics-") as folder,
+        tempfile.TemporaryDirectory(prefix=recent.TEMPORARY, ignore_cleanup_errors=True) as remembered,
+    ):
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        if not settings.recent:
+            os.environ[variable("recent")] = remembered  # one for all workers
         supervisor = _Supervisor(config, sockets=[listener])
         address = listener.getsockname()
         threading.Thread(target=_announce, args=(address, ready, supervisor.should_exit), daemon=True).start()

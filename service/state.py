@@ -14,6 +14,7 @@ from service.batching import Budget
 from service.config import Settings
 from service.errors import NotReadyError, RequestError
 from service.metrics import Metrics
+from service.recent import RecentSearches
 from service.retriever import Retriever
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class ServiceState:
     metrics: Metrics
     searches: Budget
     retriever: Retriever | None = None
+    recent: RecentSearches | None = None  # None where none are kept
     missing: str = "the gallery is being opened"  # why there is no retriever
     newer_refused: str | None = None  # why a newer generation is not in service
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,6 +14,7 @@ from model.decoding import ACCEPTED_FORMATS
 from service.answers import search_answer
 from service.errors import SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
+from service.recent import DEFAULT_GALLERY
 from service.routes.describe import errors, text_fields
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
 from service.state import ServiceState, service_of
@@ -68,7 +69,10 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
             raise SearchTimeoutError(
                 f"the search took more than {settings.search_timeout_s:g} s; try again, or ask for fewer candidates"
             ) from error
-    answer = search_answer(result, retriever.model, request_id_of(request.scope))
+    request_id = request_id_of(request.scope)
+    if service.recent is not None:
+        await service.recent.remember(result, gallery=DEFAULT_GALLERY, request_id=request_id, model=retriever.model)
+    answer = search_answer(result, retriever.model, request_id)
     request.state.log.update(
         matches=len(result.matches), candidates=result.candidates, timings_ms=result.timings_ms,
         generation=result.generation,
