@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def fingerprints(model: GRNet) -> Fingerprints:
     tensors = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
     return Fingerprints(
-        model=_digest({**config, "calibration": asdict(model.calibration)}, tensors), features=_digest(kept, features)
+        model=_digest({**config, "calibration": model.calibration.to_dict()}, tensors), features=_digest(kept, features)
     )
 
 
@@ -87,7 +87,7 @@ def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerp
         "fingerprint": prints.model,
         "features_fingerprint": prints.features,
         "model": model.config.to_dict(),
-        "calibration": asdict(model.calibration),
+        "calibration": model.calibration.to_dict(),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
     # safetensors makes a file that only its owner reads; a service runs as somebody else
@@ -109,13 +109,17 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         description = json.loads(path.read_text())
-        return {**description, "model": GRNetConfig.from_dict(description["model"])}
+        return {
+            **description,
+            "model": GRNetConfig.from_dict(description["model"]),
+            "calibration": Calibration.from_dict(description.get("calibration", {})),
+        }
     except FileNotFoundError as error:
         found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"
         raise CheckpointError(
             f"no {CONFIG_FILE} in {folder} (found: {found}); expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, OSError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} is not a description of a threadmatch model ({error!r})") from error
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -156,7 +160,7 @@ def load_checkpoint(folder: Path) -> GRNet:
         )
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
     model.name = str(description.get("name", folder.name))
-    model.calibration = Calibration(**description.get("calibration", {}))
+    model.calibration = description["calibration"]
     found = fingerprints(model).model
     if description.get("fingerprint") != found:
         raise CheckpointError(

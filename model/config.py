@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
@@ -129,14 +130,61 @@ class GRNetConfig:
         return cls(**given)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Score to probability of "same garment": sigmoid(scale * score + offset), fitted on held-out pairs."""
+    """Score to probability of "same garment", fitted on held-out pairs, and when to say that nothing matches.
+
+    sigmoid(scale * score + offset + size_slope * log(m / gallery_items)) for a match found in a gallery of m items.
+    """
 
     scale: float = 1.0
     offset: float = 0.0
+    gallery_items: int | None = None
+    """Items of the gallery it was fitted on; None in checkpoints older than this field."""
+    size_slope: float = 0.0
+    """How much less a score means in a gallery e times as large, measured on parts of that gallery; 0: size plays no
+    part. Were wrong items spread evenly, it would be -1."""
     no_match_below: float | None = None
-    """Where the best probability of a search is less, the gallery probably lacks the garment; None: never measured."""
+    """Probability of the best match under which the garment is taken not to be in the gallery; None: never said."""
+    false_accept: float | None = None
+    """Share of held-out queries without their product in the gallery that reach `no_match_below` all the same."""
+    false_reject: float | None = None
+    """Share of held-out queries with their product in the gallery that stay below."""
+
+    def size_shift(self, items: int | None) -> float:
+        """What a gallery of `items` adds to the logit; 0 where either size is unknown."""
+        if items is None or self.gallery_items is None:
+            return 0.0
+        return self.size_slope * math.log(max(1, items) / self.gallery_items)
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain JSON types; what is not set is left out, so that older checkpoints keep their fingerprint."""
+        unset = {"gallery_items": None, "size_slope": 0.0, "no_match_below": None}
+        unset |= {"false_accept": None, "false_reject": None}
+        return {name: value for name, value in asdict(self).items() if name not in unset or value != unset[name]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: an unknown field, or a value out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if unknown := set(values) - names:
+            raise ConfigError(f"calibration has {sorted(unknown)}, known are {sorted(names)}; update threadmatch")
+        if wrong := {name: value for name, value in values.items() if not _is_finite(value)}:
+            raise ConfigError(f"calibration has {wrong}, expected finite numbers")
+        below = values.get("no_match_below")
+        if below is not None and not 0 <= below <= 1:
+            raise ConfigError(f"calibration's no_match_below is {below}, expected 0 to 1")
+        if values.get("gallery_items", 1) < 1:
+            raise ConfigError(f"calibration's gallery_items is {values['gallery_items']}, expected at least 1")
+        return cls(**values)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _grid(scale: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint import CONFIG_FILE, fetch_checkpoint, fingerprints, load_checkpoint
+from model.config import Calibration
 from model.engine import Engine
 from model.errors import CheckpointError
 from model.fusing import fold_batch_norm
@@ -135,10 +136,14 @@ class Model:
         scored = self._engine.greedy_many([_tensor(q) for q in queries], [_tensor(c) for c in candidates])
         return [scores.numpy() for scores in scored]
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrated probability of "same garment" for each score, 0..1."""
-        logits = self.calibration.scale * scores.astype(np.float64) + self.calibration.offset
-        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), dtype=np.float32)
+    def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
+        """Calibrated probability of "same garment" for each score, 0..1.
+
+        Args:
+            scores: of any shape.
+            items: size of the gallery searched; None takes that of the gallery it was calibrated on.
+        """
+        return calibrated(self.calibration, scores, items=items)
 
     @torch.inference_mode()
     def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
@@ -166,6 +171,14 @@ class Model:
             ]
             for row_weights, row_nodes in zip(weights, nodes, strict=True)
         ]
+
+
+def calibrated(
+    calibration: Calibration, scores: NDArray[np.float32] | NDArray[np.float64], *, items: int | None = None
+) -> NDArray[np.float32]:
+    """Scores to probabilities, 0..1, in a gallery of `items`; see `Calibration`."""
+    logits = calibration.scale * scores.astype(np.float64) + calibration.offset + calibration.size_shift(items)
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), dtype=np.float32)
 
 
 def load_model(name_or_folder: str | Path = DEFAULT_MODEL, *, device: str = "auto") -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from service.cli.bench import bench
+from service.cli.curves import curves
 from service.cli.data import data_app
 from service.cli.demo import demo
 from service.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("bench")(bench)
+app.command("curves")(curves)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
 app.add_typer(data_app, name="data")
