@@ -160,7 +160,7 @@ class Retriever:
                 scores = await self._scores(regions, found, options.method)
             probabilities = None
             if scores is not None and options.method == "grnet":  # only its scores are calibrated
-                probabilities = self.model.probability(scores)
+                probabilities = self.model.probability(scores, items=found.gallery_items)
             matches = pick(found.candidates, found.items, scores=scores, probabilities=probabilities, options=options)
             if options.explain and matches:
                 with _timed(timings, "explain"):

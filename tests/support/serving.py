@@ -134,8 +134,8 @@ class WatchedModel:
         self._begin("evidence")
         return self._model.evidence(query, candidates, top=top)
 
-    def probability(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._model.probability(scores)
+    def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
+        return self._model.probability(scores, items=items)
 
     def region_boxes(self) -> NDArray[np.float32]:
         return self._model.region_boxes()
