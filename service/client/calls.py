@@ -1,0 +1,147 @@
+"""The calls of the API, as data: what to send, and how to read the answer. Both clients send the same ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from service.client.errors import AnswerNotUnderstoodError, failure_of
+from service.schemas import GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
+
+A = TypeVar("A")
+M = TypeVar("M", bound=BaseModel)
+
+Photo: TypeAlias = bytes | str | os.PathLike[str]
+"""An image file's bytes, or its path."""
+Corners: TypeAlias = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels of the upright photo."""
+
+
+class SearchFields(TypedDict, total=False):
+    """The fields of a search; README.md says what each does. None leaves a field out."""
+
+    top_k: int
+    candidates: int
+    box: str | Corners | None
+    filter: str | None
+    rerank: bool
+    explain: bool
+    group_by: Literal["item", "product"]
+    min_probability: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[A]):
+    """One request, and how its answer is read.
+
+    Args:
+        method, path: of HTTP; the path is encoded already.
+        read: makes the result of a good answer.
+        repeatable: asking twice is like asking once, so a connection that broke midway is tried again.
+        patient: 429 and 503 are waited out; otherwise they are the answer.
+    """
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], A]
+    params: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    files: list[tuple[str, tuple[str, bytes]]] = field(default_factory=list)
+    json: Mapping[str, Any] | None = None
+    repeatable: bool = True
+    patient: bool = True
+
+    def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """A fresh request of this call; each repetition needs its own."""
+        return client.build_request(
+            self.method, self.path, params=self.params or None, data=self.data or None, files=self.files or None,
+            json=self.json,
+        )  # fmt: skip
+
+    def result(self, response: httpx.Response) -> A:
+        """The answer, read.
+
+        Raises:
+            RequestFailedError: the service refused or failed.
+            AnswerNotUnderstoodError: a good status with a body of another form.
+        """
+        if not response.is_success:
+            raise failure_of(response)
+        try:
+            return self.read(response)
+        except ValidationError as error:
+            raise AnswerNotUnderstoodError(
+                f"{self.method} {self.path} answered {response.status_code} with a body of another form than this "
+                f"client knows ({error.error_count()} differences); is it the same version, and threadmatch at all?"
+            ) from error
+
+
+def search(photo: Photo, gallery: str | None, fields: SearchFields) -> Call[SearchAnswer]:
+    """POST /v1/search."""
+    sent = as_text({**fields, "gallery": gallery})
+    return Call(
+        method="POST", path="/v1/search", read=_model(SearchAnswer), data=sent, files=[("image", upload(photo))]
+    )
+
+
+def item(item_id: str, gallery: str | None) -> Call[ItemAnswer]:
+    """GET /v1/items/{id}."""
+    return Call(method="GET", path=item_path(item_id), read=_model(ItemAnswer), params=as_text({"gallery": gallery}))
+
+
+def item_photo(item_id: str, gallery: str | None) -> Call[bytes]:
+    """GET /v1/items/{id}/image."""
+    path = f"{item_path(item_id)}/image"
+    return Call(method="GET", path=path, read=_content, params=as_text({"gallery": gallery}))
+
+
+def gallery_info(gallery: str | None) -> Call[GalleryAnswer]:
+    """GET /v1/gallery."""
+    return Call(method="GET", path="/v1/gallery", read=_model(GalleryAnswer), params=as_text({"gallery": gallery}))
+
+
+def ready() -> Call[ReadyAnswer]:
+    """GET /health/ready."""
+    return Call(method="GET", path="/health/ready", read=_model(ReadyAnswer), patient=False)
+
+
+def item_path(item_id: str) -> str:
+    """The id as one segment of an address; a whole "." or ".." would be taken for a step up."""
+    segment = quote(item_id, safe="")
+    return f"/v1/items/{segment.replace('.', '%2E') if segment in ('.', '..') else segment}"
+
+
+def as_text(fields: Mapping[str, object]) -> dict[str, str]:
+    """Fields as a form or an address holds them, without those that are None."""
+    return {name: _text(value) for name, value in fields.items() if value is not None}
+
+
+def upload(photo: Photo) -> tuple[str, bytes]:
+    """File name and bytes of a photo; OSError where its path cannot be read."""
+    if isinstance(photo, bytes):
+        return "photo", photo
+    path = Path(photo)
+    return path.name, path.read_bytes()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return ",".join(map(_text, value))
+    return str(value)
+
+
+def _model(kind: type[M]) -> Callable[[httpx.Response], M]:
+    return lambda response: kind.model_validate_json(response.content)
+
+
+def _content(response: httpx.Response) -> bytes:
+    return response.content

@@ -1,0 +1,91 @@
+"""The client for programs without an event loop."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from service.client import calls
+from service.client.calls import Call, Photo, SearchFields
+from service.client.retries import Retries
+from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
+from service.schemas import GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
+
+A = TypeVar("A")
+
+
+class Client:
+    """Calls a service and waits. Close it, or use it as a context manager. Threads may share one.
+
+    Every call raises ServiceUnreachableError, RequestFailedError or AnswerNotUnderstoodError
+    (`service.client.errors`), and OSError for a photo that cannot be read.
+
+    Args:
+        address: of the service, such as "http://127.0.0.1:8000".
+        key: an API key, where the service asks for one.
+        timeout_s: for connecting and for each pause in sending and receiving, not for a call as a whole.
+        retries: when to ask again.
+        transport: another way to send than over the network.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: Retries | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._retries = retries or Retries()
+        self._http = httpx.Client(transport=transport, **options_of(address, key, timeout_s))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def search(self, photo: Photo, *, gallery: str | None = None, **fields: Unpack[SearchFields]) -> SearchAnswer:
+        """The items that show the garment of a photo, likeliest first."""
+        return self._send(calls.search(photo, gallery, fields))
+
+    def item(self, item_id: str, *, gallery: str | None = None) -> ItemAnswer:
+        """One item of the gallery."""
+        return self._send(calls.item(item_id, gallery))
+
+    def item_photo(self, item_id: str, *, gallery: str | None = None) -> bytes:
+        """An item's display photo, JPEG."""
+        return self._send(calls.item_photo(item_id, gallery))
+
+    def gallery(self, *, gallery: str | None = None) -> GalleryAnswer:
+        """The gallery in service: generation, size, columns, model."""
+        return self._send(calls.gallery_info(gallery))
+
+    def ready(self) -> ReadyAnswer:
+        """That searches can be answered; TryAgainLaterError says why not."""
+        return self._send(calls.ready())
+
+    def _send(self, call: Call[A]) -> A:
+        attempts = Attempts(call, self._retries)
+        while True:
+            outcome = self._try(call)
+            pause_s = attempts.pause_after(outcome)
+            if pause_s is None:
+                return outcome_of(call, outcome, self._http.base_url)
+            time.sleep(pause_s)
+
+    def _try(self, call: Call[A]) -> Outcome:
+        try:
+            return self._http.send(call.request(self._http))
+        except httpx.RequestError as error:
+            return error
