@@ -13,7 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.client.errors import AnswerNotUnderstoodError, failure_of
-from service.schemas import GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
+from service.schemas import GalleryAnswer, ItemAnswer, MatcherName, ReadyAnswer, SearchAnswer
 
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)
@@ -31,6 +31,7 @@ class SearchFields(TypedDict, total=False):
     candidates: int
     box: str | Corners | None
     filter: str | None
+    matcher: MatcherName
     rerank: bool
     explain: bool
     group_by: Literal["item", "product"]
