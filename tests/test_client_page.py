@@ -33,8 +33,6 @@ def test_every_block_runs(
             if wanted(block):
                 assert ADDRESS in block.code, f"line {block.line} calls nothing"
                 outputs.append(run(block, environment, address))
-                for answer in re.findall(r"^\{.*\}$", outputs[-1], re.M):
-                    assert "error" not in json.loads(answer), f"line {block.line}: {answer}"
         log = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
     assert "422 InvalidImage" in outputs[-1]
     refused = [line for line in log if line["message"] == "request" and line["status"] >= 400]
