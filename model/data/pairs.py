@@ -2,6 +2,8 @@
 
 gallery.csv   image, product_id, optional id (else the image's path), optional box, any further columns
 queries.csv   image, product_id, optional box, optional setup, any further columns
+
+A set that is one file with both sides and all splits in it is a manifest: see `model.data.manifest`.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any
         "candidates": rankings.candidates,
         "methods": {name: rates(ranks) for name, ranks in methods.items()},
         "shortlist_recall": {str(k): recall_at(stage_one, k) for k in RECALL_K},
-        "by_setup": _by(rankings, methods, lambda image: image.setup),
-        "by_category": _by(rankings, methods, lambda image: image.category),
+        "by_setup": _by(rankings, methods, lambda image: image.setup.split("+")),  # hard in two ways: counted in both
+        "by_category": _by(rankings, methods, lambda image: (image.category,)),
         "gain": {f"top{k}": asdict(paired_gain(_hits(stage_one, k), _hits(final, k))) for k in TOP_K},
         "model": {"name": model.name, "fingerprint": model.fingerprint},
         "seconds": round(seconds, 3),
@@ -120,15 +120,15 @@ def _hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 
 
 def _by(
-    rankings: Rankings, methods: dict[str, NDArray[np.int64]], label: Callable[[LabelledImage], str]
+    rankings: Rankings, methods: dict[str, NDArray[np.int64]], label: Callable[[LabelledImage], Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
-    labels = np.asarray([label(image) for image in rankings.queries])
+    where: dict[str, list[int]] = {}
+    for n, image in enumerate(rankings.queries):
+        for value in label(image):
+            where.setdefault(value, []).append(n)
     return {
-        str(value): {
-            "queries": int((labels == value).sum()),
-            **{name: rates(ranks[labels == value]) for name, ranks in methods.items()},
-        }
-        for value in np.unique(labels)
+        value: {"queries": len(at), **{name: rates(ranks[at]) for name, ranks in methods.items()}}
+        for value, at in sorted(where.items())
         if value
     }
 

@@ -4,8 +4,9 @@ A recipe is TOML:
 
     name = "grnet-mine"
     [data]                       # paths from the recipe's folder
-    train = "train"              # folders with gallery.csv and queries.csv, or a list of them
-    val = "val"                  # other garments than train; chooses the weights and calibrates
+    train = "train"              # folders with gallery.csv and queries.csv, or a list of them; or manifests,
+    val = "val"                  # whose rows of that split are taken. val: other garments than train; it chooses
+                                 # the weights and calibrates
     [model]                      # GRNetConfig
     neck_channels = 256
     [fit]                        # FitSettings
@@ -26,7 +27,8 @@ import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import GRNetConfig
-from model.data.pairs import LabelledImage, read_labelled
+from model.data.manifest import Split, read_pairs
+from model.data.pairs import LabelledImage
 from model.engine import Engine
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
@@ -69,7 +71,7 @@ def read_recipe(path: Path) -> Recipe:
     if unknown:
         raise ConfigError(f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model], [fit]")
     if "train" not in data or "val" not in data:
-        raise ConfigError(f"{path}: [data] needs train and val, folders with gallery.csv and queries.csv")
+        raise ConfigError(f"{path}: [data] needs train and val: manifests, or folders with gallery.csv and queries.csv")
     known = {field.name for field in fields(FitSettings)}
     if wrong := set(values.get("fit", {})) - known:
         raise ConfigError(f"{path}: [fit] has {sorted(wrong)}, known are {sorted(known)}")
@@ -104,8 +106,8 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
     run.mkdir(parents=True, exist_ok=True)
     bare = _bare_model(recipe)
     cache = run / "features"
-    training = _pools(bare, recipe.train, cache)
-    held_out = _pools(bare, recipe.val, cache)
+    training = _pools(bare, recipe.train, Split.TRAIN, cache)
+    held_out = _pools(bare, recipe.val, Split.VAL, cache)
     if shared := set(training.queries.products) & set(held_out.queries.products):
         raise DataError(
             f"{len(shared)} products are in train and in val, such as {sorted(shared)[:3]}; keep them apart"
@@ -150,12 +152,13 @@ def _bare_model(recipe: Recipe) -> Model:
     return Model(network)
 
 
-def _pools(model: Model, folders: tuple[Path, ...], cache: Path) -> PairPools:
+def _pools(model: Model, places: tuple[Path, ...], split: Split, cache: Path) -> PairPools:
     gallery: list[LabelledImage] = []
     queries: list[LabelledImage] = []
-    for folder in folders:
-        gallery += read_labelled(folder / "gallery.csv")
-        queries += read_labelled(folder / "queries.csv")
+    for place in places:
+        shop, street = read_pairs(place, split)
+        gallery += shop
+        queries += street
     return PairPools(
         Pools.of(encode_images(model, gallery, cache=cache)), Pools.of(encode_images(model, queries, cache=cache))
     )
