@@ -21,11 +21,11 @@ from service.schemas import (
 )
 
 
-def search_answer(result: SearchResult, model: Matcher, request_id: str) -> SearchAnswer:
-    """The answer to one search."""
+def search_answer(result: SearchResult, model: Matcher, request_id: str, *, gallery: str | None = None) -> SearchAnswer:
+    """The answer to one search; `gallery` is the name that its links carry, None for the default one."""
     return SearchAnswer(
         query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
-        matches=[_match(match) for match in result.matches],
+        matches=[_match(match, gallery) for match in result.matches],
         no_match=result.no_match,
         candidates=result.candidates,
         timings_ms=result.timings_ms,
@@ -35,23 +35,24 @@ def search_answer(result: SearchResult, model: Matcher, request_id: str) -> Sear
     )
 
 
-def item_answer(item: Item, gallery: GalleryStamp) -> ItemAnswer:
-    """The answer to GET /v1/items/{id}."""
+def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) -> ItemAnswer:
+    """The answer to GET /v1/items/{id}; `gallery` as in `search_answer`."""
     return ItemAnswer(
         id=item.id,
         product_id=item.product_id,
         width=item.width,
         height=item.height,
         box=edges(item.box),
-        image_url=image_url(item.id),
+        image_url=image_url(item.id, gallery),
         metadata=dict(item.metadata),
-        gallery=gallery,
+        gallery=stamp,
     )
 
 
-def gallery_answer(gallery: Gallery, model: Matcher, newer_refused: str | None) -> GalleryAnswer:
+def gallery_answer(name: str, gallery: Gallery, model: Matcher, newer_refused: str | None) -> GalleryAnswer:
     """The answer to GET /v1/gallery."""
     return GalleryAnswer(
+        name=name,
         generation=gallery.generation,
         items=gallery.item_count,
         columns=[_column(column) for column in gallery.current.described_columns()],
@@ -65,9 +66,14 @@ def model_stamp(model: Matcher) -> ModelStamp:
     return ModelStamp(name=model.name, fingerprint=model.fingerprint)
 
 
-def image_url(item_id: str) -> str:
+def image_url(item_id: str, gallery: str | None = None) -> str:
     """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
-    return f"/v1/items/{quote(item_id, safe='')}/image"
+    return f"/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+
+
+def in_gallery(gallery: str | None) -> str:
+    """The end of a link into a gallery: `?gallery=women`, or nothing for the default one."""
+    return "" if gallery is None else f"?gallery={quote(gallery, safe='')}"
 
 
 def edges(box: Box) -> tuple[float, float, float, float]:
@@ -80,7 +86,7 @@ def _column(column: Column) -> ColumnAnswer:
     return ColumnAnswer(name=column.name, kind=column.kind, values=values, min=column.low, max=column.high)
 
 
-def _match(match: Match) -> MatchAnswer:
+def _match(match: Match, gallery: str | None) -> MatchAnswer:
     evidence = None
     if match.evidence is not None:
         evidence = [
@@ -97,7 +103,7 @@ def _match(match: Match) -> MatchAnswer:
         probability=match.probability,
         stage1_rank=match.stage1_rank,
         distance=match.distance,
-        image_url=image_url(match.item.id),
+        image_url=image_url(match.item.id, gallery),
         metadata=dict(match.item.metadata),
         evidence=evidence,
     )

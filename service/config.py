@@ -7,19 +7,65 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import annotated_types
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
+DEFAULT_GALLERY = "default"
+_GALLERY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def parse_galleries(given: object) -> object:
+    """`women=/data/women,men=/data/men` as a dict; a list of such pairs too. What is neither is passed on."""
+    parts = given.split(",") if isinstance(given, str) else given
+    if not isinstance(parts, list | tuple):
+        return given
+    galleries: dict[str, str] = {}
+    for part in parts:
+        name, equals, folder = str(part).strip().partition("=")
+        if not name and not equals:
+            continue  # an empty setting, or a comma at the end
+        if not equals or not folder.strip():
+            raise ValueError(f"found {part!r}; expected NAME=FOLDER, such as women=/data/women")
+        if name.strip() in galleries:
+            raise ValueError(f"{name.strip()!r} is named twice")
+        galleries[name.strip()] = folder.strip()
+    return galleries
+
+
+def check_galleries(galleries: dict[str, Path]) -> dict[str, Path]:
+    """Refuse names that do not suit addresses and logs, and one folder under two names."""
+    for name, folder in galleries.items():
+        if not _GALLERY_NAME.fullmatch(name) or name == DEFAULT_GALLERY:
+            raise ValueError(
+                f"{name!r} cannot name a gallery: use a-z, 0-9, - and _, at most 63, and not {DEFAULT_GALLERY!r}, "
+                "which is the one of THREADMATCH_GALLERY"
+            )
+        if "," in str(folder):
+            raise ValueError(f"folder {str(folder)!r}: a comma separates galleries, so no folder may have one")
+    folders = [folder.absolute() for folder in galleries.values()]
+    if len(set(folders)) < len(folders):
+        raise ValueError("two names for one folder; give each gallery its own")
+    return galleries
+
+
+NamedFolders = Annotated[
+    dict[str, Path],
+    NoDecode,  # not JSON
+    BeforeValidator(parse_galleries),
+    AfterValidator(check_galleries),
+    PlainSerializer(lambda value: ",".join(f"{name}={folder}" for name, folder in value.items()), return_type=str),
+]
 
 
 class Settings(BaseSettings):
@@ -28,6 +74,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
     gallery: Path = Field(description="folder of the gallery to search, made by `threadmatch ingest`")
+    galleries: NamedFolders = Field(
+        default_factory=dict, description="further galleries by name, of the same model; requests name one as `gallery`"
+    )
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all")
@@ -132,6 +181,8 @@ def value_range(field: FieldInfo) -> str:
     high = next((rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le)), None)
     if low is not None and high is not None:
         return f"{low} to {high}"
+    if field.annotation == dict[str, Path]:
+        return "NAME=FOLDER,NAME=FOLDER"
     return "path" if field.annotation is Path else "text"
 
 
@@ -141,7 +192,7 @@ def settings_table() -> list[tuple[str, str, str, str]]:
         (
             variable(name),
             value_range(field),
-            "required" if field.is_required() else _shown(field.default),
+            "required" if field.is_required() else _shown(field.get_default(call_default_factory=True)),
             field.description or "",
         )
         for name, field in Settings.model_fields.items()
@@ -151,7 +202,7 @@ def settings_table() -> list[tuple[str, str, str, str]]:
 def _shown(default: object) -> str:
     if isinstance(default, bool):
         return str(default).lower()
-    return str(default) if default != "" else "(empty)"
+    return str(default) if default not in ("", {}) else "(empty)"
 
 
 def _fault(fault: Any) -> str:

@@ -8,6 +8,7 @@ ServiceError
      +- TooLargeError        a body or photo beyond the limit
      +- UnsupportedMediaTypeError   a body that is not multipart/form-data
      +- UploadTimeoutError   a client that sends its body too slowly
+     +- UnknownGalleryError  a gallery that is not there, or not for this client
      +- OverloadedError      more work is waiting than the service takes on
      +- ModelFailedError     the model could not compute a batch
      +- SearchTimeoutError   the answer was not ready in time
@@ -70,6 +71,10 @@ class UploadTimeoutError(RequestError):
     """The client did not finish sending its body in time."""
 
 
+class UnknownGalleryError(RequestError):
+    """A name that no gallery has, or one that this client may not use: the answer is the same."""
+
+
 class OverloadedError(RequestError):
     """More work is waiting than the service takes on; nothing of this request was done."""
 
@@ -110,6 +115,7 @@ STATUS: dict[type[Exception], int] = {
     TooLargeError: 413,
     UnsupportedMediaTypeError: 415,
     UploadTimeoutError: 408,
+    UnknownGalleryError: 404,
     OverloadedError: 429,
     ModelFailedError: 503,
     SearchTimeoutError: 503,

@@ -1,14 +1,17 @@
-"""Opens the gallery and loads the model it was made with. Slow; called in a thread or before the server starts."""
+"""Opens galleries and loads the model they were made with. Slow; called in a thread or before the server starts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from indexer.errors import GalleryModelMismatchError, IndexerError
 from indexer.gallery import Gallery
 from model.errors import CheckpointError
 from model.inference import Model, load_model, shipped_models
+from service.config import DEFAULT_GALLERY, Settings
 from service.errors import StartError
+from service.results import Matcher
 
 
 def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[Model, Gallery]:
@@ -42,3 +45,26 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         raise StartError(f"{error}; give --model, or ingest the catalogue again with this one") from error
     except IndexerError as error:
         raise StartError(f"{error}") from error
+
+
+def open_further(name: str, folder: Path, model: Matcher) -> Gallery:
+    """Open a further gallery with the model that the default one is read with.
+
+    Raises:
+        StartError: missing, damaged, or made by another model; says which gallery.
+    """
+    try:
+        return Gallery.open(folder, features_fingerprint=model.features_fingerprint, model_name=model.name)
+    except IndexerError as error:
+        raise StartError(f"gallery {name!r} ({folder}): {error}") from error
+
+
+def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
+    """The model and every gallery of the settings, by name.
+
+    Raises:
+        StartError: one of them cannot be opened.
+    """
+    model, default = open_both(settings.gallery, model=settings.model, device=settings.device)
+    further = {name: open_further(name, folder, model) for name, folder in settings.galleries.items()}
+    return model, {DEFAULT_GALLERY: default, **further}

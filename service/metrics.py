@@ -7,6 +7,7 @@ With `--workers` above 1 each process writes its numbers into a shared folder (P
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -60,23 +61,20 @@ class Metrics:
         self.searches = Gauge(
             "threadmatch_searches_in_progress", "searches begun", multiprocess_mode="livesum", registry=here
         )
-        self.gallery_items = Gauge(
-            "threadmatch_gallery_items", "items of the gallery in service", multiprocess_mode="livemax", registry=here
+        self.gallery_items = self._by_gallery("items", "items of the gallery in service", "livemax")
+        self.gallery_generation = self._by_gallery(
+            "generation", "number of the generation in service; 0 while there is none", "livemin"
         )
-        self.gallery_generation = Gauge(
-            "threadmatch_gallery_generation",
-            "number of the generation in service",
-            multiprocess_mode="livemin",
-            registry=here,
-        )
-        self.gallery_refusals = Gauge(
-            "threadmatch_gallery_newer_refused",
-            "1 while a newer generation cannot be taken",
-            multiprocess_mode="livemax",
-            registry=here,
+        self.gallery_refusals = self._by_gallery(
+            "newer_refused", "1 while a newer generation cannot be taken", "livemax"
         )
         self.ready = Gauge(
             "threadmatch_ready", "1 when the last readiness check passed", multiprocess_mode="livemin", registry=here
+        )
+
+    def _by_gallery(self, name: str, meaning: str, mode: Literal["livemax", "livemin"]) -> Gauge:
+        return Gauge(
+            f"threadmatch_gallery_{name}", meaning, ["gallery"], multiprocess_mode=mode, registry=self.registry
         )
 
     def observe_stages(self, timings_ms: dict[str, float]) -> None:
@@ -92,10 +90,10 @@ class Metrics:
         self.batch_size.labels(stage).observe(weight)
         self.model_seconds.labels(stage).observe(seconds)
 
-    def observe_gallery(self, generation: str, items: int) -> None:
-        """Record which gallery is in service."""
-        self.gallery_generation.set(int(generation) if generation.isdigit() else 0)
-        self.gallery_items.set(items)
+    def observe_gallery(self, name: str, generation: str, items: int) -> None:
+        """Record what is in service of a gallery."""
+        self.gallery_generation.labels(name).set(int(generation) if generation.isdigit() else 0)
+        self.gallery_items.labels(name).set(items)
 
     def observe_queues(self, *batchers: MicroBatcher[object, object]) -> None:
         """Record how many items wait, at the moment of a scrape."""

@@ -33,7 +33,6 @@ from service.results import Matcher, SearchResult
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_GALLERY = "default"
 FILE = "recent-1.sqlite3"  # another format gets another number
 TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept

@@ -15,56 +15,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item
-from model.images import Box, DecodedImage, ImageLimits, PreparedImage, display_photo, load_image
-from model.inference import Evidence, Floats
-from service.batching import Budget, Limits, MicroBatcher, ModelThread
-from service.errors import StoppedError
-from service.metrics import Metrics
+from model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
 from service.picking import is_no_match, pick
-from service.results import EvidenceBoxes, Match, Matcher, QueryView, SearchResult
+from service.queues import ModelQueues
+from service.results import EvidenceBoxes, Match, QueryView, SearchResult
 from service.schemas import MatcherName, SearchOptions
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-EVIDENCE_PAIRS = 5  # pairs of regions an explanation names for each match
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
-    """How much a retriever does at once.
-
-    Args:
-        max_waiting: searches that may wait for the model.
-        max_pairs: candidates that all searches in progress may hold together.
-        encode_batch: photos in one model call.
-        rerank_pairs: pairs in one model call.
-        decode_threads, gallery_threads: sizes of the two thread pools.
-        images: limits on one photo.
-        keep_views: whether results carry what recent searches are kept from.
-    """
-
-    max_waiting: int = 64
-    max_pairs: int = 20_000
-    encode_batch: int = 16
-    rerank_pairs: int = 400
-    decode_threads: int = 2
-    gallery_threads: int = 4
-    images: ImageLimits = field(default_factory=ImageLimits)
-    keep_views: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,59 +45,16 @@ class _Gathered:
 
 
 class Retriever:
-    """A model and a gallery, ready to search. Use as `async with Retriever(model, gallery) as retriever:`.
+    """Searches one gallery with the model that all galleries share; holds nothing that needs closing.
 
     Args:
-        model: encodes and scores.
-        gallery: of this model.
-        capacity: batch sizes, threads and bounds.
-        metrics: where batches and failures are counted.
+        gallery: of the model in `queues`.
+        queues: the model, entered already.
     """
 
-    def __init__(
-        self, model: Matcher, gallery: Gallery, *, capacity: Capacity | None = None, metrics: Metrics | None = None
-    ) -> None:
-        self.model, self.gallery = model, gallery
-        self.capacity = capacity or Capacity()
-        self.metrics = metrics or Metrics()
-        self.thread = ModelThread()
-        self._pairs = Budget("candidates", self.capacity.max_pairs)
-        self._searches: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
-        self._stopping = self._closed = False
-        self._decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
-        self._readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
-        self._encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
-        self._encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
-        self._reranker: MicroBatcher[tuple[MatcherName, Floats, Floats], NDArray[np.float32]]
-        self._reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda asked: len(asked[2]))
-        self._explainer: MicroBatcher[tuple[Floats, Floats], list[list[Evidence]]]
-        self._explainer = self._batcher("explain", self._explain, 1, lambda _: 1)
-
-    @property
-    def batchers(self) -> tuple[MicroBatcher[Any, Any], ...]:
-        """The queues in front of the model."""
-        return (self._encoder, self._reranker, self._explainer)
-
-    async def __aenter__(self) -> Retriever:
-        for batcher in self.batchers:
-            batcher.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop(timeout_s=30.0)
-
-    async def stop(self, timeout_s: float) -> None:
-        """Refuse new searches, let those in progress end, then let go of threads. What is left hears StoppedError."""
-        self._stopping = True
-        started = time.monotonic()
-        if self._searches:
-            await asyncio.wait(self._searches, timeout=timeout_s)
-        left_s = max(0.0, timeout_s - (time.monotonic() - started))
-        await asyncio.gather(*(batcher.stop(left_s) for batcher in self.batchers))
-        self._closed = True
-        self.thread.close()
-        self._decoders.shutdown(wait=False)
-        self._readers.shutdown(wait=False)
+    def __init__(self, gallery: Gallery, queues: ModelQueues) -> None:
+        self.gallery, self.queues = gallery, queues
+        self.model, self.metrics, self.capacity = queues.model, queues.metrics, queues.capacity
 
     async def search(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """Find the garment of a photo.
@@ -147,14 +69,17 @@ class Retriever:
         """
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        with self._in_progress(), self._pairs.take(min(options.candidates, max(1, self.gallery.item_count))):
+        with (
+            self.queues.in_progress(),
+            self.queues.pairs.take(min(options.candidates, max(1, self.gallery.item_count))),
+        ):
             with _timed(timings, "decode"):
-                prepared, image = await self._in(self._decoders, self._prepare, photo, options.box)
+                prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
             # made while the model works
-            crop = self._decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
+            crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
             with _timed(timings, "encode"):
-                embedding, regions = await self._encoder.submit(prepared.pixels)
-            found = await self._in(self._readers, self._gather, embedding, options)
+                embedding, regions = await self.queues.encoder.submit(prepared.pixels)
+            found = await self.queues.run_in(self.queues.readers, self._gather, embedding, options)
             timings["shortlist"], timings["gather"] = (1000 * seconds for seconds in found.seconds)
             with _timed(timings, "rerank"):
                 scores = await self._scores(regions, found, options.method)
@@ -182,22 +107,11 @@ class Retriever:
             view=view,
         )
 
-    async def probe(self) -> None:
-        """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
-        side = self.model.image_px
-        _, regions = await self._encoder.submit(np.zeros((side, side, 3), np.uint8))
-        await self._reranker.submit(("grnet", regions, regions[None]))
-        self._explainer.failure = None
-
     # Stages, in the order of a search.
 
     def _prepare(self, photo: bytes, box: str | None) -> tuple[PreparedImage, DecodedImage]:
         asked = Box.parse(box) if box is not None else None
         return load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
-
-    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        features = self.model.encode(np.stack(pixels))
-        return list(zip(features.embeddings, features.regions, strict=True))
 
     def _gather(self, embedding: NDArray[np.float32], options: SearchOptions) -> _Gathered:
         started = time.perf_counter()
@@ -221,26 +135,14 @@ class Retriever:
         """(N,) scores, or None where nothing is reranked."""
         if found.regions is None:
             return None
-        return await self._reranker.submit((method, query, found.regions))
-
-    def _rerank(self, asked: list[tuple[MatcherName, Floats, Floats]]) -> list[NDArray[np.float32]]:
-        """The scores of each search, in order; searches with the same matcher share the model's batches."""
-        scored: dict[int, NDArray[np.float32]] = {}
-        for method, score_many in (("grnet", self.model.score_many), ("greedy", self.model.greedy_many)):
-            places = [place for place, (matcher, _, _) in enumerate(asked) if matcher == method]
-            if places:
-                scores = score_many([asked[place][1] for place in places], [asked[place][2] for place in places])
-                scored.update(zip(places, scores, strict=True))
-        if not all(np.isfinite(scores).all() for scores in scored.values()):
-            raise ValueError("the model gave a score that is not a finite number")
-        return [scored[place] for place in range(len(asked))]
+        return await self.queues.reranker.submit((method, query, found.regions))
 
     async def _explained(
         self, matches: list[Match], query: NDArray[np.float32], found: _Gathered, prepared: PreparedImage
     ) -> list[Match]:
         assert found.regions is not None, "explain without rerank is refused before"
         places = [match.stage1_rank - 1 for match in matches]
-        evidence = await self._explainer.submit((query, found.regions[places]))
+        evidence = await self.queues.explainer.submit((query, found.regions[places]))
         regions = self.model.region_boxes()  # (R, 4) in 0..1 of the crop
         return [
             Match(
@@ -262,38 +164,6 @@ class Retriever:
             )
             for match, pairs in zip(matches, evidence, strict=True)
         ]
-
-    def _explain(self, asked: list[tuple[Floats, Floats]]) -> list[list[list[Evidence]]]:
-        return [self.model.evidence(query, candidates, top=EVIDENCE_PAIRS) for query, candidates in asked]
-
-    def _batcher(
-        self, name: str, run: Callable[[list[Any]], list[Any]], max_batch: int, weigh: Callable[[Any], int]
-    ) -> MicroBatcher[Any, Any]:
-        return MicroBatcher(
-            name,
-            run,
-            thread=self.thread,
-            limits=Limits(max_batch=max_batch, max_waiting=self.capacity.max_waiting),
-            weigh=weigh,
-            observe=partial(self.metrics.observe_call, name),
-        )
-
-    @contextlib.contextmanager
-    def _in_progress(self) -> Iterator[None]:
-        if self._stopping:
-            raise StoppedError("the service is shutting down; try another instance")
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._searches.add(ended)
-        try:
-            yield
-        finally:
-            self._searches.discard(ended)
-            ended.set_result(None)
-
-    async def _in(self, pool: ThreadPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._closed:
-            raise StoppedError("the service is shutting down; try another instance")
-        return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*args, **kwargs))
 
 
 def _in_pixels(region: NDArray[np.float32], crop: Box) -> Box:

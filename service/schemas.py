@@ -44,6 +44,9 @@ class SearchOptions(BaseModel):
         examples=['category == "Tops" and price < 50 and color in ["red", "blue"]'],
         json_schema_extra={"format": "filter-expression"},
     )
+    gallery: str | None = Field(
+        default=None, max_length=64, description="which gallery, where the service holds several", examples=["women"]
+    )
     matcher: MatcherName = Field(
         default="grnet",
         description="how the candidates are ordered: grnet reasons over the graph of region similarities; greedy takes "
@@ -173,6 +176,9 @@ class ColumnAnswer(Answer):
 class GalleryAnswer(Answer):
     """The gallery in service."""
 
+    name: str = Field(
+        description="by which requests name it; the one they need not name is `default`", examples=["default"]
+    )
     generation: str = Field(examples=["000003"])
     items: int = Field(examples=[436])
     columns: list[ColumnAnswer]
@@ -193,6 +199,10 @@ class ReadyAnswer(Answer):
 
     status: Literal["ready"] = "ready"
     gallery: GalleryStamp
+    galleries: dict[str, GalleryStamp | None] = Field(
+        description="each gallery by name; null for one that is not there yet",
+        examples=[{"default": {"generation": "000003", "items": 436}}],
+    )
     model: ModelStamp
     detail: str | None = Field(
         default=None, description="what an operator should look at although searches work", examples=[None]

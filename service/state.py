@@ -1,4 +1,4 @@
-"""What the routes share: settings, counters and, once a gallery is open, the retriever."""
+"""What the routes share: settings, counters, the galleries and, once one is open, the model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from indexer.errors import IndexerError
 from service.batching import Budget
-from service.config import Settings
-from service.errors import NotReadyError, RequestError
+from service.config import DEFAULT_GALLERY, Settings
+from service.errors import RequestError
+from service.galleries import ServedGallery
 from service.metrics import Metrics
+from service.queues import ModelQueues
 from service.recent import RecentSearches
-from service.retriever import Retriever
 
 logger = logging.getLogger(__name__)
 
@@ -24,64 +24,65 @@ PROBE_TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class ServiceState:
-    """The one mutable object of an app; it lives on the event loop."""
+    """The one mutable object of an app; it lives on the event loop. Routes get a gallery by `service.choosing`."""
 
     settings: Settings
     metrics: Metrics
     searches: Budget
-    retriever: Retriever | None = None
+    galleries: dict[str, ServedGallery]
+    queues: ModelQueues | None = None  # None until the default gallery is open, which says which model it is
     recent: RecentSearches | None = None  # None where none are kept
-    missing: str = "the gallery is being opened"  # why there is no retriever
-    newer_refused: str | None = None  # why a newer generation is not in service
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def open_retriever(self) -> Retriever:
-        """The retriever; NotReadyError says why there is none."""
-        if self.retriever is None:
-            raise NotReadyError(f"not ready: {self.missing}")
-        return self.retriever
+    @property
+    def default(self) -> ServedGallery:
+        """The gallery of requests that name none."""
+        return self.galleries[DEFAULT_GALLERY]
 
     async def not_ready_because(self) -> str | None:
         """Why searches cannot be answered now, in words; None when they can.
 
-        After a failed model call a probe has to pass through the real batchers first.
+        The default gallery decides, and the model: a further gallery that is missing must not take the others out of
+        service. After a failed model call a probe has to pass through the real batchers first.
         """
-        if self.retriever is None:
-            return self.missing
-        busy_s = self.retriever.thread.busy_s()
+        queues = self.queues
+        if self.default.retriever is None or queues is None:
+            return self.default.missing
+        busy_s = queues.thread.busy_s()
         if busy_s > self.settings.stall_s:
             return f"one call of the model has taken {busy_s:.0f} s so far"
-        if any(batcher.failure is not None for batcher in self.retriever.batchers):
-            return await self._probe(self.retriever)
+        if any(batcher.failure is not None for batcher in queues.batchers):
+            return await self._probe(queues)
         return None
 
-    async def refresh(self) -> None:
-        """Take a newer generation of the gallery into service, if there is one that fits the model."""
-        retriever = self.retriever
-        if retriever is None:
-            return
-        try:
-            moved = await asyncio.to_thread(retriever.gallery.refresh)
-        except (IndexerError, OSError) as error:
-            if self.newer_refused != str(error):  # say it once, not every second
-                logger.error("newer gallery refused, the old one stays in service", extra={"reason": str(error)})
-            self.newer_refused = str(error)
-            self.metrics.gallery_refusals.set(1)
-            return
-        self.newer_refused = None
-        self.metrics.gallery_refusals.set(0)
-        if moved:
-            logger.info("gallery moved", extra={"generation": retriever.gallery.generation})
-        self.metrics.observe_gallery(retriever.gallery.generation, retriever.gallery.item_count)
-        self.metrics.observe_queues(*retriever.batchers)  # for scrapes that another worker answers
+    def to_look_at(self) -> list[str]:
+        """What an operator should know although searches work: a line for each gallery that is not as it should be."""
+        lines = []
+        for gallery in self.galleries.values():
+            if gallery.retriever is None:
+                lines.append(f"gallery {gallery.name!r} is not ready: {gallery.missing}")
+            elif gallery.newer_refused:
+                lines.append(f"a newer generation of {gallery.name!r} is refused: {gallery.newer_refused}")
+        return lines
 
-    async def _probe(self, retriever: Retriever) -> str | None:
+    async def refresh(self) -> None:
+        """Take newer generations into service, where there are such that fit the model."""
+        results = await asyncio.gather(
+            *(gallery.refresh(self.metrics) for gallery in self.galleries.values()), return_exceptions=True
+        )
+        for gallery, result in zip(self.galleries.values(), results, strict=True):
+            if isinstance(result, Exception):  # one gallery's trouble is not another's
+                logger.error("looking for a newer gallery failed", extra={"gallery": gallery.name}, exc_info=result)
+        if self.queues is not None:
+            self.metrics.observe_queues(*self.queues.batchers)  # for scrapes that another worker answers
+
+    async def _probe(self, queues: ModelQueues) -> str | None:
         async with self.probing:  # one probe answers all who ask meanwhile
-            if all(batcher.failure is None for batcher in retriever.batchers):
+            if all(batcher.failure is None for batcher in queues.batchers):
                 return None
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    await retriever.probe()
+                    await queues.probe()
             except RequestError:
                 return "the latest call of the model failed and so did a probe; the service's log has the reason"
             except TimeoutError:

@@ -80,13 +80,14 @@ def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, d
     from service.answers import search_answer
     from service.errors import ServiceError
     from service.loading import open_both
+    from service.queues import ModelQueues
     from service.retriever import Retriever
 
     async def run() -> SearchAnswer:
         loaded, opened = open_both(gallery, model=model, device=device)
-        async with Retriever(loaded, opened) as retriever:
-            await retriever.probe()  # the first call of a model is slow; the times shown are those of a search
-            result = await retriever.search(data, options)
+        async with ModelQueues(loaded) as queues:
+            await queues.probe()  # the first call of a model is slow; the times shown are those of a search
+            result = await Retriever(opened, queues).search(data, options)
         return search_answer(result, loaded, uuid.uuid4().hex)
 
     try:

@@ -29,6 +29,10 @@ class ServeCommand(TyperCommand):
 def serve(
     gallery: Annotated[Path | None, typer.Option(help="Folder of the gallery, made by `threadmatch ingest`.")] = None,
     *,
+    named_gallery: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A further gallery; give it once for each."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
@@ -47,6 +51,7 @@ def serve(
     try:
         settings = load_settings(
             gallery=gallery,
+            galleries=named_gallery or None,
             host=host,
             port=port,
             workers=workers,
@@ -75,27 +80,33 @@ def _run(settings: Settings) -> None:
 
         if settings.workers > 1:
             if not settings.wait_for_gallery:
-                _check_gallery(settings.gallery)
+                _check_galleries(settings)
             run_workers(listener, settings, ready=ready)
             return
         from service.app import create_app
-        from service.loading import open_both
+        from service.config import DEFAULT_GALLERY
+        from service.loading import open_all
 
         if settings.wait_for_gallery:
             app = create_app(settings)
         else:
-            model, opened = open_both(settings.gallery, model=settings.model, device=settings.device)
-            app = create_app(settings, model=model, gallery=opened)
+            model, opened = open_all(settings)
+            app = create_app(settings, model=model, gallery=opened[DEFAULT_GALLERY], further=opened)
         run_here(app, listener, settings, ready=ready)
 
 
-def _check_gallery(folder: Path) -> None:
+def _check_galleries(settings: Settings) -> None:
     """Say at once, and once, what every worker would say for itself."""
     from indexer.errors import IndexerError
     from indexer.gallery import Gallery
     from service.errors import StartError
 
     try:
-        Gallery.open(folder)
+        made_with = Gallery.open(settings.gallery).manifest.model
     except IndexerError as error:
         raise StartError(str(error)) from error
+    for name, folder in settings.galleries.items():
+        try:
+            Gallery.open(folder, features_fingerprint=made_with.features_fingerprint, model_name=made_with.name)
+        except IndexerError as error:
+            raise StartError(f"gallery {name!r} ({folder}): {error}") from error

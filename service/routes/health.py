@@ -32,12 +32,18 @@ async def ready(service: Service) -> ReadyAnswer:
     service.metrics.ready.set(0 if reason else 1)
     if reason:
         raise NotReadyError(f"not ready: {reason}")
-    retriever = service.open_retriever()
-    detail = service.newer_refused and f"a newer generation is refused: {service.newer_refused}"
+    retriever = service.default.open_retriever()
+    stamps = {
+        name: None
+        if served.retriever is None
+        else GalleryStamp(generation=served.retriever.gallery.generation, items=served.retriever.gallery.item_count)
+        for name, served in service.galleries.items()
+    }
     return ReadyAnswer(
         gallery=GalleryStamp(generation=retriever.gallery.generation, items=retriever.gallery.item_count),
+        galleries=stamps,
         model=model_stamp(retriever.model),
-        detail=detail,
+        detail="; ".join(service.to_look_at()) or None,
     )
 
 
@@ -49,7 +55,7 @@ async def ready(service: Service) -> ReadyAnswer:
 )
 async def metrics(request: Request, service: Service) -> Response:
     """Stage times, batch sizes, queues, refusals and the gallery in service."""
-    if service.retriever is not None:
-        service.metrics.observe_queues(*service.retriever.batchers)
+    if service.queues is not None:
+        service.metrics.observe_queues(*service.queues.batchers)
     text, content_type = service.metrics.exposition(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})

@@ -11,21 +11,20 @@ import asyncio
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.answers import gallery_answer, item_answer
-from service.retriever import Retriever
+from service.choosing import Chosen
+from service.galleries import ServedGallery
 from service.routes.describe import errors
 from service.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
-from service.state import ServiceState, service_of
 
 router = APIRouter(tags=["gallery"])
 
 PHOTO_MAX_AGE_S = 300
 ItemId = Annotated[str, Path(description="the item's id, percent-encoded", examples=["MH06-black-main"])]
-Service = Annotated[ServiceState, Depends(service_of)]
 
 
 @router.get(
@@ -38,12 +37,12 @@ Service = Annotated[ServiceState, Depends(service_of)]
         **errors(404, 422, 500, 503),
     },
 )
-async def item_image(item_id: ItemId, request: Request, service: Service) -> Response:
+async def item_image(item_id: ItemId, request: Request, chosen: Chosen) -> Response:
     """JPEG, at most 512 pixels on the long side, with an ETag."""
     raw_path: bytes = request.scope.get("raw_path") or b"/image"
     if not raw_path.endswith(b"/image"):  # the slash was part of the id
-        return await item(f"{item_id}/image", service)
-    photo = await asyncio.to_thread(service.open_retriever().gallery.photo, item_id)
+        return await item(f"{item_id}/image", chosen)
+    photo = await asyncio.to_thread(chosen.open_retriever().gallery.photo, item_id)
     etag = f'"{hashlib.blake2b(photo, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": f"public, max-age={PHOTO_MAX_AGE_S}"}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
@@ -58,21 +57,25 @@ async def item_image(item_id: ItemId, request: Request, service: Service) -> Res
     response_model=ItemAnswer,
     responses=errors(404, 422, 500, 503),
 )
-async def item(item_id: ItemId, service: Service) -> Response:
+async def item(item_id: ItemId, chosen: Chosen) -> Response:
     """The item with its metadata, as it was ingested."""
-    answer = await asyncio.to_thread(_read_item, service.open_retriever(), item_id)
+    answer = await asyncio.to_thread(_read_item, chosen, item_id)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-@router.get("/v1/gallery", summary="The gallery in service", response_model=GalleryAnswer, responses=errors(500, 503))
-async def gallery(service: Service) -> Response:
+@router.get(
+    "/v1/gallery", summary="The gallery in service", response_model=GalleryAnswer, responses=errors(404, 422, 500, 503)
+)
+async def gallery(chosen: Chosen) -> Response:
     """Its generation, size and metadata columns, and the model that answers."""
-    retriever = service.open_retriever()
-    answer = await asyncio.to_thread(gallery_answer, retriever.gallery, retriever.model, service.newer_refused)
+    retriever = chosen.open_retriever()
+    answer = await asyncio.to_thread(
+        gallery_answer, chosen.name, retriever.gallery, retriever.model, chosen.newer_refused
+    )
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _read_item(retriever: Retriever, item_id: str) -> ItemAnswer:
-    snapshot = retriever.gallery.current
+def _read_item(chosen: ServedGallery, item_id: str) -> ItemAnswer:
+    snapshot = chosen.open_retriever().gallery.current
     stamp = GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
-    return item_answer(snapshot.item(item_id), stamp)
+    return item_answer(snapshot.item(item_id), stamp, gallery=chosen.named_in_links)

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from model.decoding import ACCEPTED_FORMATS
 from service.answers import search_answer
+from service.choosing import gallery_for
 from service.errors import SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
-from service.recent import DEFAULT_GALLERY
 from service.routes.describe import errors, text_fields
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
 from service.state import ServiceState, service_of
@@ -46,7 +46,7 @@ def _form_schema() -> dict[str, Any]:
     response_model=SearchAnswer,
     responses={
         200: {"content": {"application/json": {"example": SEARCH_EXAMPLE}}},
-        **errors(408, 413, 415, 422, 429, 500, 503),
+        **errors(404, 408, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
@@ -56,12 +56,13 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
     The first stage takes a shortlist by one vector a photo, the second compares the photo with each of them region by
     region. `/search` is another name for this address.
     """
-    retriever = service.open_retriever()
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
     # Admission before the body is read: what is refused costs no memory.
     with service.searches.take(), service.metrics.searches.track_inprogress():
         photo, options = await read_search(request, limits)
+        chosen = gallery_for(request, options.gallery)
+        retriever = chosen.open_retriever()
         try:
             async with asyncio.timeout(settings.search_timeout_s):
                 result = await _unless_client_leaves(request, retriever.search(photo, options))
@@ -71,8 +72,8 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
             ) from error
     request_id = request_id_of(request.scope)
     if service.recent is not None:
-        await service.recent.remember(result, gallery=DEFAULT_GALLERY, request_id=request_id, model=retriever.model)
-    answer = search_answer(result, retriever.model, request_id)
+        await service.recent.remember(result, gallery=chosen.name, request_id=request_id, model=retriever.model)
+    answer = search_answer(result, retriever.model, request_id, gallery=chosen.named_in_links)
     request.state.log.update(
         matches=len(result.matches), candidates=result.candidates, timings_ms=result.timings_ms,
         generation=result.generation,

@@ -182,12 +182,14 @@ async def test_shutting_down_answers_searches_in_progress(
 ) -> None:
     app, model = watched_app(gallery_folder, gallery, tiny_model)
     async with running(app) as client:
+        queues = state_of(app).queues
+        assert queues is not None
         model.gate.clear()
         tasks = [asyncio.create_task(post(client)) for _ in range(3)]
         await until(lambda: state_of(app).searches.taken == 3)
         await asyncio.sleep(0.1)
         asyncio.get_running_loop().call_later(0.2, model.gate.set)
-        stopping = asyncio.create_task(state_of(app).open_retriever().stop(5))
+        stopping = asyncio.create_task(queues.stop(5))
         responses = await asyncio.gather(*tasks)
         await stopping
         assert [response.status_code for response in responses] == [200] * 3
@@ -224,7 +226,7 @@ async def test_a_newer_generation_is_taken_without_a_restart(tmp_path: Path, tin
         model.gate.set()
         assert (await begun).status_code == 200
         assert (await post(client)).json()["gallery"] == {"generation": "000002", "items": 5}
-        assert "threadmatch_gallery_generation 2.0" in (await client.get("/metrics")).text
+        assert 'threadmatch_gallery_generation{gallery="default"} 2.0' in (await client.get("/metrics")).text
 
 
 async def test_a_generation_of_another_model_is_refused_and_the_old_one_stays(
@@ -248,7 +250,7 @@ async def test_a_generation_of_another_model_is_refused_and_the_old_one_stays(
         assert ready["gallery"]["generation"] == "000001"
         assert "refused" in ready["detail"]
         assert (await client.get("/v1/gallery")).json()["newer_refused"]
-        assert "threadmatch_gallery_newer_refused 1.0" in (await client.get("/metrics")).text
+        assert 'threadmatch_gallery_newer_refused{gallery="default"} 1.0' in (await client.get("/metrics")).text
         assert (await post(client)).json()["gallery"]["generation"] == "000001"
 
 
@@ -303,7 +305,7 @@ async def test_metrics_count_stages_batches_and_answers(client: httpx.AsyncClien
         assert f'threadmatch_search_stage_seconds_count{{stage="{stage}"}} 1.0' in text
     assert 'threadmatch_model_batch_size_sum{stage="rerank"}' in text
     assert 'threadmatch_queue_waiting{stage="encode"} 0.0' in text
-    assert "threadmatch_gallery_items 40.0" in text
+    assert 'threadmatch_gallery_items{gallery="default"} 40.0' in text
     assert 'threadmatch_http_requests_total{method="POST",route="/v1/search",status="200"} 1.0' in text
     assert 'threadmatch_rejected_requests_total{reason="InvalidField"} 1.0' in text
     other = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})

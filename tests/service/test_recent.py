@@ -22,8 +22,9 @@ from indexer.gallery import Gallery
 from model.images import Box, load_image
 from model.inference import Model
 from service.app import create_app
+from service.config import DEFAULT_GALLERY
 from service.errors import SearchNotFoundError, StartError
-from service.recent import DEFAULT_GALLERY, FILE, RecentSearch, RecentSearches
+from service.recent import FILE, RecentSearch, RecentSearches
 from service.state import state_of
 from tests.support.serving import photo, post, running, settings
 

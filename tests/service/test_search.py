@@ -18,7 +18,7 @@ from model.inference import Model
 from model.matchers import GreedyMatcher
 from service.app import create_app
 from service.picking import ranking
-from service.retriever import Retriever
+from service.queues import ModelQueues
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer
 from tests.support.serving import WatchedModel, photo, post, running, settings
 
@@ -227,12 +227,11 @@ async def test_concurrent_searches_share_batches_on_one_thread(
     assert len(model.threads) == 1
 
 
-async def test_a_photo_encoded_alone_agrees_with_the_same_in_a_batch(gallery: Gallery, tiny_model: Model) -> None:
+async def test_a_photo_encoded_alone_agrees_with_the_same_in_a_batch(tiny_model: Model) -> None:
     pixels = [load_image(photo(number), image_px=tiny_model.image_px)[0].pixels for number in range(12)]
-    async with Retriever(WatchedModel(tiny_model), gallery) as retriever:
-        encoder = retriever.batchers[0]
-        alone = [await encoder.submit(each) for each in pixels]
-        together = await asyncio.gather(*map(encoder.submit, pixels))
+    async with ModelQueues(WatchedModel(tiny_model)) as queues:
+        alone = [await queues.encoder.submit(each) for each in pixels]
+        together = await asyncio.gather(*map(queues.encoder.submit, pixels))
     for one, other in zip(alone, together, strict=True):
         for part, same in zip(one, other, strict=True):
             np.testing.assert_allclose(same, part, atol=1e-5)

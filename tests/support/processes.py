@@ -41,6 +41,7 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
     alarm.start()
     try:
         line = process.stdout.readline()
+        alarm.cancel()  # it has started; what a test does with it may take longer
         assert line.startswith("threadmatch serves http://127.0.0.1:"), (line, log)
         process.log = log  # type: ignore[attr-defined]
         yield process, line.split()[-1]

@@ -112,6 +112,7 @@ class WatchedModel:
         self.scored: list[list[int]] = []
         self.threads: set[str] = set()
         self.name, self.fingerprint = model.name, model.fingerprint
+        self.features_fingerprint = model.features_fingerprint
         self.image_px, self.regions_shape = model.image_px, model.regions_shape
         self.calibration = model.calibration
 

@@ -1,0 +1,83 @@
+"""The galleries in service, by name. `service.choosing` says which of them a request is about.
+
+One service holds a default gallery and any number of further ones (`THREADMATCH_GALLERIES`), all read with one model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.errors import IndexerError
+from indexer.gallery import Gallery
+from service.config import DEFAULT_GALLERY
+from service.errors import NotReadyError
+from service.metrics import Metrics
+from service.queues import ModelQueues
+from service.retriever import Retriever
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ServedGallery:
+    """One gallery of the service; it lives on the event loop.
+
+    Args:
+        name: by which requests and keys call it.
+        folder: where it is, also while there is nothing in it yet.
+    """
+
+    name: str
+    folder: Path
+    retriever: Retriever | None = None
+    missing: str = "the gallery is being opened"  # why there is no retriever
+    newer_refused: str | None = None  # why a newer generation is not in service
+
+    @property
+    def named_in_links(self) -> str | None:
+        """What `?gallery=` says in the links of an answer; None for the default gallery, which needs none."""
+        return None if self.name == DEFAULT_GALLERY else self.name
+
+    def open_retriever(self) -> Retriever:
+        """The retriever.
+
+        Raises:
+            NotReadyError: there is none; says why.
+        """
+        if self.retriever is None:
+            raise NotReadyError(f"gallery {self.name!r} is not ready: {self.missing}")
+        return self.retriever
+
+    def put_in_service(self, gallery: Gallery, queues: ModelQueues, metrics: Metrics) -> None:
+        """Answer searches from `gallery`."""
+        self.retriever = Retriever(gallery, queues)
+        metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
+        logger.info(
+            "gallery in service",
+            extra={"gallery": self.name, "generation": gallery.generation, "items": gallery.item_count},
+        )
+
+    async def refresh(self, metrics: Metrics) -> None:
+        """Take a newer generation into service, if there is one that fits the model."""
+        if self.retriever is None:
+            return
+        gallery = self.retriever.gallery
+        try:
+            moved = await asyncio.to_thread(gallery.refresh)
+        except (IndexerError, OSError) as error:
+            if self.newer_refused != str(error):  # say it once, not every second
+                logger.error(
+                    "newer gallery refused, the old one stays in service",
+                    extra={"gallery": self.name, "reason": str(error)},
+                )
+            self.newer_refused = str(error)
+            metrics.gallery_refusals.labels(self.name).set(1)
+            return
+        self.newer_refused = None
+        metrics.gallery_refusals.labels(self.name).set(0)
+        if moved:
+            logger.info("gallery moved", extra={"gallery": self.name, "generation": gallery.generation})
+        metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
