@@ -136,6 +136,10 @@ class VectorIndex:
         """(E,) the vector stored under an id, as the index holds it (a graph's is rounded to float16)."""
         return np.asarray(self._inner.reconstruct(int(self._positions(np.array([number]))[0])), dtype=np.float32)
 
+    def vectors(self, ids: Ids) -> Vectors:
+        """(n, E) the vectors stored under ids that the index has, in their order."""
+        return np.asarray(self._inner.reconstruct_batch(self._positions(ids)), dtype=np.float32).reshape(-1, self.dim)
+
     def _positions(self, ids: Ids) -> Ids:
         places = np.searchsorted(self.ids, ids)
         inside = places < len(self.ids)

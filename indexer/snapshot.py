@@ -131,6 +131,15 @@ class Snapshot:
             for row, similarity in zip(rows.tolist(), similarities, strict=True)
         ]
 
+    def embeddings(self, candidates: Sequence[Candidate]) -> Vectors:
+        """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
+        rows = np.array([candidate.row for candidate in candidates], np.int64)
+        late = np.isin(rows, self._late_ids)
+        out = np.empty((len(rows), self.manifest.embedding_dim), np.float32)
+        out[~late] = self._index.vectors(rows[~late])
+        out[late] = self._late[np.searchsorted(self._late_ids, rows[late])]
+        return out
+
     def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
         """(N, R, C) regions of the candidates, in their order.
 

@@ -10,6 +10,7 @@ from model.images import Box
 from service.results import Match, Matcher, SearchResult
 from service.schemas import (
     ColumnAnswer,
+    DuplicateAnswer,
     EvidenceAnswer,
     GalleryAnswer,
     GalleryStamp,
@@ -18,6 +19,7 @@ from service.schemas import (
     ModelStamp,
     QueryAnswer,
     SearchAnswer,
+    ViewAnswer,
 )
 
 
@@ -105,5 +107,26 @@ def _match(match: Match, gallery: str | None) -> MatchAnswer:
         distance=match.distance,
         image_url=image_url(match.item.id, gallery),
         metadata=dict(match.item.metadata),
+        views=None if match.views is None else [_view(view) for view in match.views],
+        duplicates=[
+            DuplicateAnswer(
+                id=same.item.id,
+                product_id=same.item.product_id,
+                image_url=image_url(same.item.id),
+                stage1_rank=same.stage1_rank,
+            )
+            for same in match.duplicates
+        ],
         evidence=evidence,
+    )
+
+
+def _view(match: Match) -> ViewAnswer:
+    return ViewAnswer(
+        id=match.item.id,
+        image_url=image_url(match.item.id),
+        score=match.score,
+        probability=match.probability,
+        stage1_rank=match.stage1_rank,
+        distance=match.distance,
     )

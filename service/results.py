@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -47,9 +47,21 @@ class EvidenceBoxes:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An item that shows the same photo as one that is shown."""
+
+    item: Item
+    stage1_rank: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """One item, with its place in both stages. Only a second stage gives a score, and only grnet a probability."""
+    """One item, with its place in both stages. Only a second stage gives a score, and only grnet a probability.
+
+    `views` are the other items of its product, best first, None unless products were asked for; `duplicates` show the
+    photo of this item or of one of its views.
+    """
 
     rank: int
     item: Item
@@ -58,6 +70,8 @@ class Match:
     stage1_rank: int
     distance: float
     evidence: list[EvidenceBoxes] | None = None
+    views: list[Match] | None = None
+    duplicates: list[Duplicate] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

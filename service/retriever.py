@@ -16,13 +16,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.duplicates import Duplicates, Verdicts
 from indexer.errors import DamagedItemError
-from indexer.gallery import Candidate, Gallery, Item
+from indexer.gallery import Candidate, Gallery, Item, Snapshot
 from model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
 from service.picking import is_no_match, pick
 from service.queues import ModelQueues
@@ -36,11 +37,10 @@ logger = logging.getLogger(__name__)
 class _Gathered:
     """All that one generation of the gallery says about one shortlist."""
 
+    snapshot: Snapshot
     candidates: list[Candidate]
     items: list[Item]
     regions: NDArray[np.float16] | None  # (N, R, C); None where the first stage's order stays
-    generation: str
-    gallery_items: int
     seconds: tuple[float, float]  # shortlist, gather
 
 
@@ -55,6 +55,7 @@ class Retriever:
     def __init__(self, gallery: Gallery, queues: ModelQueues) -> None:
         self.gallery, self.queues = gallery, queues
         self.model, self.metrics, self.capacity = queues.model, queues.metrics, queues.capacity
+        self._verdicts = Verdicts()
 
     async def search(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """Find the garment of a photo.
@@ -85,8 +86,11 @@ class Retriever:
                 scores = await self._scores(regions, found, options.method)
             probabilities = None
             if scores is not None and options.method == "grnet":  # only its scores are calibrated
-                probabilities = self.model.probability(scores, items=found.gallery_items)
-            matches = pick(found.candidates, found.items, scores=scores, probabilities=probabilities, options=options)
+                probabilities = self.model.probability(scores, items=found.snapshot.item_count)
+            with _timed(timings, "pick"):
+                matches = await self.queues.run_in(
+                    self.queues.readers, self._pick, found, scores, probabilities, options
+                )
             if options.explain and matches:
                 with _timed(timings, "explain"):
                     matches = await self._explained(matches, regions, found, prepared)
@@ -102,8 +106,8 @@ class Retriever:
             no_match=is_no_match(matches, probabilities, self.model.calibration),
             candidates=len(found.candidates),
             timings_ms=timings,
-            generation=found.generation,
-            gallery_items=found.gallery_items,
+            generation=found.snapshot.generation,
+            gallery_items=found.snapshot.item_count,
             view=view,
         )
 
@@ -127,7 +131,7 @@ class Retriever:
                 candidates = [candidate for candidate in candidates if candidate.id != error.item_id]
         items = snapshot.items(candidates)
         seconds = (listed - started, time.perf_counter() - listed)
-        return _Gathered(candidates, items, regions, snapshot.generation, snapshot.item_count, seconds)
+        return _Gathered(snapshot, candidates, items, regions, seconds)
 
     async def _scores(
         self, query: NDArray[np.float32], found: _Gathered, method: MatcherName
@@ -137,6 +141,20 @@ class Retriever:
             return None
         return await self.queues.reranker.submit((method, query, found.regions))
 
+    def _pick(
+        self,
+        found: _Gathered,
+        scores: NDArray[np.float32] | None,
+        probabilities: NDArray[np.float32] | None,
+        options: SearchOptions,
+    ) -> list[Match]:
+        twin = None
+        if options.collapse_duplicates:
+            twin = Duplicates(found.snapshot, found.candidates, found.items, self._verdicts).twin
+        return pick(
+            found.candidates, found.items, scores=scores, probabilities=probabilities, options=options, twin=twin
+        )
+
     async def _explained(
         self, matches: list[Match], query: NDArray[np.float32], found: _Gathered, prepared: PreparedImage
     ) -> list[Match]:
@@ -145,13 +163,8 @@ class Retriever:
         evidence = await self.queues.explainer.submit((query, found.regions[places]))
         regions = self.model.region_boxes()  # (R, 4) in 0..1 of the crop
         return [
-            Match(
-                rank=match.rank,
-                item=match.item,
-                score=match.score,
-                probability=match.probability,
-                stage1_rank=match.stage1_rank,
-                distance=match.distance,
+            replace(
+                match,
                 evidence=[
                     EvidenceBoxes(
                         pair.scale,

@@ -57,6 +57,9 @@ class SearchOptions(BaseModel):
     group_by: Literal["item", "product"] = Field(
         default="item", description="product: each product once, with its best view"
     )
+    collapse_duplicates: bool = Field(
+        default=True, description="false: items that show the same photo are matches of their own"
+    )
     min_probability: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="leave out matches less probable than this"
     )
@@ -86,6 +89,26 @@ class EvidenceAnswer(Answer):
     weight: float = Field(description="share of the evidence, 0 to 1", examples=[0.21])
 
 
+class ViewAnswer(Answer):
+    """Another item of the match's product, with its own scores."""
+
+    id: str = Field(examples=["MH06-black-back"])
+    image_url: str = Field(examples=["/v1/items/MH06-black-back/image"])
+    score: float | None = Field(examples=[1.24])
+    probability: float | None = Field(examples=[0.41])
+    stage1_rank: int = Field(ge=1, examples=[12])
+    distance: float = Field(examples=[0.38])
+
+
+class DuplicateAnswer(Answer):
+    """An item that shows the same photo as the match or one of its views."""
+
+    id: str = Field(examples=["MH06-black-copy"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    image_url: str = Field(examples=["/v1/items/MH06-black-copy/image"])
+    stage1_rank: int = Field(ge=1, examples=[8])
+
+
 class MatchAnswer(Answer):
     """One item of the gallery that may be the garment of the photo."""
 
@@ -104,6 +127,14 @@ class MatchAnswer(Answer):
     image_url: str = Field(description="the item's display photo", examples=["/v1/items/MH06-black-main/image"])
     metadata: dict[str, Any] = Field(
         description="the catalogue's other columns", examples=[{"name": "Stark Fundamental Hoodie"}]
+    )
+    views: list[ViewAnswer] | None = Field(
+        default=None,
+        description="only with group_by=product: the product's other items in the shortlist, best first",
+        exclude_if=lambda value: value is None,
+    )
+    duplicates: list[DuplicateAnswer] = Field(
+        default=[], description="items folded into this match, since they show the same photo"
     )
     evidence: list[EvidenceAnswer] | None = Field(
         default=None, description="only with explain", exclude_if=lambda value: value is None
@@ -124,7 +155,15 @@ class ModelStamp(Answer):
     fingerprint: str = Field(description="of the weights and all that decides a score", examples=["5f0c2f9d1c3a"])
 
 
-TIMINGS_EXAMPLE = {"decode": 4.0, "encode": 21.0, "shortlist": 0.6, "gather": 5.2, "rerank": 48.0, "total": 79.1}
+TIMINGS_EXAMPLE = {
+    "decode": 4.0,
+    "encode": 21.0,
+    "shortlist": 0.6,
+    "gather": 5.2,
+    "rerank": 48.0,
+    "pick": 3.9,
+    "total": 83.0,
+}
 
 
 class SearchAnswer(Answer):
@@ -235,6 +274,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "distance": 0.31,
             "image_url": "/v1/items/MH06-black-main/image",
             "metadata": {"name": "Stark Fundamental Hoodie"},
+            "duplicates": [],
             "evidence": [
                 {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240], "weight": 0.21}
             ],

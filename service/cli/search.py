@@ -23,6 +23,9 @@ def search(
     box: Annotated[str | None, typer.Option(help="Part of the photo: x0,y0,x1,y1 in pixels, upright.")] = None,
     filter_: Annotated[str | None, typer.Option("--filter", help="Condition on metadata columns.")] = None,
     group_by: Annotated[str, typer.Option(help="item, or product: each product once.")] = "item",
+    collapse_duplicates: Annotated[
+        bool, typer.Option(help="Show items with the same photo once, and name the others.")
+    ] = True,
     min_probability: Annotated[float | None, typer.Option(help="Leave out less probable matches, 0 to 1.")] = None,
     matcher: Annotated[
         str | None, typer.Option(help="grnet (default), greedy or global: what orders the matches.")
@@ -40,6 +43,7 @@ def search(
         box=box,
         filter=filter_,
         group_by=group_by,
+        collapse_duplicates=collapse_duplicates,
         min_probability=min_probability,
         matcher=matcher,
         rerank=rerank,
@@ -115,6 +119,14 @@ def _show(answer: SearchAnswer) -> None:
             match.id,
             str(match.metadata.get("name") or match.metadata.get("title") or match.product_id or ""),
         )
+        for view in match.views or []:
+            score, chance = (
+                "-" if one is None else form.format(one)
+                for one, form in ((view.score, "{:.2f}"), (view.probability, "{:.0%}"))
+            )
+            table.add_row("", str(view.stage1_rank), score, chance, f"{view.distance:.3f}", f"  view: {view.id}", "")
+        for same in match.duplicates:
+            table.add_row("", str(same.stage1_rank), "", "", "", f"  same photo: {same.id}", same.product_id or "")
         for pair in match.evidence or []:
             where = ", ".join(f"{edge:.0f}" for edge in pair.item_box)
             table.add_row("", "", "", f"{pair.weight:.0%}", "", f"  {pair.scale} region at {where}", "")
