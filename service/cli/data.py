@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.data_check import check
 from service.cli.data_draw import draw
 from service.cli.streetify import streetify
 
 data_app = typer.Typer(help="Make and check training and evaluation data.", no_args_is_help=True)
+data_app.command("check")(check)
 data_app.command("draw")(draw)
 data_app.command("streetify")(streetify)
