@@ -6,9 +6,21 @@ import typer
 
 from service.cli.data_check import check
 from service.cli.data_draw import draw
+from service.cli.data_import import (
+    import_deepfashion,
+    import_deepfashion_c2s,
+    import_deepfashion_inshop,
+    import_findfashion,
+    import_street2shop,
+)
 from service.cli.streetify import streetify
 
 data_app = typer.Typer(help="Make and check training and evaluation data.", no_args_is_help=True)
 data_app.command("check")(check)
 data_app.command("draw")(draw)
 data_app.command("streetify")(streetify)
+data_app.command("import-deepfashion")(import_deepfashion)
+data_app.command("import-deepfashion-c2s")(import_deepfashion_c2s)
+data_app.command("import-deepfashion-inshop")(import_deepfashion_inshop)
+data_app.command("import-street2shop")(import_street2shop)
+data_app.command("import-findfashion")(import_findfashion)

@@ -1,0 +1,111 @@
+"""A data set in its official layout to a manifest, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from model.data.layouts import deepfashion, findfashion
+from model.data.layouts.street2shop import read_street2shop
+from model.data.layouts.tree import Notes
+from model.data.manifest import ManifestRow, image_cell, write_manifest
+from model.errors import DataError
+
+Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion"]
+VAL_SHARE: Final = 0.1
+"""Of the train products, where a set has no val part of its own."""
+STEP: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSettings:
+    """What a layout leaves open.
+
+    Fields:
+        val_share: of the train products that become val, where there is no official val; 0 takes none.
+        views: what numbers in FindFashion's view column mean.
+    """
+
+    val_share: float = VAL_SHARE
+    views: Mapping[str, str] = field(default_factory=dict)
+
+
+def deepfashion_layout(root: Path) -> Layout:
+    """Which of DeepFashion's two retrieval benchmarks a folder holds.
+
+    Raises:
+        DataError: neither, or both.
+    """
+    c2s = (root / deepfashion.C2S_BOXES).is_file()
+    inshop = (root / deepfashion.INSHOP_BOXES).is_file() or (root / "Anno/segmentation").is_dir()
+    if c2s == inshop:
+        raise DataError(
+            f"{root} holds {'both' if c2s else 'neither'} {deepfashion.C2S_BOXES} (Consumer-to-Shop) "
+            f"{'and' if c2s else 'nor'} {deepfashion.INSHOP_BOXES} (In-shop); give the folder of one benchmark, or say "
+            "which: import-deepfashion-c2s or import-deepfashion-inshop"
+        )
+    return "deepfashion-c2s" if c2s else "deepfashion-inshop"
+
+
+def import_layout(
+    layout: Layout,
+    root: Path,
+    out: Path,
+    *,
+    settings: ImportSettings,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Read a data set in its official layout and write its manifest. Images stay where they are.
+
+    Args:
+        layout: which.
+        root: folder of the data set.
+        out: manifest to write, CSV or Parquet by its ending. Images below its folder are named from there, others by
+            their absolute path.
+        settings: what the layout leaves open.
+        progress: told the rows read, now and then.
+
+    Returns:
+        Plain JSON types: manifest, rows, counts (split, then domain), notes (what was odd: count and an example).
+
+    Raises:
+        DataError: the tree is not in that layout, and why; an ending that is no manifest's.
+    """
+    notes = Notes()
+    counts: dict[str, dict[str, int]] = {}
+    rows, others = _reader(layout, root, notes, settings)
+
+    def counted() -> Iterator[ManifestRow]:
+        for number, row in enumerate(rows, start=1):
+            of_split = counts.setdefault(row.split.value, {"customer": 0, "shop": 0})
+            of_split[row.domain.value] += 1
+            if progress is not None and number % STEP == 0:
+                progress(number)
+            yield replace(row, image=image_cell(Path(row.image), out))
+
+    written = write_manifest(out, counted(), others=others)
+    return {
+        "manifest": str(out),
+        "layout": layout,
+        "rows": written,
+        "counts": counts,
+        "notes": {what: {"count": count, "example": notes.examples[what]} for what, count in notes.counts.items()},
+    }
+
+
+def _reader(
+    layout: Layout, root: Path, notes: Notes, settings: ImportSettings
+) -> tuple[Iterator[ManifestRow], tuple[str, ...]]:
+    """The rows, and the further columns they have."""
+    match layout:
+        case "deepfashion-c2s":
+            return deepfashion.read_c2s(root, notes), deepfashion.C2S_OTHERS
+        case "deepfashion-inshop":
+            return deepfashion.read_inshop(root, notes, val_share=settings.val_share), deepfashion.INSHOP_OTHERS
+        case "street2shop":
+            return read_street2shop(root, notes, val_share=settings.val_share), ()
+        case "findfashion":
+            rows = findfashion.read_findfashion(root, notes, val_share=settings.val_share, views=settings.views)
+            return rows, findfashion.OTHERS
