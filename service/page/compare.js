@@ -1,110 +1,136 @@
-// The dialog: both photos side by side, with the pairs of regions that decided the match.
+// The dialog: both photos side by side, the pairs of regions that decided the match, heat maps, views and facts.
 
-import { chance, moved, nameOf, percent, place, priceOf } from "./words.js";
+import { ask, inGallery, Problem } from "./api.js";
+import { opinion } from "./feedback.js";
+import { Heat } from "./heat.js";
+import { comparable } from "./matches.js";
 import { fit } from "./photo.js";
+import { Regions, note } from "./regions.js";
+import { chance, moved, nameOf, priceOf, spoken, sureness } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const TALLEST = "min(27rem, 46vh)";
-const SPREAD = 1.05; // heaviest over lightest weight; below it no pair stands out
-
-const shape = (name, attributes) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-};
+const reasoning = () => document.querySelector("input[name=reasoning]:checked").value;
 
 export class Comparison {
-  // searchWith is called with the address of a gallery photo.
-  constructor(searchWith) {
+  // searchWith(match) searches with a gallery photo; explain(id) gives one item's answer for the searched photo.
+  constructor({ searchWith, explain }) {
     this.dialog = byId("compare");
+    this.regions = new Regions();
+    this.heat = new Heat();
+    this.explain = explain;
     this.matches = [];
     this.at = 0;
     byId("close").addEventListener("click", () => this.dialog.close());
-    byId("previous").addEventListener("click", () => this.show(this.at - 1));
-    byId("next").addEventListener("click", () => this.show(this.at + 1));
-    byId("more").addEventListener("click", () => { this.dialog.close(); searchWith(this.matches[this.at]); });
+    byId("previous").addEventListener("click", () => this.go(-1));
+    byId("next").addEventListener("click", () => this.go(1));
+    byId("more").addEventListener("click", () => { this.dialog.close(); searchWith(this.shown); });
+    byId("reasoning").addEventListener("change", () => this.reasons());
     this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog) this.dialog.close(); });
+    this.dialog.addEventListener("keydown", (event) => {
+      if (event.target.tagName === "INPUT") return; // arrow keys mean something else there
+      if (event.key === "ArrowLeft") this.go(-1);
+      if (event.key === "ArrowRight") this.go(1);
+    });
   }
 
   // Open at one match of an answer. `photo` is the searched photo as it was sent.
   open(answer, photo, at) {
-    Object.assign(this, { matches: answer.matches, query: answer.query, photo });
+    Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, ranked: comparable(answer) });
     if (!this.dialog.open) this.dialog.showModal();
     this.show(at);
   }
 
-  async show(at) {
+  go(step) {
+    const at = this.at + step;
+    if (at >= 0 && at < this.matches.length) this.show(at);
+  }
+
+  show(at) {
     const match = this.matches[at];
     this.at = at;
     byId("previous").disabled = at === 0;
     byId("next").disabled = at === this.matches.length - 1;
     byId("compare-title").textContent = `${match.rank}. ${nameOf(match)}`;
-    byId("compare-ranks").textContent = [
-      priceOf(match),
-      match.probability === null ? `place in stage one, distance ${match.distance.toFixed(3)}` : chance(match.probability),
-      match.probability === null ? "" : moved(match).slice(0, 2).join(""),
-      match.score === null ? "" : `score ${match.score.toFixed(2)}, distance ${match.distance.toFixed(3)}`,
-    ].filter(Boolean).join(" · ");
-    this.facts(match);
-    for (const drawing of this.dialog.querySelectorAll("svg")) drawing.replaceChildren();
-    byId("reasons").replaceChildren();
-    byId("reasons-note").textContent = "Reading the item …";
-    const item = await fetch(match.image_url.replace(/\/image$/, ""))
-      .then((response) => (response.ok ? response.json() : null)).catch(() => null);
-    if (this.matches[this.at] !== match) return; // the user has gone on
-    this.photos(match, item);
-    this.reasons(match, item);
+    this.views(match);
+    this.duplicates(match);
+    this.item(match, this.answer);
+    this.dialog.scrollTop = 0;
   }
 
-  photos(match, item) {
+  // Show one item: the match itself, or another view of its product.
+  async item(match, answer) {
+    this.shown = match;
+    byId("compare-ranks").textContent = [
+      priceOf(match),
+      match.probability === null ? "" : chance(match).join(" · "),
+      match.score === null || !this.ranked ? `stage one #${match.stage1_rank}` : moved(match.stage1_rank, match.rank).slice(0, 2).join(""),
+      match.score === null ? "" : `score ${match.score.toFixed(2)}`,
+      `distance ${match.distance.toFixed(3)}`,
+    ].filter(Boolean).join(" · ");
+    opinion(this.dialog.querySelector(".opinion"), answer, match);
+    this.facts(match);
+    this.regions.clear();
+    this.heat.show(match.heatmaps, this.query);
+    byId("reasoning").hidden = true;
+    byId("reasons-note").textContent = "Reading the item …";
+    this.record = null;
+    let failure = null;
+    const record = await ask(match.image_url.replace(/\/image(?=$|\?)/, "")).catch((error) => { failure = error; });
+    if (this.shown !== match) return; // the user has gone on
+    this.record = record;
+    this.photos(match, record);
+    if (record) this.reasons();
+    else byId("reasons-note").textContent = failure instanceof Problem ? `${failure.words.title}. ${failure.words.detail}` : "";
+  }
+
+  photos(match, record) {
     const mine = byId("mine"), theirs = byId("theirs"), { width, height } = this.query;
     if (this.photo.url) mine.src = this.photo.url; else mine.removeAttribute("src");
     fit(mine.parentElement, width, height, TALLEST);
-    theirs.src = match.image_url;
+    theirs.src = inGallery(match.image_url);
     theirs.alt = nameOf(match);
-    if (item) fit(theirs.parentElement, item.width, item.height, TALLEST);
+    if (record) fit(theirs.parentElement, record.width, record.height, TALLEST);
   }
 
-  reasons(match, item) {
-    const pairs = item && match.evidence ? match.evidence : [];
-    byId("reasons-note").textContent = this.note(match, item, pairs);
-    if (!pairs.length) return;
-    const [mine, theirs] = this.dialog.querySelectorAll("svg");
-    draw(mine, this.query, pairs.map((pair) => pair.query_box), this.query.box);
-    draw(theirs, item, pairs.map((pair) => pair.item_box), item.box);
-    const rows = pairs.map((pair, number) => {
-      const button = Object.assign(document.createElement("button"), { type: "button" });
-      const order = document.createElement("b"), words = document.createElement("div"), weight = document.createElement("span");
-      const meter = Object.assign(document.createElement("meter"), { max: pairs[0].weight || 1, value: pair.weight });
-      meter.setAttribute("aria-hidden", "true");
-      order.textContent = number + 1;
-      words.textContent = `${place(pair.query_box, this.query.box)} ↔ ${place(pair.item_box, item.box)}`;
-      weight.append(percent(pair.weight), meter);
-      button.append(order, words, weight);
-      for (const event of ["click", "focus", "pointerenter"]) button.addEventListener(event, () => this.choose(number));
-      const row = document.createElement("li");
-      row.append(button);
-      return row;
+  reasons() {
+    const match = this.shown;
+    byId("reasoning").hidden = !match.evidence_before;
+    const pairs = (match.evidence_before && reasoning() === "evidence_before" ? match.evidence_before : match.evidence) ?? [];
+    byId("reasons-note").textContent = note(pairs);
+    this.regions.show(pairs, this.query, this.record);
+  }
+
+  views(match) {
+    const views = match.views ?? [];
+    byId("views").hidden = !views.length;
+    const all = [match, ...views].map((view) => thumbnail(view.image_url, {
+      words: sureness(view),
+      label: `Photo ${view.id}${view === match ? ", the best one" : ""}`,
+      pressed: view === match,
+      press: (button) => this.view(match, view, button),
+    }));
+    byId("views").querySelector("ul").replaceChildren(...all);
+  }
+
+  // Another photo of the product is explained by a search for that one alone.
+  async view(match, view, button) {
+    for (const each of byId("views").querySelectorAll("button")) each.setAttribute("aria-pressed", each === button);
+    if (view === match || view.score === null) { this.item({ ...match, ...view }, this.answer); return; }
+    this.regions.clear();
+    byId("reasons-note").textContent = "Comparing with this photo …";
+    const answer = await this.explain(view.id).catch((error) => {
+      if (!(error instanceof Problem)) throw error;
+      byId("reasons-note").textContent = `${error.words.title}. ${error.words.detail}`;
     });
-    byId("reasons").replaceChildren(...rows);
-    this.choose(0);
+    if (this.matches[this.at] !== match || button.getAttribute("aria-pressed") !== "true" || !answer?.matches.length) return;
+    this.item({ ...answer.matches[0], rank: match.rank, stage1_rank: view.stage1_rank }, answer);
   }
 
-  note(match, item, pairs) {
-    if (!item) return "The item could not be read; it may have left the gallery since the search.";
-    if (!pairs.length) return "Stage one compares overall looks only. Switch to Reranked to see which regions decide.";
-    if (pairs[0].weight < SPREAD * pairs.at(-1).weight) return "No region stands out here: these weigh about the same as all others.";
-    return "Your photo ↔ the gallery's, with their share of the decision. Point at a pair to see it in both photos.";
-  }
-
-  choose(number) {
-    for (const [at, row] of [...byId("reasons").children].entries()) row.firstChild.setAttribute("aria-pressed", at === number);
-    for (const drawing of this.dialog.querySelectorAll("svg")) {
-      const chosen = drawing.querySelector(`[data-pair="${number}"]`);
-      drawing.querySelector(".chosen")?.classList.remove("chosen");
-      chosen.classList.add("chosen");
-      drawing.append(chosen); // on top
-    }
+  duplicates(match) {
+    const others = match.duplicates ?? [];
+    byId("duplicates").hidden = !others.length;
+    byId("duplicates").querySelector("ul").replaceChildren(...others.map((other) => thumbnail(other.image_url, { words: other.id })));
   }
 
   facts(match) {
@@ -112,27 +138,22 @@ export class Comparison {
       .filter(([, value]) => value !== null && value !== "");
     byId("facts").querySelector("dl").replaceChildren(...known.flatMap(([key, value]) => {
       const term = document.createElement("dt"), text = document.createElement("dd");
-      term.textContent = key.replaceAll("_", " ");
+      term.textContent = spoken(key);
       text.textContent = typeof value === "object" ? JSON.stringify(value) : value;
       return [term, text];
     }));
   }
 }
 
-// Boxes over a photo, in its own pixels; the part that was searched is dashed where it is not the whole.
-function draw(drawing, { width, height }, boxes, searched) {
-  drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  drawing.setAttribute("preserveAspectRatio", "none");
-  const outline = ([x0, y0, x1, y1], kind) => shape("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: kind });
-  const parts = boxes.map((box, number) => {
-    const group = shape("g", { "data-pair": number });
-    const label = shape("text", { x: box[0] + width / 40, y: box[1] + width / 11, "font-size": width / 12, "stroke-width": width / 150 });
-    label.textContent = number + 1;
-    group.append(outline(box, "under"), outline(box, "over"), label);
-    return group;
-  });
-  if (searched[2] - searched[0] < width - 1 || searched[3] - searched[1] < height - 1) {
-    parts.unshift(outline(searched, "under"), outline(searched, "searched"));
-  }
-  drawing.replaceChildren(...parts);
+// A small photo with words below; a button where it can be pressed.
+function thumbnail(address, { words, label, pressed, press }) {
+  const item = document.createElement("li"), image = Object.assign(document.createElement("img"), { src: inGallery(address), alt: "", loading: "lazy" });
+  const text = document.createElement("span");
+  text.textContent = words;
+  if (!press) { item.append(image, text); return item; }
+  const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: `${label}: ${words}`, ariaPressed: String(pressed) });
+  button.append(image, text);
+  button.addEventListener("click", () => press(button));
+  item.append(button);
+  return item;
 }

@@ -34,8 +34,14 @@ async function redrawn(bitmap, width, height) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
 }
 
+const COARSE = matchMedia("(pointer: coarse)");
+
 export function display(photo, name) {
   byId("invite").hidden = true;
+  byId("draw").hidden = photo.url === null || !COARSE.matches;
+  byId("hint").textContent = COARSE.matches
+    ? "Pull the corners to frame one garment, or draw a frame around it."
+    : "Drag across one garment to frame it, or pull the corners.";
   for (const id of ["stage", "edges", "hint"]) byId(id).hidden = photo.url === null;
   byId("unseen-photo").hidden = photo.url !== null;
   byId("unseen-photo").textContent = `${name}: this browser cannot show this file.`;
@@ -73,4 +79,19 @@ export function listen(choose) {
   document.addEventListener("paste", (event) => {
     if (event.clipboardData.files[0]) choose(event.clipboardData.files[0]);
   });
+  // Where there is no keyboard to paste with; browsers have it on https and on this machine only.
+  byId("paste").hidden = !(COARSE.matches && navigator.clipboard?.read);
+  byId("paste").addEventListener("click", async () => {
+    const image = await pasted();
+    if (image) choose(image);
+    else byId("status").textContent = "There is no photo to paste. Copy one first, and allow this page to read it.";
+  });
+}
+
+async function pasted() {
+  for (const item of await navigator.clipboard.read().catch(() => [])) {
+    const type = item.types.find((each) => each.startsWith("image/"));
+    if (type) return new File([await item.getType(type)], "pasted photo", { type });
+  }
+  return null;
 }

@@ -1,27 +1,21 @@
 // What the page says: numbers, places and errors in plain words.
 
 const CHANCES = [[0.9, "Very likely"], [0.7, "Likely"], [0.4, "Possible"], [0.15, "Unlikely"], [0, "Very unlikely"]];
-export const LIKELY = 0.4; // below it the page says that no item is likely
 
-const TITLES = {
-  InvalidImage: "This photo cannot be used",
-  TooLarge: "This file is too large",
-  UploadTimeout: "The photo took too long to arrive",
-  Filter: "The condition on a column does not work",
-  InvalidField: "A search option does not fit",
-  Overloaded: "The service is busy",
-  SearchTimeout: "The search took too long",
-  NotReady: "The service is still starting",
-  Stopped: "The service is restarting",
-  ModelFailed: "The comparison failed",
-};
-
-export function chance(probability) {
+// How sure a match is, as words and number: ["Likely", "78 %"]. A model that was never calibrated has scores only.
+export function chance({ probability, score, distance }) {
+  if (score === null) return ["Distance", distance.toFixed(3)];
+  if (probability === null) return ["Score", score.toFixed(2)];
   const [, words] = CHANCES.find(([least]) => probability >= least);
-  return `${words} · ${percent(probability)}`;
+  return [words, percent(probability)];
 }
 
-export const percent = (share) => `${share > 0 && share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)} %`;
+// The same in one number.
+export const sureness = (match) => (match.probability === null ? chance(match).join(" ") : percent(match.probability));
+
+export const percent = (share) => `${share > 0 && share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)}\u202f%`;
+export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
+export const spoken = (column) => column.replaceAll("_", " ");
 
 // The first of these metadata columns that the item has, whatever its capitals.
 function column(match, names) {
@@ -45,11 +39,11 @@ export function priceOf(match) {
   }
 }
 
-// How an item moved between the stages: [mark, words, did it rise].
-export function moved(match) {
-  const places = match.stage1_rank - match.rank;
+// How an item moved between the stages, from place to place: [mark, words, did it rise].
+export function moved(before, after) {
+  const places = before - after;
   if (places === 0) return ["=", " same place in stage one", false];
-  return [places > 0 ? "▲" : "▼", ` ${Math.abs(places)} ${places > 0 ? "up" : "down"}, stage one #${match.stage1_rank}`, places > 0];
+  return [places > 0 ? "▲" : "▼", ` ${Math.abs(places)} ${places > 0 ? "up" : "down"}, stage one #${before}`, places > 0];
 }
 
 // Where a box lies in a larger one: "upper left", "middle", "whole width, lower part", ...
@@ -67,23 +61,38 @@ export function place([x0, y0, x1, y1], [left, top, right, bottom]) {
 export const timings = (times) => Object.entries(times)
   .map(([stage, ms]) => `${stage} ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`).join(" · ");
 
+// What to say of an error: [title, what to do]. By the service's name for it first, then by status.
+const ERRORS = {
+  InvalidImage: ["This photo cannot be used", "Choose another one, or save it as JPEG first."],
+  UploadTimeout: ["The photo took too long to arrive", "Try again where the connection is better."],
+  Filter: ["A filter does not work", "Change or remove it."],
+  SearchTimeout: ["The search took too long", "Try again, or compare fewer items closely (search options)."],
+  NotReady: ["The service is still starting", "It can take a minute. Try again then."],
+  Stopped: ["The service is restarting", "Try again in a moment."],
+  ModelFailed: ["The comparison failed", "Try again. If it goes on failing, tell whoever runs this service."],
+  401: ["You need to sign in", "Sign in with the key that you were given."],
+  403: ["Your key does not allow this", "Ask whoever runs this service for a key that does, or sign in with another one."],
+  404: ["This is not there any more", "It may have left the gallery, or your key may not use it. Search again."],
+  408: ["The photo took too long to arrive", "Try again where the connection is better."],
+  413: ["This file is too large", "Send a smaller photo; 1000 pixels on the long side are enough."],
+  415: ["This kind of file is not taken", "Send a photo: JPEG, PNG or WebP."],
+  422: ["Something in this search does not fit", "Check filters and search options."],
+  429: ["The service is busy", "Many people are searching at this moment."],
+  503: ["The service cannot answer now", "Try again in a moment."],
+};
+
 // An error answer as {title, detail, small, again}; `again` says whether trying the same once more can help.
-export function problem(response, answer) {
-  if (!answer || typeof answer.detail !== "string") {
-    return {
-      title: "The answer could not be read",
-      detail: `Something between this page and the service answered with status ${response.status}. Please try again.`,
-      small: "", again: true,
-    };
+export function problem(status, answer, waitS) {
+  const [title, advice] = ERRORS[answer?.error] ?? ERRORS[status] ?? ["The search failed", "Try again. If it goes on failing, tell whoever runs this service."];
+  const again = status >= 500 || status === 429 || status === 408 || status === 401;
+  if (typeof answer?.detail !== "string") {
+    return { title, detail: `${advice} (Something between this page and the service answered with status ${status}.)`, small: "", again };
   }
-  const seconds = response.headers.get("Retry-After");
-  const detail = answer.detail + (/[.!?]$/.test(answer.detail) ? "" : ".");
-  return {
-    title: TITLES[answer.error] ?? "The search failed",
-    detail: seconds ? `${detail} Please try again in ${seconds} s.` : detail,
-    small: `For support: ${answer.error}, request ${answer.request_id}`,
-    again: response.status >= 500 || response.status === 429 || response.status === 408,
-  };
+  const found = answer.detail + (/[.!?]$/.test(answer.detail) ? "" : ".");
+  // What is said of a busy or failing service is for its operator; what is said of the user's input is for the user.
+  const detail = status === 422 ? `${found} ${advice}` : status === 413 ? found : advice;
+  const small = `For support: ${answer.error}, request ${answer.request_id}${detail === advice ? `; ${found}` : ""}`;
+  return { title, detail: waitS && status !== 429 ? `${detail} It asks to wait ${count(waitS, "second")}.` : detail, small, again };
 }
 
 export const SILENCE = {
@@ -91,3 +100,4 @@ export const SILENCE = {
   detail: "Check your connection, then try again. A file of many megabytes may have been refused while it was sent.",
   small: "", again: true,
 };
+export const AWAY = { title: "You are offline", detail: "The search goes on by itself when the connection is back.", small: "", again: true };

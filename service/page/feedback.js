@@ -1,0 +1,31 @@
+// "This is it" and "Not it": sent to the service, which keeps them as training pairs.
+
+import { Problem, ask } from "./api.js";
+import { nameOf } from "./words.js";
+
+const given = new Map(); // `request/item` -> verdict, as far as the service has saved it
+
+// Fill `place` with the two buttons for one match of an answer.
+export function opinion(place, answer, match) {
+  place.replaceChildren(document.getElementById("opinions").content.cloneNode(true));
+  const about = `${answer.request_id}/${match.id}`, buttons = [...place.querySelectorAll("button")], saved = place.querySelector(".saved");
+  const press = () => buttons.forEach((button) => button.setAttribute("aria-pressed", given.get(about) === button.value));
+  press();
+  for (const button of buttons) {
+    button.setAttribute("aria-label", `${button.textContent}: ${nameOf(match)}`);
+    button.addEventListener("click", async () => {
+      if (given.get(about) === button.value) return;
+      saved.textContent = "Saving …";
+      const json = { request_id: answer.request_id, item_id: match.id, verdict: button.value };
+      try {
+        await ask("/v1/feedback", { method: "POST", json });
+        given.set(about, button.value);
+        saved.textContent = "Saved, thank you.";
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        saved.textContent = `Not saved. ${error.words.title}.`;
+      }
+      press();
+    });
+  }
+}

@@ -1,0 +1,57 @@
+"""A real chromium over a real `threadmatch serve`: one of each for all tests of the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.browser import CHROMIUM, DESKTOP, FLAGS, PHONE, opened
+from tests.support.processes import serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium; no browser is downloaded."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"{CHROMIUM} is not here; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(browser: Browser, gallery_folder: Path, tiny_model_folder: Path) -> Iterator[str]:
+    """Where a `threadmatch serve` of the small gallery listens; not started where there is no browser."""
+    options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
+    with serving(*options) as (_, address):
+        yield address
+
+
+@pytest.fixture
+def phone(browser: Browser, address: str) -> Iterator[Page]:
+    """In a window of a phone's size, with touch."""
+    with opened(browser, address, **PHONE) as page:
+        yield page
+
+
+@pytest.fixture
+def desktop(browser: Browser, address: str) -> Iterator[Page]:
+    """In a window of a desktop's size, with a mouse."""
+    with opened(browser, address, **DESKTOP) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def phone_once(browser: Browser, address: str) -> Iterator[Page]:
+    """The same, for tests that leave the page as they found it."""
+    with opened(browser, address, **PHONE) as page:
+        yield page

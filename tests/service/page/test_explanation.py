@@ -1,0 +1,61 @@
+"""The dialog of the page: both photos, the regions that decided, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.browser import edges, jpeg, show
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def test_a_match_is_explained_region_by_region(phone: Page) -> None:
+    show(phone, jpeg(9))
+    phone.locator("#matches .open").first.tap()
+    phone.locator("#reasons button").first.wait_for()
+    dialog = phone.get_by_role("dialog")
+    assert dialog.get_by_role("heading").first.inner_text().startswith("1. Garment")
+    photos = {}
+    for side in ("mine", "theirs"):  # both photos were read, and each has a chosen region inside of it
+        phone.wait_for_function("(side) => document.getElementById(side).naturalWidth > 0", arg=side)
+        photos[side] = left, top, right, bottom = edges(phone, f"#{side}")
+        x0, y0, x1, y1 = edges(phone, f".photo:has(#{side}) svg .chosen rect >> nth=1")
+        line = 5  # the region's own line may stick out by this much
+        assert right - left > 100
+        assert left - line <= x0 < x1 <= right + line
+        assert top - line <= y0 < y1 <= bottom + line
+    ends = phone.locator("#links .chosen circle")
+    for end, (left, top, right, bottom) in zip(
+        ("nth=0", "nth=1"), photos.values(), strict=True
+    ):  # a line from photo to photo
+        x0, y0, x1, y1 = edges(phone, f"#links .chosen circle >> {end}")
+        assert left <= (x0 + x1) / 2 <= right
+        assert top <= (y0 + y1) / 2 <= bottom
+    assert ends.count() == 2
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
+
+
+def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    desktop.locator("#matches .open").first.focus()
+    desktop.keyboard.press("Enter")
+    desktop.locator("#reasons button").first.wait_for()
+    drawn = desktop.locator("#mine ~ svg .chosen rect").first.evaluate("(rect) => rect.outerHTML")
+    desktop.locator("#reasons button").nth(1).focus()
+    assert desktop.locator("#reasons [aria-pressed=true] b").inner_text() == "2"
+    title = desktop.locator("#compare-title").inner_text()
+    desktop.keyboard.press("ArrowRight")
+    desktop.wait_for_function("(title) => document.getElementById('compare-title').textContent !== title", arg=title)
+    assert desktop.locator("#compare-title").inner_text().startswith("2. ")
+    assert drawn
+    desktop.locator("#reasons button").first.wait_for()
+    with desktop.expect_response("**/v1/search") as more:
+        desktop.get_by_role("button", name="Search with this photo").press("Enter")
+    desktop.get_by_role("dialog").wait_for(state="hidden")
+    assert more.value.json()["matches"][0]["stage1_rank"] >= 1
+    desktop.locator("#matches .open").first.focus()
+    desktop.keyboard.press("Enter")
+    desktop.keyboard.press("Escape")
+    desktop.get_by_role("dialog").wait_for(state="hidden")
+    assert desktop.evaluate("document.activeElement.className") == "open", "the focus is where it was"

@@ -1,0 +1,155 @@
+"""The search page at /: a photo is shown and framed, matches come, filters narrow them, both stages side by side."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.browser import edges, jpeg, show
+from tests.support.serving import photo
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Response
+
+
+def box_of(response: Response) -> list[float]:
+    """The part of the photo that an answer says was searched."""
+    box: list[float] = response.json()["query"]["box"]
+    return box
+
+
+def test_a_photo_leads_to_matches_with_name_price_and_probability(phone: Page) -> None:
+    phone.get_by_text("40 items in the gallery").wait_for()
+    show(phone, jpeg(9))
+    assert phone.locator("#matches li").count() == 12
+    assert "12 of 40 items compared closely" in phone.inner_text("#status")
+    first = phone.locator("#matches li").first
+    assert first.locator("h3").inner_text().startswith("Garment")
+    assert float(first.locator(".price").inner_text()) >= 10
+    assert first.locator(".chance").inner_text().strip()
+    assert "stage one" in first.locator(".moved").inner_text()
+    assert "rerank" in phone.inner_text("#timings")
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
+    assert phone.get_by_text("Take a photo").is_visible()
+
+
+def test_a_photo_is_dropped_or_pasted(desktop: Page) -> None:
+    given = """(kind) => {
+        const data = new DataTransfer(), bytes = Uint8Array.from(atob(window.photo), (sign) => sign.charCodeAt(0));
+        data.items.add(new File([bytes], "given.jpg", { type: "image/jpeg" }));
+        const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, cancelable: true })
+                                      : new ClipboardEvent("paste", { clipboardData: data });
+        document.dispatchEvent(event);
+    }"""
+    for kind, seed in (("drop", 3), ("paste", 4)):
+        desktop.evaluate("(data) => { window.photo = data }", base64.b64encode(photo(seed)).decode())
+        with desktop.expect_response("**/v1/search") as answer:
+            desktop.evaluate(given, kind)
+        assert answer.value.json()["matches"], kind
+    desktop.locator("#matches li").first.wait_for()
+
+
+def test_a_frame_is_drawn_typed_or_moved_with_arrow_keys(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    left, top, right, bottom = edges(desktop, "#stage")
+    with desktop.expect_response("**/v1/search") as drawn:
+        desktop.mouse.move(left + 0.25 * (right - left), (top + bottom) / 2)
+        desktop.mouse.down()
+        desktop.mouse.move(left + 0.75 * (right - left), bottom + 30, steps=3)
+        desktop.mouse.up()
+    assert box_of(drawn.value) == pytest.approx([30, 80, 90, 160], abs=1)  # of 120 x 160
+    desktop.get_by_text("Frame by numbers").click()
+    with desktop.expect_response("**/v1/search") as typed:
+        desktop.fill("#edge-y0", "25")
+        desktop.keyboard.press("Tab")
+    assert box_of(typed.value) == pytest.approx([30, 40, 90, 160], abs=1)
+    with desktop.expect_response("**/v1/search") as moved:
+        desktop.get_by_role("button", name="Move the frame").press("Shift+ArrowLeft")
+    assert box_of(moved.value) == pytest.approx([24, 40, 84, 160], abs=1)
+    with desktop.expect_response("**/v1/search") as pulled:
+        desktop.get_by_role("button", name="Move the lower right corner").press("ArrowUp")
+    assert box_of(pulled.value) == pytest.approx([24, 40, 84, 158.4], abs=1)
+    with desktop.expect_response("**/v1/search") as whole:
+        desktop.get_by_role("button", name="Whole photo").click()
+    assert box_of(whole.value) == [0, 0, 120, 160]
+
+
+def test_a_finger_pulls_a_corner_and_draws_a_frame(phone: Page) -> None:
+    show(phone, jpeg(9))
+    phone.evaluate("scrollTo(0, 0)")
+    session = phone.context.new_cdp_session(phone)
+
+    def swipe(*points: tuple[float, float]) -> None:
+        for kind, at in (
+            ("touchStart", points[:1]),
+            *(("touchMove", (point,)) for point in points[1:]),
+            ("touchEnd", ()),
+        ):
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
+
+    left, top, right, bottom = edges(phone, "#stage")
+    with phone.expect_response("**/v1/search") as pulled:
+        swipe((right - 8, bottom - 8), (right - 30, bottom - 30), ((left + right) / 2 - 8, (top + bottom) / 2 - 8))
+    assert box_of(pulled.value) == pytest.approx([0, 0, 60, 80], abs=6)
+    phone.get_by_role("button", name="Draw a frame").tap()
+    with phone.expect_response("**/v1/search") as drawn:
+        swipe((right - 60, bottom - 60), (right - 30, bottom - 30), (right - 2, bottom - 2))
+    assert box_of(drawn.value)[2:] == pytest.approx([120, 160], abs=3)
+    assert box_of(drawn.value)[0] > 60
+
+
+def test_stage_one_stands_beside_the_reranked_order(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    desktop.locator("#view-matches").focus()
+    desktop.keyboard.press("ArrowRight")
+    desktop.locator("#stages li").first.wait_for()
+    first, reranked = desktop.locator("#stages ol").first, desktop.locator("#stages ol").last
+    assert (first.locator("li").count(), reranked.locator("li").count()) == (12, 12)
+    assert "Garment 8" in first.locator("li").first.inner_text(), "the item that shows the same photo"
+    keys = [
+        desktop.locator(f"#stages {part}").evaluate_all("(all) => all.map((one) => one.dataset.key)")
+        for part in ("ol:first-of-type li", "ol:last-of-type li", "path:not(.far)")
+    ]
+    assert set(keys[2]) == set(keys[0]) & set(keys[1]), "a line for every item that both show"
+    for key in keys[2]:
+        places = keys[0].index(key) + 1, keys[1].index(key) + 1
+        words = reranked.locator(f'li[data-key="{key}"] small').inner_text()
+        moved = places[0] - places[1]
+        assert words.endswith(f"{moved} up" if moved > 0 else f"{-moved} down" if moved else "same place")
+    reranked.get_by_role("button").first.focus()
+    assert desktop.locator("#stages path.lit").count() == 1
+    desktop.get_by_text("Best matches").click()
+    desktop.locator("#matches li").first.wait_for()
+
+
+def test_filters_come_from_the_columns_and_an_empty_answer_says_so(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    desktop.get_by_text("Filters", exact=True).click()
+    desktop.locator("#columns summary", has_text="price").click()
+    assert desktop.get_by_label("from").get_attribute("placeholder") == "10"
+    assert desktop.get_by_label("to", exact=True).get_attribute("placeholder") == "49"
+    desktop.get_by_label("to", exact=True).fill("12")
+    with desktop.expect_response("**/v1/search"):
+        desktop.keyboard.press("Tab")
+    desktop.wait_for_function("() => document.querySelectorAll('#matches li').length < 4")
+    assert {float(price) for price in desktop.locator("#matches .price").all_inner_texts()} <= {10, 11, 12}
+    desktop.locator("#columns summary", has_text="name").click()
+    desktop.get_by_label("name contains").fill('"; drop table')
+    desktop.keyboard.press("Tab")
+    desktop.get_by_role("heading", name="No match").wait_for()
+    assert "Remove a filter" in desktop.inner_text("#verdict")
+    desktop.get_by_role("button", name='name: “"; drop table”, remove this filter').click()
+    desktop.wait_for_function("() => document.querySelectorAll('#matches li').length === 2")
+    desktop.get_by_role("button", name="price: to 12, remove this filter").click()
+    desktop.wait_for_function("() => document.querySelectorAll('#matches li').length === 12")
+    assert desktop.locator("#chosen").is_hidden()
+
+
+def test_a_huge_photo_is_made_smaller_before_it_is_sent(phone: Page, tmp_path: Path) -> None:
+    (tmp_path / "huge.bmp").write_bytes(photo(9, size=(4096, 512), kind="BMP"))  # 6 MB
+    with phone.expect_response("**/v1/search") as sent:
+        phone.set_input_files("#photo", tmp_path / "huge.bmp")
+    assert (sent.value.json()["query"]["width"], sent.value.json()["query"]["height"]) == (2048, 256)

@@ -1,0 +1,54 @@
+"""What the tests of the page share: chromium, a window of it with the page in, and the steps that most of them take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.support.serving import photo
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FilePayload, Page
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--disable-dev-shm-usage",
+]  # fmt: skip
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+EXPECTED = ("the server responded with a status of", "ERR_INTERNET_DISCONNECTED")  # the browser's own log lines
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **context: object) -> Iterator[Page]:
+    """The page in a window of its own; nothing may fail in its scripts, style or content policy."""
+    within = browser.new_context(reduced_motion="reduce", **context)  # type: ignore[arg-type]
+    page = within.new_page()
+    page.set_default_timeout(20_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+    page.goto(address)
+    yield page
+    within.close()
+    assert [fault for fault in faults if not any(known in fault for known in EXPECTED)] == []
+
+
+def jpeg(seed: int) -> FilePayload:
+    """A photo as a file that a user chooses."""
+    return {"name": "street.jpg", "mimeType": "image/jpeg", "buffer": photo(seed)}
+
+
+def show(page: Page, chosen: FilePayload) -> None:
+    """Choose a photo and wait for its matches."""
+    page.set_input_files("#photo", chosen)
+    page.locator("#matches li").first.wait_for()
+
+
+def edges(page: Page, selector: str) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of an element in the window."""
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
