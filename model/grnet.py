@@ -72,18 +72,28 @@ class SimilarityHead(nn.Module):
         Returns:
             (B, N, C') nodes after the last step, and the T edge tensors (B, N, N), one a step.
         """
+        heard, nodes = self.trace(query, gallery)
+        return nodes, [edges for _, edges in heard]
+
+    def trace(self, query: Tensor, gallery: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """`reason`, keeping what each step heard.
+
+        Returns:
+            For each of the T steps the (B, N, D or C') nodes that came in and the (B, N, N) edges over which they were
+            heard; and the (B, N, C') nodes after the last.
+        """
         config = self.config
         nodes = region_similarity(query, gallery, self.projection, grids=config.grids, bias=self.projection_bias)
         if self.position is not None:
             nodes = nodes + self.position
         mask = None if config.intra_scale_edges and config.inter_scale_edges else self.mask
-        trace: list[Tensor] = []
+        heard: list[tuple[Tensor, Tensor]] = []
         for step in self.steps:
-            if not trace or config.edges == "recompute":
+            if not heard or config.edges == "recompute":
                 edges = edge_weights(nodes, step.t_out, step.t_in, mask)  # type: ignore[arg-type]
+            heard.append((nodes, edges))
             nodes = self.dropout(propagate(nodes, edges, step.w))  # type: ignore[arg-type]
-            trace.append(edges)
-        return nodes, trace
+        return heard, nodes
 
     def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Score pairs.

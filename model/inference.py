@@ -18,10 +18,10 @@ from model.checkpoint import CONFIG_FILE, fetch_checkpoint, fingerprints, load_c
 from model.config import Calibration
 from model.engine import Engine
 from model.errors import CheckpointError
+from model.explain import Explanation, Side, explain, grad_cam, region_heat
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.pyramid import region_boxes
-from model.similarity import pair_index
 
 DEFAULT_MODEL = "grnet-lite0"
 SHIPPED = Path(__file__).parent / "weights"
@@ -35,16 +35,6 @@ class Features:
 
     embeddings: NDArray[np.float32]
     regions: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One pair of regions that the answer heard: its weight in the global node's last step, 0..1."""
-
-    scale: str
-    query_region: int
-    item_region: int
-    weight: float
 
 
 class Model:
@@ -71,6 +61,7 @@ class Model:
         blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
         rows, columns = self._network.backbone(blank).shape[2:]
         self._region_boxes = region_boxes(self.config.grids, rows, columns).numpy()
+        self._region_cells = np.rint(self._region_boxes * (columns, rows, columns, rows)).astype(np.int64)
 
     @property
     def image_px(self) -> int:
@@ -107,11 +98,7 @@ class Model:
         Raises:
             ValueError: another shape or type.
         """
-        side = self.image_px
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (B, {side}, {side}, 3)")
-        images = _tensor(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        embedding, regions = self._network.features(images)
+        embedding, regions = self._network.features(self._images(pixels))
         return Features(embedding.cpu().numpy(), regions.contiguous().cpu().numpy())
 
     def score(self, query: Floats, candidates: Floats) -> NDArray[np.float32]:
@@ -146,8 +133,8 @@ class Model:
         return calibrated(self.calibration, scores, items=items)
 
     @torch.inference_mode()
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
-        """The region pairs that the global node heard most in the last step (paper sec. 5.3).
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[Explanation]:
+        """The region pairs that decided each score (paper sec. 5.3); see `model.explain`.
 
         Args:
             query: (R, C) regions.
@@ -159,18 +146,43 @@ class Model:
         """
         if not len(candidates):
             return []
+        return explain(self._network.head, *self._pair(query, candidates), top=top)
+
+    @torch.inference_mode()
+    def region_heat(self, query: Floats, candidate: Floats, *, side: Side) -> NDArray[np.float32]:
+        """Where one photo speaks for the match: (h, w) of the feature map, 0 or more.
+
+        Args:
+            query, candidate: (R, C) regions.
+            side: the photo to paint.
+        """
+        pair = self._pair(query, candidate[None])
+        cells = torch.from_numpy(self._region_cells)
+        return region_heat(self._network.head, *pair, cells, side)[0].float().cpu().numpy()
+
+    def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]:
+        """Grad-CAM of the score on the last feature map, (h, w), 0 or more.
+
+        Args:
+            pixels: (S, S, 3) uint8 RGB of the photo to paint, from `images.prepare_image`.
+            other: (R, C) regions of the other photo.
+            side: which of the two `pixels` is.
+        """
+        images = self._images(pixels[None])
+        regions = _tensor(other).to(self.device, torch.float32)[None]
+        return grad_cam(self._network, images, regions, side)[0].float().cpu().numpy()
+
+    def _images(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(B, S, S, 3) checked -> (B, 3, S, S)."""
+        side = self.image_px
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (B, {side}, {side}, 3)")
+        return _tensor(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+
+    def _pair(self, query: Floats, candidates: Floats) -> tuple[Tensor, Tensor]:
+        """(R, C), (N, R, C) -> (N, R, C) twice, float32 on the device."""
         gallery = _tensor(candidates).to(self.device, torch.float32)
-        one = _tensor(query).to(self.device, torch.float32)[None].expand(len(gallery), -1, -1)
-        _, trace = self._network.head.reason(one, gallery)
-        weights, nodes = trace[-1][:, 0].cpu().topk(min(top, self.config.nodes), dim=1)  # (N, top)
-        i, j, scale = (index.tolist() for index in pair_index(self.config.grids))
-        return [
-            [
-                Evidence(self.config.scales[scale[n]], i[n], j[n], float(w))
-                for w, n in zip(row_weights.tolist(), row_nodes.tolist(), strict=True)
-            ]
-            for row_weights, row_nodes in zip(weights, nodes, strict=True)
-        ]
+        return _tensor(query).to(self.device, torch.float32)[None].expand(len(gallery), -1, -1), gallery
 
 
 def calibrated(

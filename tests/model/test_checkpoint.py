@@ -124,15 +124,3 @@ def test_an_image_encodes_alike_alone_and_in_a_batch(tiny_model: Model) -> None:
 def test_pixels_of_another_shape_are_refused(tiny_model: Model) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         tiny_model.encode(np.zeros((1, 32, 64, 3), np.uint8))
-
-
-def test_evidence_names_the_pairs_that_the_global_node_hears(tiny_model: Model) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    regions = tiny_model.encode(pixels).regions
-    everything = tiny_model.evidence(regions[0], regions[1:], top=1000)
-    assert [len(pairs) for pairs in everything] == [124, 124]
-    for pairs in everything:
-        weights = [pair.weight for pair in pairs]
-        assert weights == sorted(weights, reverse=True)
-        assert sum(weights) == pytest.approx(1, abs=1e-4)
-    assert tiny_model.evidence(regions[0], regions[:0]) == []
