@@ -170,6 +170,13 @@ class Snapshot:
                 raise ItemNotFoundError(candidate.id)
         return [_item(*found[candidate.row]) for candidate in candidates]
 
+    def regions_of(self, item_id: str) -> NDArray[np.float16]:
+        """(R, C) regions of one item by its id; ItemNotFoundError, DamagedItemError."""
+        data, crc = self._one("SELECT r.data, r.crc32c FROM items i LEFT JOIN regions r USING (content)", item_id)
+        if data is None or checksum(data) != crc:
+            raise DamagedItemError(item_id, "regions")
+        return np.frombuffer(data, "<f2").reshape(self.manifest.regions_shape)
+
     def item(self, item_id: str) -> Item:
         """One item by its id; ItemNotFoundError when this generation has none."""
         row = self._one(f"SELECT {_ITEM} FROM items i JOIN contents c USING (content)", item_id)  # noqa: S608

@@ -15,6 +15,7 @@ blended similarity is a sum over pairs too. Which of the two names the regions t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from model.grnet import GRNet, SimilarityHead
 from model.pyramid import pool_regions
-from model.similarity import global_similarity, pair_index, scale_spans
+from model.similarity import Grid, global_similarity, pair_index, scale_spans
 
 Side = Literal["query", "item"]
 
@@ -164,27 +165,37 @@ def _heaviest(
     ]
 
 
-def region_heat(head: SimilarityHead, query: Tensor, gallery: Tensor, boxes: Tensor, side: Side) -> Tensor:
-    """What each place of one photo adds to the score.
+def region_heat(head: SimilarityHead, query: Tensor, gallery: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """What each place of the two photos adds to the score.
 
-    Each pair's positive contribution is spread evenly over its region, so a cell of the map holds the sum over all
-    regions that it is part of.
+    Each pair's positive contribution is spread evenly over its region. A cell of the map holds, for each scale, the
+    mean over the regions that it is part of, summed over scales.
 
     Args:
         head: trained, in evaluation mode.
         query, gallery: (B, R, C) regions, float.
         boxes: (R, 4) int64 x0, y0, x1, y1 of the regions in cells of the map.
-        side: the photo to paint.
 
     Returns:
-        (B, h, w), 0 or more.
+        (B, h, w) of the query and (B, h, w) of the item, 0 or more.
     """
     said = node_shares(head, query, gallery).contribution.clamp(min=0)  # (B, N)
-    of_node = pair_index(head.config.grids)[0 if side == "query" else 1].to(said.device)
-    by_region = said.new_zeros(len(said), len(boxes)).index_add_(1, of_node, said)  # (B, R)
+    i, j, _ = pair_index(head.config.grids)
+    grids = head.config.grids
+    return _spread(said, i, boxes, grids), _spread(said, j, boxes, grids)
+
+
+def _spread(said: Tensor, region_of: Tensor, boxes: Tensor, grids: Sequence[Grid]) -> Tensor:
+    """(B, N) of nodes, each belonging to region_of[n], to (B, h, w)."""
+    by_region = said.new_zeros(len(said), len(boxes)).index_add_(1, region_of.to(said.device), said)  # (B, R)
     heat = said.new_zeros(len(said), int(boxes[:, 3].max()), int(boxes[:, 2].max()))
-    for region, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-        heat[:, y0:y1, x0:x1] += by_region[:, region, None, None] / ((y1 - y0) * (x1 - x0))
+    for start, end in scale_spans(grids):
+        of_scale, over = torch.zeros_like(heat), torch.zeros_like(heat[0])
+        for region in range(start, end):
+            x0, y0, x1, y1 = boxes[region].tolist()
+            of_scale[:, y0:y1, x0:x1] += by_region[:, region, None, None] / ((y1 - y0) * (x1 - x0))
+            over[y0:y1, x0:x1] += 1
+        heat += of_scale / over  # neighbouring windows share a row of cells, which would look twice as warm
     return heat
 
 

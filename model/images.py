@@ -26,6 +26,7 @@ __all__ = [
     "PreparedImage",
     "decode_image",
     "display_photo",
+    "display_size",
     "load_image",
     "prepare_image",
 ]
@@ -205,6 +206,12 @@ def prepare_image(image: DecodedImage, *, image_px: int, box: Box | None = None)
     return PreparedImage(np.asarray(resized), image.width, image.height, used)
 
 
+def display_size(width: float, height: float) -> tuple[int, int]:
+    """Width and height of something to show, in whole pixels: longest side at most DISPLAY_PHOTO_PX, never enlarged."""
+    scale = min(1.0, DISPLAY_PHOTO_PX / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def display_photo(image: DecodedImage, box: Box | None = None) -> bytes:
     """A JPEG to show: longest side at most DISPLAY_PHOTO_PX, no metadata.
 
@@ -216,11 +223,9 @@ def display_photo(image: DecodedImage, box: Box | None = None) -> bytes:
     if box is not None:
         across, down = image.picture.width / image.width, image.picture.height / image.height
         area = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
-    wide, high = area[2] - area[0], area[3] - area[1]
-    scale = min(1.0, DISPLAY_PHOTO_PX / max(wide, high))
-    size = (max(1, round(wide * scale)), max(1, round(high * scale)))
+    size = display_size(area[2] - area[0], area[3] - area[1])
     small = image.picture
-    if box is not None or scale < 1:
+    if box is not None or size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, box=area, reducing_gap=3.0)
     with io.BytesIO() as file:
         small.save(file, "JPEG", quality=_DISPLAY_QUALITY)

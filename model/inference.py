@@ -149,16 +149,19 @@ class Model:
         return explain(self._network.head, *self._pair(query, candidates), top=top)
 
     @torch.inference_mode()
-    def region_heat(self, query: Floats, candidate: Floats, *, side: Side) -> NDArray[np.float32]:
-        """Where one photo speaks for the match: (h, w) of the feature map, 0 or more.
+    def region_heat(self, query: Floats, candidates: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where the two photos of each pair speak for the match.
 
         Args:
-            query, candidate: (R, C) regions.
-            side: the photo to paint.
+            query: (R, C) regions.
+            candidates: (N, R, C) regions; a few, since this runs the literal form.
+
+        Returns:
+            (N, h, w) of the query and (N, h, w) of the item, on the feature map, 0 or more.
         """
-        pair = self._pair(query, candidate[None])
         cells = torch.from_numpy(self._region_cells)
-        return region_heat(self._network.head, *pair, cells, side)[0].float().cpu().numpy()
+        of_query, of_item = region_heat(self._network.head, *self._pair(query, candidates), cells)
+        return of_query.cpu().numpy(), of_item.cpu().numpy()
 
     def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]:
         """Grad-CAM of the score on the last feature map, (h, w), 0 or more.

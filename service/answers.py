@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote
 
 from indexer.columns import Column
 from indexer.gallery import Gallery, Item
 from model.images import Box
-from service.results import Match, Matcher, SearchResult
+from service.results import EvidenceBoxes, Heatmaps, Match, Matcher, SearchResult
 from service.schemas import (
     ColumnAnswer,
     DuplicateAnswer,
     EvidenceAnswer,
     GalleryAnswer,
     GalleryStamp,
+    HeatmapsAnswer,
     ItemAnswer,
     MatchAnswer,
     ModelStamp,
@@ -23,11 +26,22 @@ from service.schemas import (
 )
 
 
-def search_answer(result: SearchResult, model: Matcher, request_id: str, *, gallery: str | None = None) -> SearchAnswer:
-    """The answer to one search; `gallery` is the name that its links carry, None for the default one."""
+def search_answer(
+    result: SearchResult, model: Matcher, request_id: str, *, gallery: str | None = None, remembered: bool = False
+) -> SearchAnswer:
+    """The answer to one search.
+
+    Args:
+        result: of the retriever.
+        model: that answered.
+        request_id: of the search.
+        gallery: the name that links carry; None for the default one.
+        remembered: whether the search was kept, so that links to its heat maps lead somewhere.
+    """
+    link = partial(_heatmap_links, request_id, gallery=gallery) if remembered else None
     return SearchAnswer(
         query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
-        matches=[_match(match, gallery) for match in result.matches],
+        matches=[_match(match, gallery, link) for match in result.matches],
         no_match=result.no_match,
         candidates=result.candidates,
         timings_ms=result.timings_ms,
@@ -88,15 +102,10 @@ def _column(column: Column) -> ColumnAnswer:
     return ColumnAnswer(name=column.name, kind=column.kind, values=values, min=column.low, max=column.high)
 
 
-def _match(match: Match, gallery: str | None) -> MatchAnswer:
-    evidence = None
-    if match.evidence is not None:
-        evidence = [
-            EvidenceAnswer(
-                scale=pair.scale, query_box=edges(pair.query_box), item_box=edges(pair.item_box), weight=pair.weight
-            )
-            for pair in match.evidence
-        ]
+def _match(match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | None) -> MatchAnswer:
+    heatmaps = match.heatmaps
+    if heatmaps is None and match.evidence is not None and link is not None:
+        heatmaps = link(match.item.id)
     return MatchAnswer(
         rank=match.rank,
         id=match.item.id,
@@ -107,26 +116,50 @@ def _match(match: Match, gallery: str | None) -> MatchAnswer:
         distance=match.distance,
         image_url=image_url(match.item.id, gallery),
         metadata=dict(match.item.metadata),
-        views=None if match.views is None else [_view(view) for view in match.views],
+        views=None if match.views is None else [_view(view, gallery) for view in match.views],
         duplicates=[
             DuplicateAnswer(
                 id=same.item.id,
                 product_id=same.item.product_id,
-                image_url=image_url(same.item.id),
+                image_url=image_url(same.item.id, gallery),
                 stage1_rank=same.stage1_rank,
             )
             for same in match.duplicates
         ],
-        evidence=evidence,
+        evidence=_evidence(match.evidence),
+        evidence_before=_evidence(match.evidence_before),
+        heatmaps=None if heatmaps is None else HeatmapsAnswer(query=heatmaps.query, item=heatmaps.item),
     )
 
 
-def _view(match: Match) -> ViewAnswer:
+def _view(match: Match, gallery: str | None) -> ViewAnswer:
     return ViewAnswer(
         id=match.item.id,
-        image_url=image_url(match.item.id),
+        image_url=image_url(match.item.id, gallery),
         score=match.score,
         probability=match.probability,
         stage1_rank=match.stage1_rank,
         distance=match.distance,
     )
+
+
+def _evidence(pairs: list[EvidenceBoxes] | None) -> list[EvidenceAnswer] | None:
+    if pairs is None:
+        return None
+    return [
+        EvidenceAnswer(
+            scale=pair.scale,
+            query_box=edges(pair.query_box),
+            item_box=edges(pair.item_box),
+            weight=pair.weight,
+            edge=pair.edge,
+            contribution=pair.contribution,
+        )
+        for pair in pairs
+    ]
+
+
+def _heatmap_links(request_id: str, item_id: str, gallery: str | None) -> Heatmaps:
+    address = f"/v1/search/{request_id}/matches/{quote(item_id, safe='')}/heatmap.png{in_gallery(gallery)}"
+    joined = "&" if gallery is not None else "?"
+    return Heatmaps(query=f"{address}{joined}side=query", item=f"{address}{joined}side=item")

@@ -19,7 +19,7 @@ from service.middleware import RequestMiddleware
 from service.opening import poll_galleries, put_in_service, wait_for_galleries
 from service.recent import remembering
 from service.results import Matcher
-from service.routes import health, items, pages, search
+from service.routes import health, heatmaps, items, pages, search
 from service.state import ServiceState
 
 API_VERSION = "1.0.0"
@@ -84,7 +84,7 @@ def create_app(
     app.state.service = state
     app.add_middleware(RequestMiddleware, metrics=state.metrics)
     install_error_handlers(app, lambda reason: state.metrics.rejects.labels(reason).inc())
-    for part in (search, items, health, pages):
+    for part in (search, heatmaps, items, health, pages):
         app.include_router(part.router)
     return app
 

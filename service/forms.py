@@ -173,7 +173,8 @@ def check_together(form: SearchOptions) -> SearchOptions:
     """Refuse fields that contradict each other; also for the command line.
 
     Raises:
-        InvalidFieldError: rerank against matcher; explain or min_probability with another matcher than grnet.
+        InvalidFieldError: rerank against matcher; explain or min_probability with another matcher than grnet;
+            heatmaps without explain.
     """
     asked = f"matcher={form.method}" if form.rerank else "rerank=false"
     if "matcher" in form.model_fields_set and "rerank" in form.model_fields_set:
@@ -189,6 +190,8 @@ def check_together(form: SearchOptions) -> SearchOptions:
         raise InvalidFieldError(
             f"explain shows what grnet reasoned, and {asked} does without it; leave one of them out"
         )
+    if "heatmaps" in form.model_fields_set and not form.explain:
+        raise InvalidFieldError("heatmaps belong to an explanation; send explain=true with them")
     if form.method != "grnet" and form.min_probability is not None:
         raise InvalidFieldError(
             f"min_probability needs grnet, whose scores alone are calibrated; found {asked}; leave one of them out"

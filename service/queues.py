@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.images import ImageLimits
-from model.inference import Evidence, Floats
+from model.inference import Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
 from service.errors import StoppedError
 from service.metrics import Metrics
@@ -28,8 +28,6 @@ from service.schemas import MatcherName
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-EVIDENCE_PAIRS = 5  # pairs of regions an explanation names for each match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +75,8 @@ class ModelQueues:
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
         self.reranker: MicroBatcher[tuple[MatcherName, Floats, Floats], NDArray[np.float32]]
         self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda asked: len(asked[2]))
-        self.explainer: MicroBatcher[tuple[Floats, Floats], list[list[Evidence]]]
-        self.explainer = self._batcher("explain", self._explain, 1, lambda _: 1)
+        self.explainer: MicroBatcher[Callable[[], Any], Any]
+        self.explainer = self._batcher("explain", _call, 1, lambda _: 1)
         self._work: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
         self._stopping = self._closed = False
 
@@ -156,9 +154,6 @@ class ModelQueues:
             raise ValueError("the model gave a score that is not a finite number")
         return [scored[place] for place in range(len(asked))]
 
-    def _explain(self, asked: list[tuple[Floats, Floats]]) -> list[list[list[Evidence]]]:
-        return [self.model.evidence(query, candidates, top=EVIDENCE_PAIRS) for query, candidates in asked]
-
     def _batcher(
         self, name: str, run: Callable[[list[Any]], list[Any]], max_batch: int, weigh: Callable[[Any], int]
     ) -> MicroBatcher[Any, Any]:
@@ -170,3 +165,8 @@ class ModelQueues:
             weigh=weigh,
             observe=partial(self.metrics.observe_call, name),
         )
+
+
+def _call(asked: list[Callable[[], Any]]) -> list[Any]:
+    """Explanations of all kinds: each is a call of the model, with its arguments."""
+    return [call() for call in asked]

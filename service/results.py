@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from indexer.gallery import Item
 from model.config import Calibration
+from model.explain import Explanation, Side
 from model.images import Box
-from model.inference import Evidence, Features, Floats
+from model.inference import Features, Floats
 
 
 class Matcher(Protocol):
@@ -31,7 +32,9 @@ class Matcher(Protocol):
     def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
     def greedy_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]: ...
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]: ...
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[Explanation]: ...
+    def region_heat(self, query: Floats, candidates: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]: ...
     @property
     def calibration(self) -> Calibration: ...
     def region_boxes(self) -> NDArray[np.float32]: ...
@@ -39,12 +42,22 @@ class Matcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvidenceBoxes:
-    """One pair of regions that speaks for a match, in pixels of the two upright originals; weight 0..1."""
+    """One pair of regions in pixels of the two upright originals; see `model.explain.Evidence`."""
 
     scale: str
     query_box: Box
     item_box: Box
     weight: float
+    edge: float
+    contribution: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmaps:
+    """Where the heat maps of the two photos are: addresses, or `data:` URLs that hold them."""
+
+    query: str
+    item: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,8 @@ class Match:
     evidence: list[EvidenceBoxes] | None = None
     views: list[Match] | None = None
     duplicates: list[Duplicate] = field(default_factory=list)
+    evidence_before: list[EvidenceBoxes] | None = None
+    heatmaps: Heatmaps | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

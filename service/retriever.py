@@ -16,7 +16,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,11 @@ from indexer.duplicates import Duplicates, Verdicts
 from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item, Snapshot
 from model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
+from model.inference import Floats
+from service.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from service.picking import is_no_match, pick
 from service.queues import ModelQueues
-from service.results import EvidenceBoxes, Match, QueryView, SearchResult
+from service.results import Match, QueryView, SearchResult
 from service.schemas import MatcherName, SearchOptions
 
 logger = logging.getLogger(__name__)
@@ -93,7 +96,7 @@ class Retriever:
                 )
             if options.explain and matches:
                 with _timed(timings, "explain"):
-                    matches = await self._explained(matches, regions, found, prepared)
+                    matches = await self._explained(matches, regions, found, prepared.box, options)
             view = QueryView(await asyncio.wrap_future(crop), regions.astype(np.float16)) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
@@ -156,34 +159,16 @@ class Retriever:
         )
 
     async def _explained(
-        self, matches: list[Match], query: NDArray[np.float32], found: _Gathered, prepared: PreparedImage
+        self, matches: list[Match], query: Floats, found: _Gathered, searched: Box, options: SearchOptions
     ) -> list[Match]:
         assert found.regions is not None, "explain without rerank is refused before"
-        places = [match.stage1_rank - 1 for match in matches]
-        evidence = await self.queues.explainer.submit((query, found.regions[places]))
-        regions = self.model.region_boxes()  # (R, 4) in 0..1 of the crop
-        return [
-            replace(
-                match,
-                evidence=[
-                    EvidenceBoxes(
-                        pair.scale,
-                        _in_pixels(regions[pair.query_region], prepared.box),
-                        _in_pixels(regions[pair.item_region], match.item.box),
-                        pair.weight,
-                    )
-                    for pair in pairs
-                ],
-            )
-            for match, pairs in zip(matches, evidence, strict=True)
-        ]
-
-
-def _in_pixels(region: NDArray[np.float32], crop: Box) -> Box:
-    """A region in 0..1 of a crop as a box in pixels of the image that was cropped."""
-    width, height = crop.x1 - crop.x0, crop.y1 - crop.y0
-    x0, y0, x1, y1 = (float(edge) for edge in region)
-    return Box(crop.x0 + x0 * width, crop.y0 + y0 * height, crop.x0 + x1 * width, crop.y0 + y1 * height)
+        candidates = found.regions[[match.stage1_rank - 1 for match in matches]]
+        call = partial(self.model.evidence, query, candidates, top=EVIDENCE_PAIRS)
+        explanations = await self.queues.explainer.submit(call)
+        matches = with_evidence(matches, explanations, self.model.region_boxes(), searched)
+        if options.heatmaps == "inline":
+            matches = await with_inline_heatmaps(self.queues, matches, query, candidates, searched)
+        return matches
 
 
 @contextlib.contextmanager

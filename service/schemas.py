@@ -53,7 +53,13 @@ class SearchOptions(BaseModel):
         "the mean cosine of each region's best partner; global keeps the first stage's order",
     )
     rerank: bool = Field(default=True, description="false: the first stage's order as it is, like matcher=global")
-    explain: bool = Field(default=False, description="add to each match the pairs of regions that weigh most")
+    explain: bool = Field(
+        default=False, description="add to each match the pairs of regions that decided it, and where its heat maps are"
+    )
+    heatmaps: Literal["links", "inline"] = Field(
+        default="links",
+        description="with explain: addresses of the heat maps, or the first ten matches' in the answer as data: URLs",
+    )
     group_by: Literal["item", "product"] = Field(
         default="item", description="product: each product once, with its best view"
     )
@@ -68,6 +74,9 @@ class SearchOptions(BaseModel):
     def method(self) -> MatcherName:
         """The matcher that `matcher` and `rerank` ask for together."""
         return self.matcher if self.rerank else "global"
+
+
+HEATMAP_EXAMPLE = "/v1/search/1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d/matches/MH06-black-main/heatmap.png"
 
 
 class QueryAnswer(Answer):
@@ -86,7 +95,21 @@ class EvidenceAnswer(Answer):
     item_box: PixelBox = Field(
         description="the region in pixels of the item's upright original", examples=[[20, 10, 180, 240]]
     )
-    weight: float = Field(description="share of the evidence, 0 to 1", examples=[0.21])
+    weight: float = Field(
+        description="the pair's part of all that speaks for the match, 0 to 1; 0 for what speaks against it",
+        examples=[0.21],
+    )
+    edge: float = Field(description="of the pair into the graph's global node, 0 to 1", examples=[0.08])
+    contribution: float | None = Field(
+        description="what the pair adds to the score; null before reasoning", examples=[0.74]
+    )
+
+
+class HeatmapsAnswer(Answer):
+    """Heat maps to lay over the two photos: PNG with transparency."""
+
+    query: str = Field(description="covers the searched box of the query", examples=[f"{HEATMAP_EXAMPLE}?side=query"])
+    item: str = Field(description="covers the item's display photo", examples=[f"{HEATMAP_EXAMPLE}?side=item"])
 
 
 class ViewAnswer(Answer):
@@ -137,7 +160,19 @@ class MatchAnswer(Answer):
         default=[], description="items folded into this match, since they show the same photo"
     )
     evidence: list[EvidenceAnswer] | None = Field(
-        default=None, description="only with explain", exclude_if=lambda value: value is None
+        default=None,
+        description="only with explain: the pairs of regions that add most to the score, after reasoning",
+        exclude_if=lambda value: value is None,
+    )
+    evidence_before: list[EvidenceAnswer] | None = Field(
+        default=None,
+        description="only with explain: the pairs heard most before reasoning, by edge times similarity",
+        exclude_if=lambda value: value is None,
+    )
+    heatmaps: HeatmapsAnswer | None = Field(
+        default=None,
+        description="only with explain, and where the service remembers searches or heatmaps=inline was asked for",
+        exclude_if=lambda value: value is None,
     )
 
 
@@ -261,6 +296,7 @@ class ErrorAnswer(Answer):
     )
 
 
+EVIDENCE_EXAMPLE = {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240]}
 SEARCH_EXAMPLE: dict[str, Any] = {
     "query": {"width": 480, "height": 640, "box": [0, 0, 480, 640]},
     "matches": [
@@ -275,9 +311,9 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "image_url": "/v1/items/MH06-black-main/image",
             "metadata": {"name": "Stark Fundamental Hoodie"},
             "duplicates": [],
-            "evidence": [
-                {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240], "weight": 0.21}
-            ],
+            "evidence": [{**EVIDENCE_EXAMPLE, "weight": 0.21, "edge": 0.08, "contribution": 0.74}],
+            "evidence_before": [{**EVIDENCE_EXAMPLE, "weight": 0.11, "edge": 0.12, "contribution": None}],
+            "heatmaps": {"query": f"{HEATMAP_EXAMPLE}?side=query", "item": f"{HEATMAP_EXAMPLE}?side=item"},
         }
     ],
     "no_match": False,

@@ -71,9 +71,10 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
                 f"the search took more than {settings.search_timeout_s:g} s; try again, or ask for fewer candidates"
             ) from error
     request_id = request_id_of(request.scope)
-    if service.recent is not None:
-        await service.recent.remember(result, gallery=chosen.name, request_id=request_id, model=retriever.model)
-    answer = search_answer(result, retriever.model, request_id, gallery=chosen.named_in_links)
+    remembered = service.recent is not None and await service.recent.remember(
+        result, gallery=chosen.name, request_id=request_id, model=retriever.model
+    )
+    answer = search_answer(result, retriever.model, request_id, gallery=chosen.named_in_links, remembered=remembered)
     request.state.log.update(
         matches=len(result.matches), candidates=result.candidates, timings_ms=result.timings_ms,
         generation=result.generation,

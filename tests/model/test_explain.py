@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import GRNetConfig
 from model.explain import grad_cam, node_shares, region_heat
 from model.grnet import GRNet
-from model.inference import Model
-from model.pyramid import pool_regions
-from model.similarity import pair_index
+from model.inference import Model, load_model
+from model.pyramid import pool_regions, region_boxes
+from model.similarity import pair_index, scale_spans
 
 CONFIG = GRNetConfig(
     backbone="timm:test_efficientnet", image_px=64, neck_channels=6, similarity_channels=5, node_channels=4
@@ -93,20 +95,21 @@ def test_evidence_is_the_heaviest_pairs_without_the_whole_photos(tiny_model: Mod
 
 
 @pytest.mark.parametrize("side", ["query", "item"])
-def test_the_heat_of_a_cell_is_what_all_regions_over_it_add(side: str) -> None:
+def test_the_heat_of_a_cell_is_the_mean_of_the_regions_over_it_summed_over_scales(side: str) -> None:
     built, query, gallery = network(blend=("greedy",)), regions(2), regions(2, seed=1)
-    boxes = torch.stack([torch.tensor([k % 3, k % 2, 3 + k % 2, 3]) for k in range(CONFIG.regions)])
+    boxes = torch.round(region_boxes(CONFIG.grids, 4, 5) * torch.tensor([5, 4, 5, 4])).long()
     with torch.no_grad():
-        heat = region_heat(built.head, query, gallery, boxes, side)  # type: ignore[arg-type]
+        heat = region_heat(built.head, query, gallery, boxes)[0 if side == "query" else 1]
         said = node_shares(built.head, query, gallery).contribution
-    assert heat.shape == (2, 3, 4)
+    assert heat.shape == (2, 4, 5)
     owner = pair_index(CONFIG.grids)[0 if side == "query" else 1]
-    for b, y, x in itertools.product(range(2), range(3), range(4)):
+    for b, y, x in itertools.product(range(2), range(4), range(5)):
         expected = 0.0
-        for n in range(CONFIG.nodes):
-            x0, y0, x1, y1 = boxes[owner[n]].tolist()
-            if x0 <= x < x1 and y0 <= y < y1:
-                expected += max(0.0, float(said[b, n])) / ((x1 - x0) * (y1 - y0))
+        for start, end in scale_spans(CONFIG.grids):
+            over = [r for r in range(start, end) if boxes[r, 0] <= x < boxes[r, 2] and boxes[r, 1] <= y < boxes[r, 3]]
+            for r in over:
+                area = int((boxes[r, 2] - boxes[r, 0]) * (boxes[r, 3] - boxes[r, 1]))
+                expected += float(said[b, owner == r].clamp(min=0).sum()) / area / len(over)
         assert float(heat[b, y, x]) == pytest.approx(expected, abs=1e-5)
 
 
@@ -139,10 +142,52 @@ def test_grad_cam_of_the_served_model_needs_no_gradient_of_its_weights(tiny_mode
     pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     found = tiny_model.encode(pixels).regions
     cam = tiny_model.grad_cam(pixels[0], found[1], side="query")
-    heat = tiny_model.region_heat(found[0], found[1], side="query")
-    assert cam.shape == heat.shape
+    for heat in tiny_model.region_heat(found[0], found[1:]):
+        assert heat.shape == (1, *cam.shape)
     assert cam.dtype == np.float32
     assert np.isfinite(cam).all()
     assert cam.min() >= 0
     with pytest.raises(ValueError, match="expected uint8"):
         tiny_model.grad_cam(pixels[0, :32], found[1], side="query")
+
+
+PATCH_PX = 75
+
+
+def with_patch(background: tuple[int, int, int], x: int, y: int) -> NDArray[np.uint8]:
+    """A plain square of 224 pixels with a garish patch; another patch for nobody."""
+    tiles = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    image = Image.new("RGB", (224, 224), background)
+    image.paste(Image.fromarray(tiles).resize((PATCH_PX, PATCH_PX), Image.Resampling.NEAREST), (x, y))
+    return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Model:
+    return load_model(device="cpu")
+
+
+@pytest.mark.parametrize(("query_at", "item_at"), [((0, 0), (149, 149)), ((0, 149), (149, 0)), ((149, 0), (0, 149))])
+def test_heat_is_where_the_only_thing_in_common_is(
+    shipped: Model, query_at: tuple[int, int], item_at: tuple[int, int]
+) -> None:
+    query, item = with_patch((40, 60, 160), *query_at), with_patch((200, 190, 120), *item_at)
+    found = shipped.encode(np.stack([query, item])).regions
+    on_query, on_item = (heat[0] for heat in shipped.region_heat(found[0], found[1:]))
+    cam_query = shipped.grad_cam(query, found[1], side="query")
+    cam_item = shipped.grad_cam(item, found[0], side="item")
+    for heat, (x, y), slack in (
+        (cam_query, query_at, 0.0),
+        (cam_item, item_at, 0.0),
+        (on_query, query_at, 1.0),  # regions of several sizes cover the patch, each with a margin of its own
+        (on_item, item_at, 1.0),
+    ):
+        rows, columns = heat.shape
+        y_peak, x_peak = np.unravel_index(heat.argmax(), heat.shape)
+        cell = 224 / columns
+        assert x / cell - 1 - slack < x_peak < (x + PATCH_PX) / cell + slack
+        assert y / cell - 1 - slack < y_peak < (y + PATCH_PX) / cell + slack
+        heat = (heat - heat.min()) / (heat.max() - heat.min())  # as it is painted
+        inside = heat[round(y / cell) : round((y + PATCH_PX) / cell), round(x / cell) : round((x + PATCH_PX) / cell)]
+        assert rows == columns == 7
+        assert inside.mean() > heat.mean() + 0.2

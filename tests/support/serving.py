@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from indexer.ingest import IngestOptions, ingest
-from model.inference import Evidence, Features, Floats, Model
+from model.explain import Explanation, Side
+from model.inference import Features, Floats, Model
 from service.config import Settings
 
 
@@ -131,9 +132,17 @@ class WatchedModel:
         self.scored.append([len(each) for each in candidates])
         return self._model.greedy_many(queries, candidates)
 
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[list[Evidence]]:
+    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[Explanation]:
         self._begin("evidence")
         return self._model.evidence(query, candidates, top=top)
+
+    def region_heat(self, query: Floats, candidates: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self._begin("region_heat")
+        return self._model.region_heat(query, candidates)
+
+    def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]:
+        self._begin("grad_cam")
+        return self._model.grad_cam(pixels, other, side=side)
 
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
         return self._model.probability(scores, items=items)
