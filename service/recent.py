@@ -18,7 +18,7 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from model.images import Box
 from service.config import Settings
 from service.errors import SearchNotFoundError, StartError
-from service.results import Matcher, SearchResult
+from service.results import Match, Matcher, SearchResult
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class RecentSearch:
         width, height: of the upright photo, pixels.
         box: the part that was searched, in pixels of the upright photo.
         regions: (R, C) float16 of the query.
-        item_ids: of the matches answered, best first.
+        item_ids: all that the answer named, best first; a match's views and duplicates follow it.
         generation: of the gallery.
         model: fingerprint of the model that answered.
         at: when, seconds since 1970.
@@ -117,7 +117,7 @@ class RecentSearches:
             height=result.height,
             box=result.box,
             regions=result.view.regions,
-            item_ids=tuple(match.item.id for match in result.matches),
+            item_ids=tuple(_shown(result.matches)),
             generation=result.generation,
             model=model.fingerprint,
         )
@@ -250,6 +250,14 @@ class RecentSearches:
 
     def _written(self, _writing: object) -> None:
         self._waiting -= 1
+
+
+def _shown(matches: Sequence[Match]) -> Iterator[str]:
+    """Every id an answer names: the matches', their other views' and their duplicates'."""
+    for match in matches:
+        yield match.item.id
+        yield from (view.item.id for view in match.views or ())
+        yield from (same.item.id for same in match.duplicates)
 
 
 @contextlib.asynccontextmanager

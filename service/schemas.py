@@ -101,7 +101,7 @@ class EvidenceAnswer(Answer):
     )
     edge: float = Field(description="of the pair into the graph's global node, 0 to 1", examples=[0.08])
     contribution: float | None = Field(
-        description="what the pair adds to the score; null before reasoning", examples=[0.74]
+        default=None, description="what the pair adds to the score; null before reasoning", examples=[0.74]
     )
 
 
@@ -312,7 +312,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "metadata": {"name": "Stark Fundamental Hoodie"},
             "duplicates": [],
             "evidence": [{**EVIDENCE_EXAMPLE, "weight": 0.21, "edge": 0.08, "contribution": 0.74}],
-            "evidence_before": [{**EVIDENCE_EXAMPLE, "weight": 0.11, "edge": 0.12, "contribution": None}],
+            "evidence_before": [{**EVIDENCE_EXAMPLE, "weight": 0.11, "edge": 0.12}],
             "heatmaps": {"query": f"{HEATMAP_EXAMPLE}?side=query", "item": f"{HEATMAP_EXAMPLE}?side=item"},
         }
     ],

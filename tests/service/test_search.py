@@ -22,7 +22,6 @@ from service.queues import ModelQueues
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer
 from tests.support.serving import WatchedModel, photo, post, running, settings
 
-
 EXPLAINED = {"evidence", "evidence_before", "heatmaps"}
 
 
