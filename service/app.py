@@ -21,6 +21,7 @@ from service.recent import remembering
 from service.results import Matcher
 from service.routes import health, heatmaps, items, pages, search
 from service.state import ServiceState
+from service.tracing import Tracing
 
 API_VERSION = "1.0.0"
 DESCRIPTION = """Find the garment of a street photo in a shop's catalogue.
@@ -49,7 +50,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with remembering(settings) as state.recent, serving():
+        async with state.tracing, remembering(settings) as state.recent, serving():
             yield
 
     @contextlib.asynccontextmanager
@@ -82,7 +83,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = state
-    app.add_middleware(RequestMiddleware, metrics=state.metrics)
+    app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, lambda reason: state.metrics.rejects.labels(reason).inc())
     for part in (search, heatmaps, items, health, pages):
         app.include_router(part.router)
@@ -97,6 +98,7 @@ def _new_state(settings: Settings) -> ServiceState:
     return ServiceState(
         settings=settings,
         metrics=metrics,
+        tracing=Tracing(settings.otlp_endpoint),
         searches=Budget("searches", settings.max_searches),
         galleries={name: ServedGallery(name, folder) for name, folder in folders.items()},
     )
@@ -105,7 +107,9 @@ def _new_state(settings: Settings) -> ServiceState:
 def app_from_env() -> FastAPI:
     """The app as the environment describes it, with logging set up: the factory that worker processes call."""
     from service.logs import set_up_logging
+    from service.supervisor import end_with_parent
 
     settings = load_settings()
     set_up_logging(settings.log_level)
+    end_with_parent()
     return create_app(settings)

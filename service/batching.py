@@ -20,9 +20,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from service import logs, tracing
 from service.errors import ModelFailedError, OverloadedError, StoppedError
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,17 @@ def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
     """The default observer."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting(Generic[T, R]):
+    """An item, its caller's future, and what tells of the caller: the open span, the request's id, the moment."""
+
+    item: T
+    future: asyncio.Future[R]
+    span: tracing.Span = field(default_factory=tracing.current)
+    request_id: str = field(default_factory=logs.request_id.get)
+    since: float = field(default_factory=time.perf_counter)
+
+
 class MicroBatcher(Generic[T, R]):
     """Turn concurrent `submit(item)` calls into few `run(items)` calls on the model's thread.
 
@@ -99,7 +111,7 @@ class MicroBatcher(Generic[T, R]):
         self.name = name
         self.failure: BaseException | None = None  # of the latest call; None again after a call that worked
         self._run, self._thread, self._limits, self._weigh, self._observe = run, thread, limits, weigh, observe
-        self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._queue: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
         self._worker: asyncio.Task[None] | None = None
@@ -107,7 +119,7 @@ class MicroBatcher(Generic[T, R]):
     @property
     def waiting(self) -> int:
         """Items whose callers still wait for their batch to begin."""
-        return sum(not future.done() for _, future in self._queue)
+        return sum(not waiting.future.done() for waiting in self._queue)
 
     def start(self) -> None:
         """Begin to answer; call once, on the running loop."""
@@ -127,7 +139,7 @@ class MicroBatcher(Generic[T, R]):
         if len(self._queue) >= self._limits.max_waiting and self.waiting >= self._limits.max_waiting:
             raise OverloadedError(f"{self.waiting} searches are waiting for the model already; try again soon")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        self._queue.append(_Waiting(item, future))
         self._wake.set()
         return await future  # a cancelled caller cancels the future, which is how `_gather` knows that it left
 
@@ -155,48 +167,59 @@ class MicroBatcher(Generic[T, R]):
                     if batch:
                         await self._answer(batch)
         finally:  # cancelled too: nobody is left waiting
-            for _, future in self._queue:
-                if not future.done():
-                    future.set_exception(StoppedError("the service is shutting down; try another instance"))
+            for waiting in self._queue:
+                if not waiting.future.done():
+                    waiting.future.set_exception(StoppedError("the service is shutting down; try another instance"))
             self._queue.clear()
 
-    def _gather(self) -> list[tuple[T, asyncio.Future[R]]]:
+    def _gather(self) -> list[_Waiting[T, R]]:
         """Take items off the queue until the batch is full; those whose callers left are dropped."""
-        batch: list[tuple[T, asyncio.Future[R]]] = []
+        batch: list[_Waiting[T, R]] = []
         weight = 0
         while self._queue:
-            item, future = self._queue[0]
-            if not future.done():
-                weight += self._weigh(item)
+            waiting = self._queue[0]
+            if not waiting.future.done():
+                weight += self._weigh(waiting.item)
                 if batch and weight > self._limits.max_batch:
                     break
-                batch.append((item, future))
+                batch.append(waiting)
             self._queue.popleft()
         return batch
 
-    async def _answer(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
-        items = [item for item, _ in batch]
+    async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
+        items = [waiting.item for waiting in batch]
         failure: type[StoppedError | ModelFailedError] = StoppedError
         cause: BaseException | None = None
         started = time.perf_counter()
+        self._tell(batch, started)
         try:
             loop = asyncio.get_running_loop()
             results = await loop.run_in_executor(self._thread.executor, self._run, items)
-            for (_, future), result in list(zip(batch, results, strict=True)):
-                if not future.done():
-                    future.set_result(result)
+            for waiting, result in list(zip(batch, results, strict=True)):
+                if not waiting.future.done():
+                    waiting.future.set_result(result)
             self.failure = None
         except Exception as error:
-            logger.exception("model call failed", extra={"stage": self.name, "items": len(items)})
+            requests = sorted({waiting.request_id for waiting in batch} - {""})
+            logger.exception("model call failed", extra={"stage": self.name, "items": len(items), "requests": requests})
             self.failure = cause = error
             failure = ModelFailedError
         finally:  # cancelled too: nobody is left waiting
-            for _, future in batch:
-                if not future.done():
+            for waiting in batch:
+                if not waiting.future.done():
                     answer = failure(f"{self.name}: {cause or 'the service is shutting down'}")
                     answer.__cause__ = cause
-                    future.set_exception(answer)
+                    waiting.future.set_exception(answer)
             self._observe(sum(map(self._weigh, items)), time.perf_counter() - started, cause is not None)
+
+    def _tell(self, batch: list[_Waiting[T, R]], started: float) -> None:
+        """Say in each caller's trace which batch took it along, and after how long."""
+        size = {
+            "threadmatch.batch.requests": len(batch),
+            "threadmatch.batch.size": sum(self._weigh(one.item) for one in batch),
+        }
+        for waiting in batch:
+            waiting.span.set({**size, "threadmatch.waited_ms": round(1000 * (started - waiting.since), 3)})
 
 
 class Budget:

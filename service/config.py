@@ -21,6 +21,7 @@ from service.errors import SettingsError
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
+STANDARD_OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DEFAULT_GALLERY = "default"
 _GALLERY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -131,6 +132,11 @@ class Settings(BaseSettings):
     drain_s: int = Field(
         default=30, ge=0, le=3600, description="seconds that searches in progress get to finish on SIGTERM"
     )
+    otlp_endpoint: str = Field(
+        default="",
+        description="OTLP/HTTP address of an OpenTelemetry collector, such as http://collector:4318, that gets traces; "
+        f"empty: {STANDARD_OTLP_ENDPOINT}, or no traces",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
 
 
@@ -145,6 +151,8 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Set
         SettingsError: an unknown THREADMATCH_* variable (the nearest known one is named) or a value out of range.
     """
     check_unknown(os.environ if environ is None else environ)
+    if variable("otlp_endpoint") not in os.environ:
+        given.setdefault("otlp_endpoint", os.environ.get(STANDARD_OTLP_ENDPOINT))
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

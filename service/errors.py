@@ -23,7 +23,7 @@ import http
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -165,7 +165,10 @@ def status_of(error: Exception) -> int:
     raise LookupError(f"{type(error).__name__} has no status in service.errors.STATUS")
 
 
-def _known_error(reject: Callable[[str], None]) -> Callable[[Request, Exception], Awaitable[Response]]:
+_Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _known_error(reject: Callable[[str], None]) -> _Handler:
     async def answer(request: Request, error: Exception) -> Response:
         status = status_of(error)
         reject(error.reason if isinstance(error, InvalidImageError) else error_name(type(error)))
@@ -203,7 +206,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(methods))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-    phrase = http.HTTPStatus(error.status_code).phrase
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"nothing is at {request.url.path[:200]}; /docs lists what there is"
@@ -213,7 +215,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return error_response(
         request.scope,
         status=error.status_code,
-        error=phrase.replace(" ", "").replace("-", ""),
+        error=_phrase(error.status_code),
         detail=detail,
         headers=headers,
     )
@@ -239,5 +241,23 @@ def install_error_handlers(app: FastAPI, reject: Callable[[str], None]) -> None:
     for error in STATUS:
         app.add_exception_handler(error, _known_error(reject))
     app.add_exception_handler(ClientDisconnect, _client_left)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _counted(_http_error, reject))
+    app.add_exception_handler(RequestValidationError, _counted(_validation_error, reject))
+
+
+def _counted(handler: _Handler, reject: Callable[[str], None]) -> _Handler:
+    """A handler whose refusals are counted, as those of our own errors are."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        response = await handler(request, error)
+        if response.status_code >= 400:
+            invalid = isinstance(error, RequestValidationError)
+            reject(error_name(InvalidFieldError) if invalid else _phrase(response.status_code))
+        return response
+
+    return answer
+
+
+def _phrase(status: int) -> str:
+    """404 -> "NotFound"."""
+    return http.HTTPStatus(status).phrase.replace(" ", "").replace("-", "")

@@ -53,7 +53,7 @@ class ServedGallery:
 
     def put_in_service(self, gallery: Gallery, queues: ModelQueues, metrics: Metrics) -> None:
         """Answer searches from `gallery`."""
-        self.retriever = Retriever(gallery, queues)
+        self.retriever = Retriever(gallery, queues, name=self.name)
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         logger.info(
             "gallery in service",

@@ -14,8 +14,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import MicroBatcher
+from service.outcomes import Outcomes
+from service.vitals import Vitals
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -61,6 +63,8 @@ class Metrics:
         self.searches = Gauge(
             "threadmatch_searches_in_progress", "searches begun", multiprocess_mode="livesum", registry=here
         )
+        self.outcomes = Outcomes(here)
+        self.vitals = Vitals(here)
         self.gallery_items = self._by_gallery("items", "items of the gallery in service", "livemax")
         self.gallery_generation = self._by_gallery(
             "generation", "number of the generation in service; 0 while there is none", "livemin"
@@ -102,6 +106,7 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text and its content type, in the format the scraper asks for."""
+        self.vitals.observe()
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

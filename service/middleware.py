@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import logs
 from service.errors import CLIENT_LEFT, UNEXPECTED_DETAIL, error_response
 from service.metrics import Metrics
+from service.tracing import NO_SPAN, Span, Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,8 @@ _SECURITY = {
 class RequestMiddleware:
     """Outermost part of the app, plain ASGI so that bodies stream through untouched."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
+        self._app, self._metrics, self._tracing = app, metrics, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,22 +65,36 @@ class RequestMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        try:
-            await self._app(inner, receive, send_out)
-        except Exception as error:
-            logger.exception("unexpected error", extra={"path": scope["path"], "kind": type(error).__name__})
-            if status != CLIENT_LEFT:
-                raise  # the answer has begun: only the server can break it off
-            response = error_response(inner, status=500, error="Unexpected", detail=UNEXPECTED_DETAIL)
-            await response(inner, receive, send_out)
-        finally:
-            self._record(inner, status, time.perf_counter() - started)
-            logs.request_id.reset(token)
+        quiet = str(scope["path"]).startswith(_QUIET)
+        with nullcontext(NO_SPAN) if quiet else self._tracing.request(asked, Headers(scope=scope)) as span:
+            try:
+                await self._app(inner, receive, send_out)
+            except Exception as error:
+                logger.exception("unexpected error", extra={"path": scope["path"], "kind": type(error).__name__})
+                if status != CLIENT_LEFT:
+                    raise  # the answer has begun: only the server can break it off
+                response = error_response(inner, status=500, error="Unexpected", detail=UNEXPECTED_DETAIL)
+                await response(inner, receive, send_out)
+            finally:
+                self._record(inner, status, time.perf_counter() - started, span=span)
+                logs.request_id.reset(token)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, *, span: Span) -> None:
         route = getattr(scope.get("route"), "path", "none")  # the pattern, never the path: a bounded set of labels
         method = scope["asked_method"] if scope["asked_method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
+        span.rename(f"{method} {route}")
+        span.set(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "threadmatch.request_id": scope["state"]["request_id"],
+            }
+        )
+        if status >= 500:
+            span.fail()
+        trace = {"trace_id": span.trace_id} if span.trace_id else {}
         level = logging.DEBUG if str(scope["path"]).startswith(_QUIET) else logging.INFO
         logger.log(
             level,
@@ -88,6 +104,7 @@ class RequestMiddleware:
                 "path": scope["path"],
                 "status": status,
                 "ms": round(1000 * seconds, 1),
+                **trace,
                 **scope["state"]["log"],
             },
         )

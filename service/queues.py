@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,7 +135,8 @@ class ModelQueues:
         """The result of `call` on a thread of `pool` (`decoders` or `readers`)."""
         if self._closed:
             raise StoppedError("the service is shutting down; try another instance")
-        return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*args, **kwargs))
+        here = contextvars.copy_context()  # the thread's log lines carry the request's id, its spans their parent
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: here.run(call, *args, **kwargs))
 
     # What the batchers run, on the model's thread.
 

@@ -27,6 +27,8 @@ from indexer.errors import DamagedItemError
 from indexer.gallery import Candidate, Gallery, Item, Snapshot
 from model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
 from model.inference import Floats
+from service import tracing
+from service.config import DEFAULT_GALLERY
 from service.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from service.picking import is_no_match, pick
 from service.queues import ModelQueues
@@ -44,7 +46,7 @@ class _Gathered:
     candidates: list[Candidate]
     items: list[Item]
     regions: NDArray[np.float16] | None  # (N, R, C); None where the first stage's order stays
-    seconds: tuple[float, float]  # shortlist, gather
+    timings_ms: dict[str, float]  # shortlist, gather
 
 
 class Retriever:
@@ -53,10 +55,11 @@ class Retriever:
     Args:
         gallery: of the model in `queues`.
         queues: the model, entered already.
+        name: by which the counters call it.
     """
 
-    def __init__(self, gallery: Gallery, queues: ModelQueues) -> None:
-        self.gallery, self.queues = gallery, queues
+    def __init__(self, gallery: Gallery, queues: ModelQueues, *, name: str = DEFAULT_GALLERY) -> None:
+        self.gallery, self.queues, self.name = gallery, queues, name
         self.model, self.metrics, self.capacity = queues.model, queues.metrics, queues.capacity
         self._verdicts = Verdicts()
 
@@ -84,7 +87,7 @@ class Retriever:
             with _timed(timings, "encode"):
                 embedding, regions = await self.queues.encoder.submit(prepared.pixels)
             found = await self.queues.run_in(self.queues.readers, self._gather, embedding, options)
-            timings["shortlist"], timings["gather"] = (1000 * seconds for seconds in found.seconds)
+            timings |= found.timings_ms
             with _timed(timings, "rerank"):
                 scores = await self._scores(regions, found, options.method)
             probabilities = None
@@ -101,7 +104,7 @@ class Retriever:
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
-        return SearchResult(
+        result = SearchResult(
             width=prepared.width,
             height=prepared.height,
             box=prepared.box,
@@ -113,6 +116,8 @@ class Retriever:
             gallery_items=found.snapshot.item_count,
             view=view,
         )
+        self.metrics.outcomes.observe(result, gallery=self.name)
+        return result
 
     # Stages, in the order of a search.
 
@@ -121,20 +126,21 @@ class Retriever:
         return load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
 
     def _gather(self, embedding: NDArray[np.float32], options: SearchOptions) -> _Gathered:
-        started = time.perf_counter()
+        timings: dict[str, float] = {}
         snapshot = self.gallery.current
-        candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
-        listed = time.perf_counter()
+        with _timed(timings, "shortlist"):
+            candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
         regions: NDArray[np.float16] | None = None
-        while options.method != "global" and candidates and regions is None:
-            try:
-                regions = snapshot.regions(candidates)
-            except DamagedItemError as error:  # one bad row must not take down every search that meets it
-                logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
-                candidates = [candidate for candidate in candidates if candidate.id != error.item_id]
-        items = snapshot.items(candidates)
-        seconds = (listed - started, time.perf_counter() - listed)
-        return _Gathered(snapshot, candidates, items, regions, seconds)
+        with _timed(timings, "gather") as span:
+            while options.method != "global" and candidates and regions is None:
+                try:
+                    regions = snapshot.regions(candidates)
+                except DamagedItemError as error:  # one bad row must not take down every search that meets it
+                    logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
+                    candidates = [candidate for candidate in candidates if candidate.id != error.item_id]
+            items = snapshot.items(candidates)
+            span.set({"threadmatch.candidates": len(candidates), "threadmatch.generation": snapshot.generation})
+        return _Gathered(snapshot, candidates, items, regions, timings)
 
     async def _scores(
         self, query: NDArray[np.float32], found: _Gathered, method: MatcherName
@@ -172,9 +178,10 @@ class Retriever:
 
 
 @contextlib.contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(timings: dict[str, float], stage: str) -> Iterator[tracing.Span]:
     started = time.perf_counter()
     try:
-        yield
+        with tracing.span(stage) as span:
+            yield span
     finally:
         timings[stage] = 1000 * (time.perf_counter() - started)

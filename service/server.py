@@ -14,11 +14,11 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from service import recent
 from service.config import Settings, variable
 from service.errors import StartError
+from service.supervisor import Supervisor
 
 WORKER_HEALTHCHECK_S = 60  # importing torch may keep a starting worker from answering for seconds
 
@@ -111,7 +111,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         if not settings.recent:
             os.environ[variable("recent")] = remembered  # one for all workers
-        supervisor = _Supervisor(config, sockets=[listener])
+        supervisor = Supervisor(config, sockets=[listener])
         address = listener.getsockname()
         threading.Thread(target=_announce, args=(address, ready, supervisor.should_exit), daemon=True).start()
         supervisor.run()
@@ -128,20 +128,6 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
-
-
-class _Supervisor(Multiprocess):
-    """Knows whether it ended because it was asked to, or because a worker could not start."""
-
-    asked_to_end = False
-
-    def handle_int(self) -> None:
-        self.asked_to_end = True
-        super().handle_int()
-
-    def handle_term(self) -> None:
-        self.asked_to_end = True
-        super().handle_term()
 
 
 def _already_drained(_number: int, _frame: FrameType | None) -> None:

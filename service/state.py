@@ -16,6 +16,7 @@ from service.galleries import ServedGallery
 from service.metrics import Metrics
 from service.queues import ModelQueues
 from service.recent import RecentSearches
+from service.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class ServiceState:
 
     settings: Settings
     metrics: Metrics
+    tracing: Tracing
     searches: Budget
     galleries: dict[str, ServedGallery]
     queues: ModelQueues | None = None  # None until the default gallery is open, which says which model it is
@@ -75,6 +77,8 @@ class ServiceState:
                 logger.error("looking for a newer gallery failed", extra={"gallery": gallery.name}, exc_info=result)
         if self.queues is not None:
             self.metrics.observe_queues(*self.queues.batchers)  # for scrapes that another worker answers
+            self.metrics.ready.set(0 if await self.not_ready_because() else 1)
+        self.metrics.vitals.observe()
 
     async def _probe(self, queues: ModelQueues) -> str | None:
         async with self.probing:  # one probe answers all who ask meanwhile

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-START_S = 60
+START_S = 240  # two workers on a machine that is busy with other things
 # Bytecode may be written, or each of the eight processes would compile torch, torchvision and timm anew.
 ENVIRONMENT = {
     name: value
