@@ -36,6 +36,7 @@ class SearchFields(TypedDict, total=False):
     explain: bool
     group_by: Literal["item", "product"]
     min_probability: float | None
+    heatmaps: Literal["links", "inline"]
     collapse_duplicates: bool
 
 
