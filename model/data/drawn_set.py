@@ -2,6 +2,7 @@
 
     OUT/catalogue.csv           id, image, product_id, name, category, color, ... family, differs_in
     OUT/queries.csv             image, product_id, box, setup, cropped_fraction, occluded_fraction, category
+    OUT/manifest.csv            both, shared out over train, val and test
     OUT/images/000000/*.jpg     a thousand a folder
     OUT/queries/000000/*.jpg
     OUT/drawn.json              what the folder was drawn from
@@ -33,6 +34,7 @@ from model.data.drawn import SHOP_IMAGE_PX, draw_shop_image
 from model.data.drawn_street import draw_street_query
 from model.data.garment import garment
 from model.data.garment_colors import Dice
+from model.data.manifest_join import MANIFEST, write_joined_manifest
 from model.data.setups import Setup
 from model.errors import DataError
 
@@ -133,6 +135,7 @@ def draw_shop(out_dir: Path, shop: DrawnShop, *, workers: int, progress: Progres
             progress(done, shop.items + shop.queries)
     _join(out_dir / "catalogue.csv", _ITEM_COLUMNS, [part.receipt for part in parts if part.kind == "items"])
     _join(out_dir / "queries.csv", _QUERY_COLUMNS, [part.receipt for part in parts if part.kind == "queries"])
+    write_joined_manifest(out_dir / "catalogue.csv", out_dir / "queries.csv", out_dir / MANIFEST)
     return DrawnCounts(shop.items, shop.queries, drawn, done - drawn, round(time.monotonic() - started, 3))
 
 

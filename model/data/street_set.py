@@ -2,7 +2,7 @@
 
 Input    folders with items.csv: `clothing` (image, id, photographer, split, label) and shops such as `luma` and `venia`
          (image, id, product_id, sku, view: main, back, ..., category)
-Output   gallery.csv, queries.csv and queries/*.jpg, the form that `pairs.read_labelled` reads
+Output   gallery.csv, queries.csv and queries/*.jpg, the form that `pairs.read_labelled` reads, and both as manifest.csv
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 
 from model.data.cutout import Cutout, Pixels, cut_out, worn
+from model.data.manifest import Split as ManifestSplit
+from model.data.manifest_join import MANIFEST, write_joined_manifest
 from model.data.setups import Setup
 from model.data.street import make_background, street_query
 from model.errors import DataError, InvalidImageError
@@ -124,7 +126,7 @@ def build_street_set(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
-    """Write gallery.csv, queries.csv and the query pictures.
+    """Write gallery.csv, queries.csv, manifest.csv and the query pictures.
 
     Args:
         root: folder of the source folders; gallery images stay there and are named by absolute path.
@@ -161,6 +163,7 @@ def build_street_set(
                 progress(done, len(tasks))
     _write(out / "gallery.csv", GALLERY_COLUMNS, [_gallery_row(p) for p in gallery])
     _write(out / "queries.csv", QUERY_COLUMNS, made)
+    write_joined_manifest(out / "gallery.csv", out / "queries.csv", out / MANIFEST, split=ManifestSplit(split))
     return {"gallery": len(gallery), "queries": len(made), "failed": len(tasks) - len(made)}
 
 
@@ -228,8 +231,8 @@ def _make(task: _Task) -> dict[str, str] | None:
         "product_id": task.photo.product_id,
         "box": f"{box.x0:g},{box.y0:g},{box.x1:g},{box.y1:g}",
         "setup": task.setup.value,
-        "cropped": f"{query.cropped_fraction:.3f}",
-        "occluded": f"{query.occluded_fraction:.3f}",
+        "cropped": f"{query.cropped_fraction:.4f}",
+        "occluded": f"{query.occluded_fraction:.4f}",
         "source_view": task.photo.view,
         "category": dict(task.photo.row).get("category", ""),
     }

@@ -21,7 +21,7 @@ def draw(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
-    """Draw shop images with catalogue.csv, and street photos of them with queries.csv."""
+    """Draw shop images with catalogue.csv, street photos of them with queries.csv, and both as manifest.csv."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,6 +52,7 @@ def draw(
         "images_per_second": round(pace, 1),
         "catalogue": str(out / "catalogue.csv"),
         "queries_file": str(out / "queries.csv"),
+        "manifest": str(out / "manifest.csv"),
     }
     if as_json:
         json.dump(result, sys.stdout, indent=2)

@@ -24,7 +24,9 @@ class Part(StrEnum):
 def streetify(
     data: Annotated[Path, typer.Argument(help="Folder of source folders, each with items.csv and its photos.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder to write gallery.csv, queries.csv and queries/ into.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write gallery.csv, queries.csv, manifest.csv and queries/ into.")
+    ],
     sources: Annotated[str, typer.Option(help="Source folders, separated by commas.")] = SOURCES,
     split: Annotated[Part, typer.Option(help="Part to make: train, val or test.")] = Part.VAL,
     per_item: Annotated[int, typer.Option(min=1, help="Queries a photo; the four setups take turns.")] = 2,
@@ -58,10 +60,11 @@ def streetify(
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    result = {**counts, "gallery_csv": str(out / "gallery.csv"), "queries_csv": str(out / "queries.csv")}
+    tables = {"gallery_csv": "gallery.csv", "queries_csv": "queries.csv", "manifest": "manifest.csv"}
+    result = {**counts, **{name: str(out / table) for name, table in tables.items()}}
     if as_json:
         json.dump(result, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
         typer.echo(f"made {counts['queries']} queries over {counts['gallery']} items, {counts['failed']} failed")
-        typer.echo(f"threadmatch evaluate --gallery-csv {out / 'gallery.csv'} --query-csv {out / 'queries.csv'}")
+        typer.echo(f"threadmatch evaluate --manifest {result['manifest']} --split {split.value} --out result.json")

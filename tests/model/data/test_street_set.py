@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from model.data.manifest import Selection, Split, read_manifest
 from model.data.pairs import read_labelled
 from model.data.setups import HARD_FRACTION, Setup
 from model.data.street_set import _tasks, build_street_set, read_sources
@@ -70,6 +71,7 @@ def test_a_set_has_its_gallery_its_queries_and_what_is_known_of_them(folders: Pa
         if row["setup"] == "hard_occlusion":
             assert float(row["occluded"]) > HARD_FRACTION
     assert {query.setup for query in queries} == {str(setup) for setup in Setup}
+    assert read_manifest(tmp_path / "manifest.csv", Selection(Split.TEST)) == (gallery, queries)
     assert {row["source_view"] for row in rows(tmp_path / "queries.csv")} == {"only", "main", "back"}
 
 
