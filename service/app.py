@@ -12,6 +12,7 @@ from indexer.gallery import Gallery
 from service.batching import Budget
 from service.config import DEFAULT_GALLERY, Settings, load_settings
 from service.errors import install_error_handlers
+from service.feedback import feedback_of
 from service.galleries import ServedGallery
 from service.loading import open_all
 from service.metrics import Metrics
@@ -19,7 +20,7 @@ from service.middleware import RequestMiddleware
 from service.opening import poll_galleries, put_in_service, wait_for_galleries
 from service.recent import remembering
 from service.results import Matcher
-from service.routes import health, heatmaps, items, pages, search
+from service.routes import batch, feedback, health, heatmaps, items, pages, search
 from service.state import ServiceState
 from service.tracing import Tracing
 
@@ -50,8 +51,10 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with state.tracing, remembering(settings) as state.recent, serving():
-            yield
+        taking = feedback_of(settings.feedback, max_mib=settings.feedback_mib, recent_minutes=settings.recent_minutes)
+        with taking as state.feedback:
+            async with state.tracing, remembering(settings) as state.recent, serving():
+                yield
 
     @contextlib.asynccontextmanager
     async def serving() -> AsyncIterator[None]:
@@ -85,7 +88,7 @@ def create_app(
     app.state.service = state
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, lambda reason: state.metrics.rejects.labels(reason).inc())
-    for part in (search, heatmaps, items, health, pages):
+    for part in (search, batch, feedback, heatmaps, items, health, pages):
         app.include_router(part.router)
     return app
 

@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     search_timeout_s: float = Field(
         default=60.0, ge=0.05, le=3600, description="seconds a search may take, waiting included"
     )
+    max_batch_bytes: int = Field(
+        default=128 * MIB, ge=1024, le=4096 * MIB, description="bytes of all photos of one batch together"
+    )
+    batch_timeout_s: float = Field(
+        default=300.0, ge=0.05, le=3600, description="seconds a batch of photos may take, waiting included"
+    )
     max_searches: int = Field(
         default=64, ge=1, le=100_000, description="searches in progress, waiting ones included; the next is told 429"
     )
@@ -125,6 +131,12 @@ class Settings(BaseSettings):
     )
     recent_mib: int = Field(
         default=64, ge=1, le=100_000, description="MiB of recent searches (about 50 KB each); the oldest go first"
+    )
+    feedback: str = Field(
+        default="", description="folder that feedback on matches is kept in, private to the service; empty takes none"
+    )
+    feedback_mib: int = Field(
+        default=1024, ge=1, le=100_000, description="MiB of feedback (about 30 KB a search); beyond, none is taken"
     )
     stall_s: float = Field(
         default=120.0, ge=1, le=86_400, description="seconds one call of the model may take before readiness says so"

@@ -13,6 +13,8 @@ ServiceError
      +- ModelFailedError     the model could not compute a batch
      +- SearchTimeoutError   the answer was not ready in time
      +- SearchNotFoundError  an earlier search that is not remembered (any more)
+     +- FeedbackOffError     feedback, where none is taken
+     +- FeedbackStoreError   feedback that could not be written down
      +- NotReadyError        no gallery is open yet
      +- StoppedError         the service is shutting down
 """
@@ -93,6 +95,16 @@ class SearchTimeoutError(RequestError):
     retry_after_s = 5
 
 
+class FeedbackOffError(RequestError):
+    """This service takes no feedback."""
+
+
+class FeedbackStoreError(RequestError):
+    """A verdict that could not be written; nothing of it was kept."""
+
+    retry_after_s = 5
+
+
 class SearchNotFoundError(RequestError):
     """An earlier search that is not remembered: never kept, too long ago, or another gallery's."""
 
@@ -120,6 +132,8 @@ STATUS: dict[type[Exception], int] = {
     ModelFailedError: 503,
     SearchTimeoutError: 503,
     SearchNotFoundError: 404,
+    FeedbackOffError: 404,
+    FeedbackStoreError: 503,
     NotReadyError: 503,
     StoppedError: 503,
     InvalidImageError: 422,
@@ -165,27 +179,36 @@ def status_of(error: Exception) -> int:
     raise LookupError(f"{type(error).__name__} has no status in service.errors.STATUS")
 
 
+def reason_of(error: Exception) -> str:
+    """A short name of a known error, out of a bounded set, for counting."""
+    return error.reason if isinstance(error, InvalidImageError) else error_name(type(error))
+
+
+def detail_of(error: Exception) -> str:
+    """What a client may read of a known error. What it may not is logged here, or was where it happened."""
+    if isinstance(error, ModelFailedError):
+        return MODEL_FAILED_DETAIL  # its text may name paths and internals
+    if isinstance(error, IndexerError) and status_of(error) == STATUS[IndexerError]:
+        logger.error("gallery failed", exc_info=error)
+        return GALLERY_FAILED_DETAIL
+    return str(error)
+
+
 _Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def _known_error(reject: Callable[[str], None]) -> _Handler:
     async def answer(request: Request, error: Exception) -> Response:
         status = status_of(error)
-        reject(error.reason if isinstance(error, InvalidImageError) else error_name(type(error)))
+        reject(reason_of(error))
         headers: dict[str, str] = {}
         retry_after_s = getattr(error, "retry_after_s", None)
         if retry_after_s is not None:
             headers["Retry-After"] = str(retry_after_s)
         if isinstance(error, UploadTimeoutError):
             headers["Connection"] = "close"  # whatever the slow client still sends is not the start of a request
-        detail = str(error)
-        if isinstance(error, ModelFailedError):
-            detail = MODEL_FAILED_DETAIL  # logged where it happened; its text may name paths and internals
-        elif isinstance(error, IndexerError) and status == STATUS[IndexerError]:
-            logger.error("gallery failed", exc_info=error)
-            detail = GALLERY_FAILED_DETAIL
         return error_response(
-            request.scope, status=status, error=error_name(type(error)), detail=detail, headers=headers
+            request.scope, status=status, error=error_name(type(error)), detail=detail_of(error), headers=headers
         )
 
     return answer

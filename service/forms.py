@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -23,6 +23,8 @@ from service.errors import InvalidFieldError, TooLargeError, UnsupportedMediaTyp
 from service.schemas import SearchOptions
 
 IMAGE_FIELD = "image"
+IMAGES_FIELD = "images"
+MAX_NAME_CHARS = 200
 MAX_FIELDS = 64  # text fields; more than there are, so that a mistyped one is still named
 MAX_FILES = 8
 MAX_FIELD_BYTES = 16 * 1024
@@ -34,12 +36,27 @@ class UploadLimits:
     """What a client may send.
 
     Args:
-        max_image_bytes: size of the photo.
+        max_image_bytes: size of a photo.
         timeout_s: seconds from the first look at the body to its last byte.
+        max_bytes: of all photos together; None where there is one.
     """
 
     max_image_bytes: int
     timeout_s: float
+    max_bytes: int | None = None
+
+    @property
+    def body_bytes(self) -> int:
+        """Most bytes of a whole body."""
+        return (self.max_bytes or self.max_image_bytes) + OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file of a form; its name is the client's, shortened and made printable."""
+
+    name: str
+    data: bytes
 
 
 class _MemoryParser(MultiPartParser):
@@ -57,44 +74,85 @@ async def read_search(request: Request, limits: UploadLimits) -> tuple[bytes, Se
     Raises:
         UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
     """
+    async with _form(request, limits, field=IMAGE_FIELD, max_files=MAX_FILES) as form:
+        image = await _image_of(form, limits)
+        return image, _options_of(form, IMAGE_FIELD)
+
+
+async def read_batch(request: Request, limits: UploadLimits, *, most: int) -> tuple[list[Upload], SearchOptions]:
+    """Read the photos and the fields of a batch. Whether a photo is too large or empty is not looked at here.
+
+    Args:
+        request: with the files in IMAGES_FIELD.
+        limits: of the whole body.
+        most: photos.
+
+    Raises:
+        UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
+    """
+    async with _form(request, limits, field=IMAGES_FIELD, max_files=most) as form:
+        sent = form.getlist(IMAGES_FIELD)
+        if not 1 <= len(sent) <= most:
+            raise InvalidFieldError(f"found {len(sent)} files named {IMAGES_FIELD!r}; a batch has 1 to {most}")
+        if any(not isinstance(image, UploadFile) for image in sent):
+            raise InvalidFieldError(
+                f"{IMAGES_FIELD!r} came as text; send files (with a file name in their Content-Disposition)"
+            )
+        photos = [Upload(_shown(image.filename), await image.read()) for image in sent if isinstance(image, UploadFile)]
+        return photos, _options_of(form, IMAGES_FIELD)
+
+
+def check_photo(data: bytes, max_image_bytes: int) -> None:
+    """Refuse a photo by its size.
+
+    Raises:
+        InvalidFieldError: it is empty; TooLargeError: it has too many bytes.
+    """
+    if not data:
+        raise InvalidFieldError("the file is empty; send a photo")
+    if len(data) > max_image_bytes:
+        raise _too_large(_size(len(data)), max_image_bytes)
+
+
+@asynccontextmanager
+async def _form(request: Request, limits: UploadLimits, *, field: str, max_files: int) -> AsyncIterator[FormData]:
+    """The parsed body, of bounded size and time."""
     if request.query_params:
         name = next(iter(request.query_params))
         raise InvalidFieldError(f"{name[:80]!r} was given in the address; send it as a form field beside the image")
-    _check_content_type(request)
-    max_bytes = limits.max_image_bytes + OVERHEAD_BYTES
+    _check_content_type(request, field)
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise _too_large(_size(int(declared[:20])), limits)
+    if declared.isdecimal() and int(declared[:20]) > limits.body_bytes:
+        raise _body_too_large(_size(int(declared[:20])), limits)
     try:
         async with asyncio.timeout(limits.timeout_s):
-            form = await _parse(request, max_bytes, limits)
+            form = await _parse(request, limits, max_files)
     except TimeoutError as error:
         raise UploadTimeoutError(
             f"the body did not arrive within {limits.timeout_s:g} s; send a smaller photo or over a better line"
         ) from error
     try:
-        image = await _image_of(form, limits)
-        return image, _options_of(form)
+        yield form
     finally:
         await form.close()
 
 
-def _check_content_type(request: Request) -> None:
+def _check_content_type(request: Request, field: str) -> None:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         found = request.headers.get("content-type", "")[:80] or "no content type"
         raise UnsupportedMediaTypeError(
-            f"found {found!r}; expected multipart/form-data with the photo in the file field {IMAGE_FIELD!r}"
+            f"found {found!r}; expected multipart/form-data with the photo in the file field {field!r}"
         )
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
         raise UnsupportedMediaTypeError("form fields are UTF-8; leave the charset away")
 
 
-async def _parse(request: Request, max_bytes: int, limits: UploadLimits) -> FormData:
-    counted = _counted(request, max_bytes, limits)
+async def _parse(request: Request, limits: UploadLimits, max_files: int) -> FormData:
+    counted = _counted(request, limits)
     async with aclosing(counted):
         parser = _MemoryParser(
-            request.headers, counted, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+            request.headers, counted, max_files=max_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
         )
         try:
             return await parser.parse()
@@ -104,19 +162,28 @@ async def _parse(request: Request, max_bytes: int, limits: UploadLimits) -> Form
             raise InvalidFieldError("the multipart body is not well-formed") from error
 
 
-async def _counted(request: Request, max_bytes: int, limits: UploadLimits) -> AsyncGenerator[bytes, None]:
+async def _counted(request: Request, limits: UploadLimits) -> AsyncGenerator[bytes, None]:
     """The body's chunks, up to the first one beyond the limit: a body without Content-Length is counted too."""
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
-        if total > max_bytes:
-            raise _too_large(f"more than {_size(max_bytes)}", limits)
+        if total > limits.body_bytes:
+            raise _body_too_large(f"more than {_size(limits.body_bytes)}", limits)
         yield chunk
 
 
-def _too_large(found: str, limits: UploadLimits) -> TooLargeError:
+def _body_too_large(found: str, limits: UploadLimits) -> TooLargeError:
+    if limits.max_bytes is None:
+        return _too_large(found, limits.max_image_bytes)
     return TooLargeError(
-        f"the file has {found}; a photo may have {_size(limits.max_image_bytes)}. Send a smaller one: "
+        f"the photos have {found} together; a batch may have {_size(limits.max_bytes)}. Send smaller ones (1000 pixels "
+        "on the long side are enough for a search), or fewer at a time"
+    )
+
+
+def _too_large(found: str, max_image_bytes: int) -> TooLargeError:
+    return TooLargeError(
+        f"the file has {found}; a photo may have {_size(max_image_bytes)}. Send a smaller one: "
         "1000 pixels on the long side are enough for a search"
     )
 
@@ -141,17 +208,23 @@ async def _image_of(form: FormData, limits: UploadLimits) -> bytes:
     if not data:
         raise InvalidFieldError(f"the file in {IMAGE_FIELD!r} is empty")
     if len(data) > limits.max_image_bytes:
-        raise _too_large(_size(len(data)), limits)
+        raise _too_large(_size(len(data)), limits.max_image_bytes)
     return data
 
 
-def _options_of(form: FormData) -> SearchOptions:
+def _shown(filename: str | None) -> str:
+    """A file's name as it can stand in an answer."""
+    name = (filename or "").encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in name)[:MAX_NAME_CHARS]
+
+
+def _options_of(form: FormData, image_field: str) -> SearchOptions:
     values: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name == IMAGE_FIELD:
+        if name == image_field:
             continue
         if name not in SearchOptions.model_fields:
-            known = [*SearchOptions.model_fields, IMAGE_FIELD]
+            known = [*SearchOptions.model_fields, image_field]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise InvalidFieldError(f"{name[:80]!r} is not a field; did you mean {nearest!r}? All: {', '.join(known)}")
         if isinstance(value, UploadFile):

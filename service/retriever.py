@@ -74,33 +74,49 @@ class Retriever:
             InvalidImageError: the photo or the box; FilterError: the filter.
             OverloadedError, ModelFailedError, StoppedError: see `service.batching`.
         """
+        with self.admitted(options):
+            return await self.search_admitted(photo, options)
+
+    def fitting(self, options: SearchOptions) -> int:
+        """How many such searches the candidates in progress allow at a time, at least one."""
+        return max(1, self.capacity.max_pairs // self._candidates(options))
+
+    @contextlib.contextmanager
+    def admitted(self, options: SearchOptions, *, searches: int = 1) -> Iterator[None]:
+        """Hold the candidates of so many searches while the block runs.
+
+        Raises:
+            OverloadedError: others hold too many; StoppedError: the end has begun.
+        """
+        with self.queues.in_progress(), self.queues.pairs.take(searches * self._candidates(options)):
+            yield
+
+    def _candidates(self, options: SearchOptions) -> int:
+        return min(options.candidates, max(1, self.gallery.item_count))
+
+    async def search_admitted(self, photo: bytes, options: SearchOptions) -> SearchResult:
+        """`search` inside of `admitted`."""
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        with (
-            self.queues.in_progress(),
-            self.queues.pairs.take(min(options.candidates, max(1, self.gallery.item_count))),
-        ):
-            with _timed(timings, "decode"):
-                prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
-            # made while the model works
-            crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
-            with _timed(timings, "encode"):
-                embedding, regions = await self.queues.encoder.submit(prepared.pixels)
-            found = await self.queues.run_in(self.queues.readers, self._gather, embedding, options)
-            timings |= found.timings_ms
-            with _timed(timings, "rerank"):
-                scores = await self._scores(regions, found, options.method)
-            probabilities = None
-            if scores is not None and options.method == "grnet":  # only its scores are calibrated
-                probabilities = self.model.probability(scores, items=found.snapshot.item_count)
-            with _timed(timings, "pick"):
-                matches = await self.queues.run_in(
-                    self.queues.readers, self._pick, found, scores, probabilities, options
-                )
-            if options.explain and matches:
-                with _timed(timings, "explain"):
-                    matches = await self._explained(matches, regions, found, prepared.box, options)
-            view = QueryView(await asyncio.wrap_future(crop), regions.astype(np.float16)) if crop else None
+        with _timed(timings, "decode"):
+            prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
+        # made while the model works
+        crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
+        with _timed(timings, "encode"):
+            embedding, regions = await self.queues.encoder.submit(prepared.pixels)
+        found = await self.queues.run_in(self.queues.readers, self._gather, embedding, options)
+        timings |= found.timings_ms
+        with _timed(timings, "rerank"):
+            scores = await self._scores(regions, found, options.method)
+        probabilities = None
+        if scores is not None and options.method == "grnet":  # only its scores are calibrated
+            probabilities = self.model.probability(scores, items=found.snapshot.item_count)
+        with _timed(timings, "pick"):
+            matches = await self.queues.run_in(self.queues.readers, self._pick, found, scores, probabilities, options)
+        if options.explain and matches:
+            with _timed(timings, "explain"):
+                matches = await self._explained(matches, regions, found, prepared.box, options)
+        view = QueryView(await asyncio.wrap_future(crop), regions.astype(np.float16)) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)

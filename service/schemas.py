@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_TOP_K = 100
 MAX_CANDIDATES = 2000
 MAX_FILTER_CHARS = 2000
+MAX_BATCH_PHOTOS = 64
 
 MatcherName = Literal["grnet", "greedy", "global"]
 
@@ -294,6 +295,48 @@ class ErrorAnswer(Answer):
     request_id: str = Field(
         description="also in the header X-Request-ID", examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"]
     )
+
+
+class FeedbackForm(BaseModel):
+    """What POST /v1/feedback takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str = Field(
+        min_length=1,
+        max_length=100,
+        description="of the search's answer",
+        examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"],
+    )
+    item_id: str = Field(min_length=1, max_length=2000, description="the item judged", examples=["MH06-black-main"])
+    verdict: Literal["match", "no_match"] = Field(description="whether it is the garment of the photo")
+    gallery: str | None = Field(default=None, max_length=100, description="the gallery that was searched")
+
+
+class FeedbackAnswer(Answer):
+    """A verdict that is on disk."""
+
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
+    item_id: str = Field(examples=["MH06-black-main"])
+    verdict: Literal["match", "no_match"] = Field(examples=["match"])
+    replaced: bool = Field(description="whether it counts instead of an earlier one", examples=[False])
+
+
+class BatchResultAnswer(Answer):
+    """What became of one photo of a batch: an answer or an error."""
+
+    index: int = Field(ge=0, description="place of the photo in the form, from 0", examples=[0])
+    filename: str = Field(description="as it was sent", examples=["street.jpg"])
+    answer: SearchAnswer | None = Field(description="as POST /v1/search gives it; its request_id is its own")
+    error: ErrorAnswer | None = Field(description="why there is no answer")
+
+
+class BatchAnswer(Answer):
+    """The results of a batch, in the order of its photos."""
+
+    results: list[BatchResultAnswer]
+    timings_ms: dict[str, float] = Field(examples=[{"total": 2140.5}])
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
 
 
 EVIDENCE_EXAMPLE = {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240]}

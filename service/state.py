@@ -12,6 +12,7 @@ from starlette.requests import Request
 from service.batching import Budget
 from service.config import DEFAULT_GALLERY, Settings
 from service.errors import RequestError
+from service.feedback import FeedbackStore
 from service.galleries import ServedGallery
 from service.metrics import Metrics
 from service.queues import ModelQueues
@@ -34,6 +35,7 @@ class ServiceState:
     galleries: dict[str, ServedGallery]
     queues: ModelQueues | None = None  # None until the default gallery is open, which says which model it is
     recent: RecentSearches | None = None  # None where none are kept
+    feedback: FeedbackStore | None = None  # None where none is taken
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

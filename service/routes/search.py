@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from model.decoding import ACCEPTED_FORMATS
@@ -16,10 +15,9 @@ from service.choosing import gallery_for
 from service.errors import SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
 from service.routes.describe import errors, text_fields
+from service.routes.leaving import unless_client_leaves
 from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
 from service.state import ServiceState, service_of
-
-R = TypeVar("R")
 
 router = APIRouter(tags=["search"])
 
@@ -65,7 +63,7 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
         retriever = chosen.open_retriever()
         try:
             async with asyncio.timeout(settings.search_timeout_s):
-                result = await _unless_client_leaves(request, retriever.search(photo, options))
+                result = await unless_client_leaves(request, retriever.search(photo, options))
         except TimeoutError as error:
             raise SearchTimeoutError(
                 f"the search took more than {settings.search_timeout_s:g} s; try again, or ask for fewer candidates"
@@ -80,28 +78,3 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
         generation=result.generation,
     )  # fmt: skip
     return Response(answer.model_dump_json(), media_type="application/json")
-
-
-async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
-    """The result of `work`, which is cancelled when the client closes the connection: nobody would read it.
-
-    Raises:
-        ClientDisconnect: the client left.
-    """
-    task = asyncio.create_task(work)
-    watch = asyncio.create_task(_client_left(request))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return await task
-    finally:
-        for one in (task, watch):
-            one.cancel()
-        await asyncio.wait({task, watch})
-
-
-async def _client_left(request: Request) -> None:
-    """Return once the client has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

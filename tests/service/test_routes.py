@@ -26,7 +26,7 @@ GET_ROUTES = (
     "/", "/docs", "/page/page.js", "/openapi.json", "/metrics", "/health/live", "/health/ready", "/v1/gallery",
     "/v1/items/plain", "/v1/items/plain/image",
 )  # fmt: skip
-POST_ROUTES = ("/search", "/v1/search")
+POST_ROUTES = ("/search", "/v1/search", "/v1/search/batch", "/v1/feedback")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW")
 
 
