@@ -46,6 +46,11 @@ class SetCounts:
     negatives: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def as_json(self) -> dict[str, int | dict[str, int]]:
+        """Plain JSON types; reasons that left nothing out are not named."""
+        counts = {name: getattr(self, name) for name in ("verdicts", "history", "queries", "items", "negatives")}
+        return {**counts, "left_out": {reason: count for reason, count in self.left_out.items() if count}}
+
 
 def build_set(folder: Path, gallery: Gallery, out: Path, *, gallery_name: str) -> SetCounts:
     """Make the set.

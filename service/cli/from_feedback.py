@@ -19,8 +19,6 @@ def from_feedback(
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
     """Make training pairs of the verdicts that a service was given."""
-    from dataclasses import asdict
-
     from indexer.errors import IndexerError
     from indexer.gallery import Gallery
     from service.errors import StartError
@@ -32,11 +30,10 @@ def from_feedback(
         typer.echo(f"threadmatch data from-feedback: {error}", err=True)
         raise typer.Exit(1) from error
     if as_json:
-        json.dump({**asdict(counts), "out": str(out)}, sys.stdout, indent=2)
+        json.dump({**counts.as_json(), "out": str(out)}, sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
     typer.echo(f"{counts.queries} pairs, {counts.items} gallery items, {counts.negatives} hard negatives in {out}")
     typer.echo(f"of {counts.verdicts} verdicts that count ({counts.history} were given)")
-    for reason, count in counts.left_out.items():
-        if count:
-            typer.echo(f"left out: {count}, {reason}")
+    for reason, count in (+counts.left_out).items():
+        typer.echo(f"left out: {count}, {reason}")
