@@ -7,7 +7,7 @@ Paper    Szegedy et al., CVPR 2015 (GoogLeNet, the backbone of GRNet sec. 5.1); 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import timm
 import torch
@@ -57,6 +57,48 @@ class Backbone(nn.Module):
         feature_map: Tensor = self.body(normalised)
         return feature_map
 
+    def split(self, stage: int) -> tuple[nn.Module, nn.Module]:
+        """Cut in two, for fine-tuning the second part alone: rest(front(pixels)) == self(pixels).
+
+        Args:
+            stage: how many stages the front has, 0 to the number of stages less one. With 0 it only scales the pixels.
+
+        Returns:
+            Front and rest; both share their weights with this backbone.
+
+        Raises:
+            ConfigError: this backbone has fewer stages.
+        """
+        stages: list[nn.Module] = self.body.stages() if isinstance(self.body, _Staged) else [self.body]
+        if not 0 <= stage < len(stages):
+            raise ConfigError(
+                f"stage {stage} is asked for, but this backbone can be cut at 0 to {len(stages) - 1} only"
+            )
+        return nn.Sequential(_Scale(self), *stages[:stage]), nn.Sequential(*stages[stage:])
+
+
+class _Scale(nn.Module):
+    """A backbone's pixel scaling alone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", backbone.mean, persistent=False)
+        self.register_buffer("std", backbone.std, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.to(self.mean.dtype) - self.mean) / self.std
+
+
+@runtime_checkable
+class _Staged(Protocol):
+    """A body that is a chain of stages."""
+
+    def stages(self) -> list[nn.Module]:
+        """In order; their composition is the body."""
+        ...
+
 
 def build_backbone(name: str) -> Backbone:
     """Build an untrained backbone; `pretrained.load_pretrained` or a checkpoint fills it.
@@ -105,6 +147,14 @@ class _TimmBody(nn.Module):
             )
         return feature_map
 
+    def stages(self) -> list[nn.Module]:
+        """The EfficientNet family's stem, its groups of blocks and its head; any other network is one stage."""
+        parts = [getattr(self.network, name, None) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")]
+        if not all(isinstance(part, nn.Module) for part in parts):
+            return [self]
+        stem, stem_norm, blocks, head, head_norm = parts
+        return [nn.Sequential(stem, stem_norm), *blocks, nn.Sequential(head, head_norm)]  # type: ignore[arg-type, misc]
+
 
 class _TorchvisionGoogLeNet(nn.Module):
     """torchvision's GoogLeNet (batch norm, 3x3 in place of 5x5) up to inception 5b."""
@@ -123,9 +173,13 @@ class _TorchvisionGoogLeNet(nn.Module):
             self.add_module(name, getattr(network, name))
 
     def forward(self, images: Tensor) -> Tensor:
-        for name in self.ORDER:
-            images = getattr(self, name)(images)
+        for stage in self.stages():
+            images = stage(images)
         return images
+
+    def stages(self) -> list[nn.Module]:
+        """Its layers and inception blocks, in order."""
+        return [getattr(self, name) for name in self.ORDER]
 
 
 class _Inception(nn.Module):

@@ -93,3 +93,20 @@ def greedy_similarity(query: Tensor, gallery: Tensor, *, grids: Sequence[Grid]) 
     cosine = F.normalize(query, dim=-1) @ F.normalize(gallery, dim=-1).transpose(1, 2)  # (B, R, R)
     best = [cosine[:, start:end, start:end].amax(dim=2) for start, end in scale_spans(grids)]  # L x (B, cells)
     return torch.cat(best, dim=1).mean(dim=1)  # (B,)
+
+
+def greedy_similarity_across(query: Tensor, gallery: Tensor, *, grids: Sequence[Grid]) -> Tensor:
+    """`greedy_similarity` of every query with every gallery image.
+
+    Args:
+        query: (B, R, C), float. gallery: (n, R, C), float.
+
+    Returns:
+        (B, n) mean cosine.
+    """
+    query, gallery = F.normalize(query, dim=-1), F.normalize(gallery, dim=-1)
+    best = [
+        torch.einsum("bic,njc->bnij", query[:, start:end], gallery[:, start:end]).amax(dim=3)
+        for start, end in scale_spans(grids)
+    ]  # L x (B, n, cells)
+    return torch.cat(best, dim=2).mean(dim=2)  # (B, n)

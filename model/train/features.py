@@ -60,7 +60,7 @@ def encode_images(
     chunks = [images[start : start + DECODE_CHUNK] for start in range(0, len(images), DECODE_CHUNK)]
     done = 0
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        for pixels in pool.map(_decode, chunks, [model.image_px] * len(chunks)):
+        for pixels in pool.map(decode_labelled, chunks, [model.image_px] * len(chunks)):
             features = model.encode(pixels)
             embeddings[done : done + len(pixels)] = features.embeddings
             regions[done : done + len(pixels)] = features.regions
@@ -74,8 +74,12 @@ def encode_images(
     return EncodedSet(list(images), embeddings, regions)
 
 
-def _decode(images: Sequence[LabelledImage], image_px: int) -> NDArray[np.uint8]:
-    """(len(images), S, S, 3) uint8."""
+def decode_labelled(images: Sequence[LabelledImage], image_px: int) -> NDArray[np.uint8]:
+    """Read and prepare images: (len(images), S, S, 3) uint8.
+
+    Raises:
+        DataError: one cannot be read; it is named.
+    """
     return np.stack([_decode_one(image, image_px) for image in images])
 
 

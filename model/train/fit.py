@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from model.engine import Engine
 from model.grnet import GRNet
-from model.similarity import greedy_similarity, scale_spans
+from model.similarity import greedy_similarity, greedy_similarity_across
 from model.train.features import EncodedSet
 from model.train.metrics import first_hit, rates
 
@@ -103,7 +103,13 @@ def start_from_data(network: GRNet, train: PairPools) -> None:
         if network.neck is not None:
             regions = torch.cat([train.gallery.regions[:1500], train.queries.regions[:1500]])
             _whiten(network.neck, regions.flatten(0, 1).float())
-        head = network.head
+    start_head(network)
+
+
+def start_head(network: GRNet) -> None:
+    """Start the head as the blend of global and greedy similarity and nothing else."""
+    head = network.head
+    with torch.no_grad():
         if head.blend is not None:
             head.classifier.weight.zero_()
             head.blend.copy_(torch.tensor([{"global": 2.0, "greedy": 20.0}[name] for name in head.config.blend]))
@@ -270,12 +276,7 @@ def _metric_losses(network: GRNet, train: PairPools, draw: _Draw, settings: FitS
     """Softmax of each query over all items of the step, by embedding and by greedy local matching."""
     query_embedding, query_regions, embedding, regions = _features(network, train, draw)
     own = torch.arange(len(draw.queries)) * draw.items.shape[1]
-    query_regions, regions = F.normalize(query_regions, dim=-1), F.normalize(regions, dim=-1)
-    best = [
-        torch.einsum("qic,gjc->qgij", query_regions[:, start:end], regions[:, start:end]).amax(dim=3)
-        for start, end in scale_spans(network.config.grids)
-    ]  # L x (q, q * k, cells)
-    local = torch.cat(best, dim=2).mean(dim=2)  # (q, q * k)
+    local = greedy_similarity_across(query_regions, regions, grids=network.config.grids)  # (q, q * k)
     losses = {
         name: F.cross_entropy((similar / settings.temperature).masked_fill(draw.duplicate, float("-inf")), own)
         for name, similar in (("embedding", query_embedding @ embedding.T), ("local", local))

@@ -1,4 +1,4 @@
-"""From a recipe file to a checkpoint: encode once, train the head, calibrate, save.
+"""From a recipe file to a checkpoint: encode once, fine-tune the backbone if asked, train the head, calibrate, save.
 
 A recipe is TOML:
 
@@ -9,8 +9,10 @@ A recipe is TOML:
                                  # the weights and calibrates
     [model]                      # GRNetConfig
     neck_channels = 256
+    [finetune]                   # FinetuneSettings; without this part the backbone stays as it is
+    steps = 2000
     [fit]                        # FitSettings
-    steps = 1500
+    head_steps = 400
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ from model.inference import Model
 from model.pretrained import load_pretrained
 from model.train.calibration import expected_calibration_error, fit_calibration
 from model.train.features import encode_images
+from model.train.finetune import FinetuneSettings
 from model.train.fit import FitSettings, PairPools, Pools, fit, settings_dict, start_from_data
+from model.train.tune import Tables, bare_model, tune
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Recipe:
     val: tuple[Path, ...]
     model: GRNetConfig
     fit: FitSettings
+    finetune: FinetuneSettings | None
     backbone_weights: Path | None
 
 
@@ -67,14 +72,18 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not a readable recipe: {error}") from error
     data = dict(values.get("data", {}))
-    unknown = set(values) - {"name", "data", "model", "fit"} | set(data) - {"train", "val", "backbone_weights"}
+    unknown = set(values) - {"name", "data", "model", "finetune", "fit"}
+    unknown |= set(data) - {"train", "val", "backbone_weights"}
     if unknown:
-        raise ConfigError(f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model], [fit]")
+        raise ConfigError(
+            f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model], [finetune], [fit]"
+        )
     if "train" not in data or "val" not in data:
         raise ConfigError(f"{path}: [data] needs train and val: manifests, or folders with gallery.csv and queries.csv")
-    known = {field.name for field in fields(FitSettings)}
-    if wrong := set(values.get("fit", {})) - known:
-        raise ConfigError(f"{path}: [fit] has {sorted(wrong)}, known are {sorted(known)}")
+    for part, settings in (("fit", FitSettings), ("finetune", FinetuneSettings)):
+        known = {field.name for field in fields(settings)}
+        if wrong := set(values.get(part, {})) - known:
+            raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
     weights = data.get("backbone_weights")
     return Recipe(
         name=str(values.get("name", path.stem)),
@@ -82,6 +91,7 @@ def read_recipe(path: Path) -> Recipe:
         val=_folders(path, data["val"]),
         model=GRNetConfig.from_dict(values.get("model", {})),
         fit=FitSettings(**values.get("fit", {})),
+        finetune=FinetuneSettings(**values["finetune"]) if "finetune" in values else None,
         backbone_weights=path.parent / weights if weights else None,
     )
 
@@ -104,24 +114,29 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
         DataError, ConfigError, CheckpointError: as their rooms say.
     """
     run.mkdir(parents=True, exist_ok=True)
-    bare = _bare_model(recipe)
-    cache = run / "features"
-    training = _pools(bare, recipe.train, Split.TRAIN, cache)
-    held_out = _pools(bare, recipe.val, Split.VAL, cache)
-    if shared := set(training.queries.products) & set(held_out.queries.products):
+    train_on, val = _tables(recipe.train, Split.TRAIN), _tables(recipe.val, Split.VAL)
+    if shared := {image.product_id for image in train_on.queries} & {image.product_id for image in val.queries}:
         raise DataError(
             f"{len(shared)} products are in train and in val, such as {sorted(shared)[:3]}; keep them apart"
         )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)
         network = GRNet(recipe.model)
-        start_from_data(network, training)
+    load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
+    network.backbone.eval()
+    if recipe.finetune is None:
+        bare = bare_model(network)
+        training, held_out = (_encoded(bare, tables, run / "features") for tables in (train_on, val))
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.fit.seed)
+            start_from_data(network, training)
+    else:
+        training, held_out = tune(network, recipe.finetune, train_on, val, run)
     figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     network.eval()
     network.name = recipe.name
     scores, same = _seen_matches(network, held_out)
     network.calibration = fit_calibration(scores, same)
-    load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
     prints = save_checkpoint(network, run / "checkpoint")
     finished = Model(load_checkpoint(run / "checkpoint"))
     result = {
@@ -130,37 +145,27 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
         "fit": settings_dict(recipe.fit),
+        "finetune": None if recipe.finetune is None else asdict(recipe.finetune),
         "model": recipe.model.to_dict(),
     }
     (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _bare_model(recipe: Recipe) -> Model:
-    """The backbone alone: pooled vectors as they are, for neck, embedding and head to be trained on."""
-    config = GRNetConfig(
-        backbone=recipe.model.backbone,
-        image_px=recipe.model.image_px,
-        scales=recipe.model.scales,
-        pool=recipe.model.pool,
-        embedding_pool=recipe.model.embedding_pool,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # the head goes unused, but must not change the random numbers of the caller
-        network = GRNet(config)
-    load_pretrained(network.backbone, config.backbone, source=recipe.backbone_weights)
-    return Model(network)
-
-
-def _pools(model: Model, places: tuple[Path, ...], split: Split, cache: Path) -> PairPools:
+def _tables(places: tuple[Path, ...], split: Split) -> Tables:
     gallery: list[LabelledImage] = []
     queries: list[LabelledImage] = []
     for place in places:
         shop, street = read_pairs(place, split)
         gallery += shop
         queries += street
+    return Tables(gallery, queries)
+
+
+def _encoded(model: Model, tables: Tables, cache: Path) -> PairPools:
     return PairPools(
-        Pools.of(encode_images(model, gallery, cache=cache)), Pools.of(encode_images(model, queries, cache=cache))
+        Pools.of(encode_images(model, tables.gallery, cache=cache)),
+        Pools.of(encode_images(model, tables.queries, cache=cache)),
     )
 
 
