@@ -19,10 +19,12 @@ import csv
 import io
 import json
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -167,9 +169,12 @@ def _run(parts: list[_Part], workers: int) -> Iterator[tuple[_Part, bool]]:
     if workers == 1:
         yield from map(_draw_part, parts)
         return
-    # Spawned, not forked: the caller may hold threads.
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
-        yield from pool.imap(_draw_part, parts)
+    # Spawned, not forked: the caller may hold threads. Unlike multiprocessing.Pool, this one notices a killed worker.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(_draw_part, parts)
+        except BrokenProcessPool as error:
+            raise DataError("a drawing process was killed, out of memory perhaps; the same command goes on") from error
 
 
 def _one_thread() -> None:

@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,14 @@ class _Tower(nn.Module):
 
 
 def finetune(
-    network: GRNet, rest: nn.Module, train: MapPairs, val: MapPairs, *, settings: FinetuneSettings, run: Path
+    network: GRNet,
+    rest: nn.Module,
+    train: MapPairs,
+    val: MapPairs,
+    *,
+    settings: FinetuneSettings,
+    run: Path,
+    after_evaluation: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Train in place; keep the averaged weights that rank `val` best by greedy matching.
 
@@ -103,6 +111,7 @@ def finetune(
         settings: how.
         run: folder for finetune.jsonl and finetune.pt; an unfinished run there goes on from its last evaluation, on the
             CPU to the same bits.
+        after_evaluation: called with the step and its figures.
 
     Returns:
         The best figures on `val`.
@@ -124,7 +133,10 @@ def finetune(
         if session.step % settings.evaluate_every == 0 or session.step == settings.steps:
             row = {"step": session.step, "seconds": time.monotonic() - started}
             row |= {f"loss_{name}": float(value.detach()) for name, value in losses.items()}
-            session.keep(row | evaluate_maps(session.averaged, network, val))
+            row |= evaluate_maps(session.averaged, network, val)
+            session.keep(row)
+            if after_evaluation:
+                after_evaluation(session.step, row)
             memory = None  # made anew, so that a resumed run has the same one
     session.give_back()
     return session.best

@@ -107,3 +107,21 @@ def test_a_file_of_other_weights_does_not_fit(tmp_path: Path) -> None:
         )
     with pytest.raises(CheckpointError, match="no weights at"):
         load_pretrained(build_backbone("googlenet_original"), "googlenet_original", source=tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["timm:test_efficientnet", "efficientnet_lite0", "googlenet", "timm:test_resnet"])
+def test_the_two_parts_of_a_split_are_the_whole(name: str) -> None:
+    backbone = _trained_looking(name)
+    pixels = torch.randint(0, 256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(1))
+    last = 0 if name == "timm:test_resnet" else 3  # a network that is no chain of stages has one
+    with torch.no_grad():
+        for stage in range(last + 1):
+            front, rest = backbone.split(stage)
+            torch.testing.assert_close(rest(front(pixels)), backbone(pixels))
+    shared = {id(parameter) for parameter in backbone.parameters()}
+    assert {id(parameter) for part in (front, rest) for parameter in part.parameters()} == shared
+
+
+def test_a_split_beyond_the_last_stage_is_refused() -> None:
+    with pytest.raises(ConfigError, match="0 to 8"):
+        build_backbone("efficientnet_lite0").split(9)

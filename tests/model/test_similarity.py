@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
+from model.similarity import (
+    global_similarity,
+    greedy_similarity,
+    greedy_similarity_across,
+    pair_index,
+    region_similarity,
+)
 
 GRIDS = ((1, 1), (2, 1), (1, 3))
 REGIONS = 6
@@ -74,3 +80,14 @@ def test_greedy_similarity_is_equations_2_and_3_written_as_loops() -> None:
                 total += similar[best]
         actual = float(greedy_similarity(query, gallery, grids=GRIDS)[n])
         assert actual == pytest.approx(total / REGIONS, abs=1e-6)
+
+
+def test_greedy_similarity_across_is_greedy_similarity_of_every_pair() -> None:
+    b, n, c = 2, 3, 5
+    query, gallery = torch.randn(b, 1 + 2 + 4, c), torch.randn(n, 1 + 2 + 4, c)
+    grids = ((1, 1), (1, 2), (2, 2))
+    actual = greedy_similarity_across(query, gallery, grids=grids)
+    for i in range(b):
+        for j in range(n):
+            expected = greedy_similarity(query[i : i + 1], gallery[j : j + 1], grids=grids)
+            torch.testing.assert_close(actual[i, j], expected[0])

@@ -146,7 +146,7 @@ evaluate_every = 3
 """
 
 
-def _write_recipe(root: Path, *, val: str = "val") -> Path:
+def _write_recipe(root: Path, *, val: str = "val", more: str = "") -> Path:
     from safetensors.torch import save_file
 
     from model.backbone import build_backbone
@@ -155,7 +155,7 @@ def _write_recipe(root: Path, *, val: str = "val") -> Path:
         torch.manual_seed(1)
         save_file(build_backbone("timm:test_efficientnet").body.state_dict(), root / "backbone.safetensors")
     path = root / f"recipe-{val}.toml"
-    path.write_text(RECIPE.format(val=val))
+    path.write_text(RECIPE.format(val=val) + more)
     return path
 
 
@@ -176,6 +176,20 @@ def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path
         assert sorted(before[:8]) == sorted(after[:8]), "reranking permutes the shortlist"
         assert before[8:].tolist() == after[8:].tolist(), "and touches nothing else"
     assert "| easy | grnet | 16 |" in markdown(report)
+
+
+def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp_path: Path) -> None:
+    settings = ("from_stage = 3", "steps = 2", "queries = 4", "memory = 4", "evaluate_every = 2", "average = 0.0")
+    more = "\n".join(["[finetune]", *settings, ""])
+    result = train(read_recipe(_write_recipe(photo_sets, more=more)), tmp_path / "run")
+    assert result["finetune"]["steps"] == 2
+    tuned, untouched = load_model(result["checkpoint"]), _write_recipe(photo_sets)
+    plain = train(read_recipe(untouched), tmp_path / "plain")
+    assert tuned.features_fingerprint != load_model(plain["checkpoint"]).features_fingerprint
+    assert (
+        load_model(train(read_recipe(_write_recipe(photo_sets, more=more)), tmp_path / "run")["checkpoint"]).fingerprint
+        == tuned.fingerprint
+    )
 
 
 def test_features_come_back_from_the_cache(photo_sets: Path, tmp_path: Path, tiny_model: object) -> None:
