@@ -1,11 +1,14 @@
 """Fine-tune the last stages of a backbone together with neck and embedding, so that one network serves both stages.
 
-Each query is compared with the items of the step and with the hardest of all others, of which a memory keeps the last
-features seen. Two softmaxes share the gradient: over the cosine of the embeddings (Eq. 1, stage one), and over greedy
-local matching (Eq. 2, 3), on which GRNet's head is built afterwards.
+Each query is compared with the items of the step, which come in groups that look alike. Two softmaxes share the
+gradient: over the cosine of the embeddings (Eq. 1, stage one), and over greedy local matching (Eq. 2, 3), on which
+GRNet's head is built afterwards.
 
-Letters  q queries a step, m items of memory compared with, n items, E, R, C as in config
-Paper    Kuang et al., ICCV 2019, Eq. 1 to 3; the memory is Wang et al., Cross-Batch Memory, CVPR 2020, a slot an item
+A memory of features of earlier steps (Cross-Batch Memory) was tried in place of the groups and taken out: from a
+pretrained start all features together move away from the memory, within twenty steps, and collapse.
+
+Letters  q queries a step, n items, E, R, C as in config
+Paper    Kuang et al., ICCV 2019, Eq. 1 to 3
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ from model.train.metrics import first_hit, rates
 logger = logging.getLogger(__name__)
 
 ENCODE_BATCH = 64
+NEIGHBOURS = 40
+SMALLEST_SIZE = 1e-3
+"""A tensor counts as at least this large, so that one that begins at zero can move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +54,12 @@ class FinetuneSettings:
     steps: int = 2000
     queries: int = 64
     """Queries a step, each with one item of its product."""
-    memory: int = 1024
-    """Other items of the training gallery that each query is compared with too: those nearest to the step's queries."""
-    rate: float = 2e-4
-    """Of the backbone, AdamW with a cosine to zero."""
-    new_rate: float = 5e-4
-    """Of neck and embedding."""
+    group: int = 8
+    """Queries of a step whose items are near each other by the embedding: hard negatives for one another."""
+    rate: float = 2e-3
+    """AdamW with a cosine to zero. It is a share of each tensor's own size (root mean square): one step moves a weight
+    by that much of itself. The sizes of the layers differ by a factor of a hundred, and an absolute rate that one of
+    them needs tears another apart within twenty steps."""
     weight_decay: float = 0.02
     temperature: float = 0.05
     """Of both softmaxes."""
@@ -61,6 +67,8 @@ class FinetuneSettings:
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
     """Share of the queries in which a rectangle is covered by a part of another query's map."""
+    mirrored: float = 0.1
+    """Share of all images that are mirrored. The paper mirrors; details on one side then count for less."""
     warm_up: int = 50
     evaluate_every: int = 250
     seed: int = 0
@@ -74,22 +82,70 @@ class MapPairs:
     queries: MapSet
 
 
-class _Tower(nn.Module):
-    """All that is trained: the backbone's rest, neck and embedding. Batch norm keeps its statistics."""
+class _Centred(nn.Module):
+    """A linear layer on inputs less their mean: W (x - m) + c, the same map as W x + (c - W m).
 
-    def __init__(self, network: GRNet, rest: nn.Module) -> None:
+    After a ReLU all inputs have a positive mean, so one step of an optimiser that gives every weight the same step
+    moves the output by their sum, which is more than the output itself. On centred inputs the steps do not add up.
+    """
+
+    mean: Tensor
+
+    def __init__(self, layer: nn.Linear, mean: Tensor) -> None:
         super().__init__()
-        self.rest, self.neck, self.embedding = rest, network.neck, network.embedding
-        self._network = [network]  # in a list: its parameters are not this module's
+        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.offset = nn.Parameter((layer.bias + layer.weight @ mean).detach().clone())
+        self.register_buffer("mean", mean.clone())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs - self.mean, self.weight, self.offset)
+
+    def write_to(self, layer: nn.Linear) -> None:
+        """Give the layer this map."""
+        with torch.no_grad():
+            layer.weight.copy_(self.weight)
+            layer.bias.copy_(self.offset - self.weight @ self.mean)
+
+
+class Tower(nn.Module):
+    """All that is trained, from the front's maps on: the backbone's rest, neck and embedding.
+
+    Args:
+        network: with neck and embedding at a good start.
+        rest: of its backbone; shared, not copied.
+        sample: maps that the means of the features are taken from, (n, c, h, w).
+    """
+
+    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor) -> None:
+        super().__init__()
+        self.rest = rest
+        self._config = network.config
+        self.eval()
+        with torch.no_grad():
+            pooled, regions = self._pooled(sample)
+        self.neck = None if network.neck is None else _Centred(network.neck, regions.mean((0, 1)))
+        self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
-        network = self._network[0]
-        feature_map = self.rest(maps)
-        pooled = pool_regions(feature_map, [(1, 1)], network.config.embedding_pool)[:, 0]  # (B, C)
-        regions = pool_regions(feature_map, network.config.grids, network.config.pool)  # (B, R, C)
+        pooled, regions = self._pooled(maps)
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
         return embedding, regions if self.neck is None else self.neck(regions)
+
+    def write_to(self, network: GRNet) -> None:
+        """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
+        for layer, trained in ((network.neck, self.neck), (network.embedding, self.embedding)):
+            if layer is not None and trained is not None:
+                trained.write_to(layer)
+
+    def _pooled(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return pool_both(self._config, self.rest(maps))
+
+
+def pool_both(config: GRNetConfig, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, h, w) -> pooled (B, C) for stage one and regions (B, R, C) for stage two."""
+    pooled = pool_regions(feature_map, [(1, 1)], config.embedding_pool)[:, 0]
+    return pooled, pool_regions(feature_map, config.grids, config.pool)
 
 
 def finetune(
@@ -117,18 +173,18 @@ def finetune(
         The best figures on `val`.
     """
     run.mkdir(parents=True, exist_ok=True)
-    tower = _Tower(network, rest).to(memory_format=torch.channels_last).eval()  # batch norm as in use
-    for parameter in tower.parameters():
-        parameter.requires_grad_(True)
+    sample = train.gallery.take(np.linspace(0, len(train.gallery.products) - 1, ENCODE_BATCH).astype(np.int64))
+    tower = Tower(network, rest, sample).to(memory_format=torch.channels_last).requires_grad_(True)
     session = _Session.begin(tower, settings, run)
     if session.step == 0 and not session.best:
         session.keep({"step": 0, **evaluate_maps(session.averaged, network, val)})
-    own = _own_items(train)
-    memory: _Memory | None = None
+    own = Answers.of(train)
+    neighbours: NDArray[np.int64] | None = None
     started = time.monotonic()
     while session.step < settings.steps:
-        memory = memory or _Memory.of(tower, train.gallery)
-        losses = _step(network, tower, train, own, memory, settings, session.step)
+        if neighbours is None:  # made anew after each evaluation, so that a resumed run has the same ones
+            neighbours = _neighbours(tower, train.gallery)
+        losses = _step(network, tower, train, own, neighbours, settings, session.step)
         session.advance(losses["total"])
         if session.step % settings.evaluate_every == 0 or session.step == settings.steps:
             row = {"step": session.step, "seconds": time.monotonic() - started}
@@ -137,72 +193,84 @@ def finetune(
             session.keep(row)
             if after_evaluation:
                 after_evaluation(session.step, row)
-            memory = None  # made anew, so that a resumed run has the same one
-    session.give_back()
+            neighbours = None
+    session.give_back(network)
     return session.best
 
 
-@dataclass(slots=True)
-class _Memory:
-    """The last features seen of each item of the training gallery: (n, E) and (n, R, C), without gradient."""
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Which items answer which queries: gallery positions of each query, query positions of each item."""
 
-    embedding: Tensor
-    regions: Tensor
+    items: list[list[int]]
+    queries: list[list[int]]
 
     @classmethod
-    def of(cls, tower: _Tower, gallery: MapSet) -> _Memory:
-        embedding, regions = encode_maps(tower, gallery)
-        return cls(embedding, regions.half())
+    def of(cls, pairs: MapPairs) -> Answers:
+        shown: dict[str, list[int]] = {}
+        for position, product in enumerate(pairs.gallery.products):
+            shown.setdefault(product, []).append(position)
+        asked: dict[str, list[int]] = {}
+        for position, product in enumerate(pairs.queries.products):
+            asked.setdefault(product, []).append(position)
+        return cls(
+            [shown.get(product, []) for product in pairs.queries.products],
+            [asked.get(product, []) for product in pairs.gallery.products],
+        )
 
-    def put(self, at: NDArray[np.int64], embedding: Tensor, regions: Tensor) -> None:
-        self.embedding[at] = embedding.detach()
-        self.regions[at] = regions.detach().half()
+
+def _neighbours(tower: Tower, gallery: MapSet) -> NDArray[np.int64]:
+    """(n, NEIGHBOURS) positions of the nearest items of each item, itself first."""
+    embedding, _ = encode_maps(tower, gallery)
+    depth = min(NEIGHBOURS, len(embedding))
+    nearest = [(chunk @ embedding.T).topk(depth, dim=1).indices for chunk in embedding.split(1024)]
+    return torch.cat(nearest).numpy()
+
+
+def _draw(
+    answers: Answers, neighbours: NDArray[np.int64], settings: FinetuneSettings, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(q,) query positions and (q,) positions of an item of each: groups around a random item and its neighbours."""
+    askable = np.asarray([n for n, asked in enumerate(answers.queries) if asked])
+    items: list[int] = []
+    wanted = min(settings.queries, len(askable))
+    while len(items) < wanted:
+        near = neighbours[rng.choice(askable)]
+        near = np.concatenate([near[:1], rng.permutation(near[1:])])
+        items += [int(n) for n in near if answers.queries[n] and n not in items][: settings.group]
+    items = items[:wanted]
+    return np.asarray([rng.choice(answers.queries[n]) for n in items]), np.asarray(items)
 
 
 def _step(
     network: GRNet,
-    tower: _Tower,
+    tower: Tower,
     train: MapPairs,
-    own: list[list[int]],
-    memory: _Memory,
+    answers: Answers,
+    neighbours: NDArray[np.int64],
     settings: FinetuneSettings,
     step: int,
 ) -> dict[str, Tensor]:
     """The losses of one step; the step's number alone decides what is drawn."""
     rng = np.random.default_rng([settings.seed, step])
-    answerable = np.asarray([n for n, items in enumerate(own) if items])
-    queries = rng.choice(answerable, min(settings.queries, len(answerable)), replace=False)
-    items = np.asarray([rng.choice(own[n]) for n in queries])
+    queries, items = _draw(answers, neighbours, settings, rng)
     maps = torch.cat([_covered(train.queries.take(queries), settings.covered, rng), train.gallery.take(items)])
-    flip = torch.from_numpy(rng.random(len(maps)) < 0.5)
+    flip = torch.from_numpy(rng.random(len(maps)) < settings.mirrored)
     maps = torch.where(flip[:, None, None, None], maps.flip(3), maps)
+    tower.eval()  # batch norm keeps its statistics; the other choice lost 10 points on garments never seen
     embedding, regions = tower(maps.contiguous(memory_format=torch.channels_last))
     q = len(queries)
-    memory.put(items, embedding[q:], regions[q:])
-    nearest = (embedding[:q].detach() @ memory.embedding.T).amax(0)  # (n,)
-    nearest[items] = -2  # they are there with gradient
-    others = nearest.topk(min(settings.memory, len(nearest) - len(set(items.tolist())))).indices
-    shown = np.asarray(train.gallery.products)[np.concatenate([items, others.numpy()])]
-    duplicate = torch.from_numpy(shown[None] == np.asarray(train.queries.products)[queries][:, None])
-    target = torch.arange(q)
-    duplicate[target, target] = False
-    by_embedding = embedding[:q] @ torch.cat([embedding[q:], memory.embedding[others]]).T  # (q, q + m)
-    by_regions = greedy_similarity_across(
-        regions[:q], torch.cat([regions[q:], memory.regions[others].float()]), grids=network.config.grids
-    )
+    names = np.asarray(train.gallery.products)[items]
+    duplicate = torch.from_numpy(names[None] == names[:, None]).fill_diagonal_(False)
+    similar = {
+        "embedding": embedding[:q] @ embedding[q:].T,
+        "local": greedy_similarity_across(regions[:q], regions[q:], grids=network.config.grids),
+    }  # (q, q) each
     losses = {
-        name: F.cross_entropy((similar / settings.temperature).masked_fill(duplicate, float("-inf")), target)
-        for name, similar in (("embedding", by_embedding), ("local", by_regions))
+        name: F.cross_entropy((cosine / settings.temperature).masked_fill(duplicate, float("-inf")), torch.arange(q))
+        for name, cosine in similar.items()
     }
     return {**losses, "total": losses["embedding"] + losses["local"]}
-
-
-def _own_items(train: MapPairs) -> list[list[int]]:
-    """Gallery positions that show each query's product."""
-    where: dict[str, list[int]] = {}
-    for position, product in enumerate(train.gallery.products):
-        where.setdefault(product, []).append(position)
-    return [where.get(product, []) for product in train.queries.products]
 
 
 def _covered(maps: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -222,6 +290,7 @@ def _covered(maps: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 @torch.no_grad()
 def encode_maps(tower: nn.Module, images: MapSet) -> tuple[Tensor, Tensor]:
     """(n, E) embeddings and (n, R, C) regions of a set of maps."""
+    tower.eval()
     parts = [
         tower(images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))))
         for start in range(0, len(images.products), ENCODE_BATCH)
@@ -235,9 +304,9 @@ def bare_features(config: GRNetConfig, rest: nn.Module, images: MapSet, at: NDAr
     pooled: list[Tensor] = []
     regions: list[Tensor] = []
     for start in range(0, len(at), ENCODE_BATCH):
-        feature_map = rest(images.take(at[start : start + ENCODE_BATCH]))
-        pooled.append(pool_regions(feature_map, [(1, 1)], config.embedding_pool)[:, 0])
-        regions.append(pool_regions(feature_map, config.grids, config.pool).half())
+        one, many = pool_both(config, rest(images.take(at[start : start + ENCODE_BATCH])))
+        pooled.append(one)
+        regions.append(many.half())
     return torch.cat(pooled), torch.cat(regions)
 
 
@@ -264,7 +333,7 @@ def evaluate_maps(tower: nn.Module, network: GRNet, pairs: MapPairs) -> dict[str
 class _Session:
     """What goes on from step to step, and on disk from evaluation to evaluation."""
 
-    tower: _Tower
+    tower: Tower
     averaged: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -275,22 +344,24 @@ class _Session:
     best_weights: dict[str, Tensor]
 
     @classmethod
-    def begin(cls, tower: _Tower, settings: FinetuneSettings, run: Path) -> _Session:
+    def begin(cls, tower: Tower, settings: FinetuneSettings, run: Path) -> _Session:
         """A new session, or the one that the run's folder holds."""
-        new = [p for part in (tower.neck, tower.embedding) if part is not None for p in part.parameters()]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in tower.rest.parameters() if p.ndim > 1], "lr": settings.rate},
-            {"params": [p for p in tower.rest.parameters() if p.ndim <= 1], "lr": settings.rate, "weight_decay": 0.0},
-            {"params": new, "lr": settings.new_rate},
+            {
+                "params": [p],
+                "lr": settings.rate * max(float(p.detach().square().mean().sqrt()), SMALLEST_SIZE),
+                "weight_decay": settings.weight_decay if p.ndim > 1 else 0.0,
+            }
+            for p in tower.parameters()
         ]
-        optimiser = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=settings.weight_decay)
+        optimiser = torch.optim.AdamW(groups)
 
         def share(step: int) -> float:
             cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, settings.steps)))
             return min(1.0, (step + 1) / settings.warm_up) * cosine
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
-        session = cls(tower, _copy(tower), optimiser, schedule, settings, run, 0, {}, {})
+        session = cls(tower, copy.deepcopy(tower).requires_grad_(False), optimiser, schedule, settings, run, 0, {}, {})
         path = run / "finetune.pt"
         if path.exists():
             saved = torch.load(path, weights_only=True)
@@ -311,8 +382,11 @@ class _Session:
         self.step += 1
         keep = min(self.settings.average, (1 + self.step) / (10 + self.step))  # at first there is little to average
         with torch.no_grad():
-            for average, value in zip(self.averaged.parameters(), self.tower.parameters(), strict=True):
-                average.lerp_(value, 1 - keep)
+            for average, value in zip(
+                self.averaged.state_dict().values(), self.tower.state_dict().values(), strict=True
+            ):
+                if average.is_floating_point():  # batch norm's statistics too
+                    average.lerp_(value, 1 - keep)
 
     def keep(self, row: dict[str, float]) -> None:
         """Log an evaluation, remember the best, write all to disk."""
@@ -337,13 +411,9 @@ class _Session:
         )
         staged.replace(self.run / "finetune.pt")
 
-    def give_back(self) -> None:
+    def give_back(self, network: GRNet) -> None:
         """Put the best averaged weights into the network."""
         self.tower.load_state_dict(self.best_weights)
-        self.tower.requires_grad_(False)
-
-
-def _copy(tower: _Tower) -> _Tower:
-    twin = copy.copy(tower)
-    twin._modules = {name: copy.deepcopy(module) for name, module in tower._modules.items()}
-    return twin.requires_grad_(False)
+        self.tower.eval()
+        self.tower.write_to(network)
+        self.tower.rest.requires_grad_(False)
