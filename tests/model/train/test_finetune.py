@@ -25,7 +25,7 @@ CONFIG = GRNetConfig(
     backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16, region_norm="l2",
     similarity_channels=14, node_channels=10,
 )  # fmt: skip
-SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, memory=8, evaluate_every=3, warm_up=2)
+SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, group=3, evaluate_every=3, warm_up=2)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_garments_never_seen_are_ranked_better_than_before(backbone: Backbone, t
     train, val = _pairs(backbone, range(60), 0), _pairs(backbone, range(1000, 1040), 1)
     network, rest = _start(backbone)
     before = evaluate_maps(_tower_like(network, rest), network, val)
-    settings = replace(SETTINGS, steps=60, queries=16, evaluate_every=30, rate=2e-3, new_rate=2e-3, average=0.9)
+    settings = replace(SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9)
     best = finetune(network, rest, train, val, settings=settings, run=tmp_path)
     assert best["global_mrr"] > before["global_mrr"]
     assert best["greedy_mrr"] > before["greedy_mrr"]

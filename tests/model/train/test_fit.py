@@ -179,7 +179,7 @@ def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path
 
 
 def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp_path: Path) -> None:
-    settings = ("from_stage = 3", "steps = 2", "queries = 4", "memory = 4", "evaluate_every = 2", "average = 0.0")
+    settings = ("from_stage = 3", "steps = 2", "queries = 4", "group = 2", "evaluate_every = 2", "average = 0.0")
     more = "\n".join(["[finetune]", *settings, ""])
     result = train(read_recipe(_write_recipe(photo_sets, more=more)), tmp_path / "run")
     assert result["finetune"]["steps"] == 2
