@@ -6,7 +6,7 @@ Letters  B images, S image side, E embedding size, R regions, C channels, N cand
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +43,10 @@ class Model:
     Args:
         network: trained; handed over, since its batch norm is folded and it moves to the device.
         device: "cpu" or "cuda".
+        fold: fold the batch norm; False for a backbone that is folded already.
     """
 
-    def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
+    def __init__(self, network: GRNet, *, device: str = "cpu", fold: bool = True) -> None:
         prints = fingerprints(network)
         self.name = network.name
         self.device = device
@@ -53,7 +54,8 @@ class Model:
         self.config = network.config
         self.calibration = network.calibration
         self._network = network.eval().requires_grad_(False)
-        self._network.backbone = fold_batch_norm(network.backbone, image_px=self.image_px)
+        if fold:
+            self._network.backbone = fold_batch_norm(network.backbone, image_px=self.image_px)
         self._network.to(device)
         self._network.to(memory_format=torch.channels_last)
         self._engine = Engine(network.head, device=device)
@@ -87,6 +89,20 @@ class Model:
     def region_boxes(self) -> NDArray[np.float32]:
         """(R, 4) x0, y0, x1, y1 of each region in 0..1 of the crop."""
         return self._region_boxes
+
+    def with_scales(self, scales: tuple[str, ...]) -> Model:
+        """The same backbone, neck and embedding with regions on other grids, such as ("1x1", "7x7") for the whole map.
+
+        Its head is untrained: encode with it, don't score with it.
+
+        Raises:
+            ConfigError: the scales cannot be built.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
+        network.neck, network.embedding, network.name = self._network.neck, self._network.embedding, self.name
+        return Model(network, device=self.device, fold=False)
 
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
@@ -212,11 +228,16 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL, *, device: str = "aut
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    network = load_checkpoint(_folder(str(name_or_folder)))
+    network = load_checkpoint(model_folder(str(name_or_folder)))
     return Model(network, device=device)
 
 
-def _folder(name: str) -> Path:
+def model_folder(name: str) -> Path:
+    """The checkpoint folder that `load_model` reads under this name.
+
+    Raises:
+        CheckpointError: there is none, here or on the hub.
+    """
     if name in shipped_models():
         return SHIPPED / name
     try:

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from model.color import ColorMatcher
 from model.config import GRNetConfig
 from model.engine import Engine
 from model.errors import ConfigError
@@ -69,7 +70,9 @@ class LiteralMatcher:
 
 
 def build_matcher(name: str, config: GRNetConfig, head: SimilarityHead) -> PairMatcher:
-    """Build one by name: "grnet", "grnet_literal", "global" or "greedy".
+    """Build one by name: "grnet", "grnet_literal", "global", "greedy" or "color", which reads `color_regions`.
+
+    `kpm.KPMMatcher` keeps the protocol too; it is built from its own trained head, by `kpm.load_kpm`.
 
     Raises:
         ConfigError: the name is unknown.
@@ -82,4 +85,6 @@ def build_matcher(name: str, config: GRNetConfig, head: SimilarityHead) -> PairM
         return GlobalMatcher()
     if name == "greedy":
         return GreedyMatcher(config.grids)
-    raise ConfigError(f"matcher {name!r} is unknown, expected grnet, grnet_literal, global or greedy")
+    if name == "color":
+        return ColorMatcher()
+    raise ConfigError(f"matcher {name!r} is unknown, expected grnet, grnet_literal, global, greedy or color")

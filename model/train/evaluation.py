@@ -5,42 +5,58 @@ Letters  n queries, m gallery items, k shortlist
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from model.color import ColorMatcher, color_regions
 from model.data.pairs import LabelledImage
+from model.errors import ConfigError
 from model.inference import Model
+from model.kpm import KPMMatcher, load_kpm, map_scales
 from model.matchers import GreedyMatcher
+from model.train.calibration import expected_calibration_error, no_match_rates, reliability
 from model.train.features import encode_images
-from model.train.metrics import RECALL_K, TOP_K, first_hit, paired_gain, rates, recall_at
+from model.train.metrics import RECALL_K, TOP_K, paired_gain, rates, recall_at
+from model.train.pixels import describe_pixels
+from model.train.ranking import FINAL, STAGE_ONE, Rankings, Scorer, rank_encoded, scorer_of
 
-EXHAUSTIVE_LIMIT = 2000
-"""Largest gallery that is also reranked whole, to see what the shortlist costs."""
+EXHAUSTIVE_PAIRS = 200_000
+"""Most pairs of query and item for which the whole gallery is reranked too without being asked for; a minute to four on
+two cores."""
+DEFAULT_METHODS = ("global", "greedy", "grnet")
+METHODS = (*DEFAULT_METHODS, "color", "kpm")
 
-Order = list[NDArray[np.int64]]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """What to measure.
 
-@dataclass(frozen=True, slots=True)
-class Rankings:
-    """Gallery positions, best first, for each query, by method."""
+    Fields:
+        methods: some of METHODS; "global" is always there, since the others rerank its shortlist. "color" ranks the
+            whole gallery by colour histograms. "kpm" needs `kpm`.
+        candidates: k, how many stage one hands on.
+        exhaustive: also let GRNet rank the whole gallery; None: where that is at most EXHAUSTIVE_PAIRS.
+        kpm: folder of a trained matching head.
+        cache: folder for features; None keeps nothing.
+    """
 
-    orders: dict[str, Order]
-    gallery: list[LabelledImage]
-    queries: list[LabelledImage]
-    candidates: int
+    methods: Collection[str] = DEFAULT_METHODS
+    candidates: int = 200
+    exhaustive: bool | None = None
+    kpm: Path | None = None
+    cache: Path | None = None
 
-    def ranks(self, method: str) -> NDArray[np.int64]:
-        """(n,) first-hit rank from 1, 0 where the product is not found."""
-        products = [image.product_id for image in self.gallery]
-        return first_hit(self.orders[method], products, [image.product_id for image in self.queries])
+    def __post_init__(self) -> None:
+        if unknown := set(self.methods) - set(METHODS):
+            raise ConfigError(f"methods has {sorted(unknown)}, known are {', '.join(METHODS)}")
+        if ("kpm" in self.methods) != (self.kpm is not None):
+            raise ConfigError("the method kpm and the folder of its trained head go together; give both or neither")
 
 
 def rank(
@@ -48,89 +64,120 @@ def rank(
     gallery: Sequence[LabelledImage],
     queries: Sequence[LabelledImage],
     *,
-    candidates: int = 200,
-    exhaustive: bool = False,
-    cache: Path | None = None,
+    settings: EvaluationSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rankings:
-    """Rank the gallery for every query.
+    """Rank the gallery for every query, as the settings say.
 
     Args:
         model: whose two stages are measured.
         gallery, queries: labelled images on disk.
-        candidates: k, how many stage one hands on.
-        exhaustive: also rerank the whole gallery, where it has at most EXHAUSTIVE_LIMIT items.
-        cache: folder for the features; None keeps nothing.
+        settings: what to measure; None: the three default methods.
         progress: called with queries done and all.
 
-    Returns:
-        "global" (stage one: the whole gallery), "greedy" and "grnet" (its first k reranked, the rest as it was),
-        and "grnet_exhaustive" where asked.
+    Raises:
+        DataError: an image cannot be read. CheckpointError: the matching head is not this model's.
     """
-    shop = encode_images(model, gallery, cache=cache)
-    street = encode_images(model, queries, cache=cache)
-    orders: dict[str, Order] = {"global": [], "greedy": [], "grnet": []}
-    whole = exhaustive and len(gallery) <= EXHAUSTIVE_LIMIT
-    if whole:
-        orders["grnet_exhaustive"] = []
-    greedy = GreedyMatcher(model.config.grids)
-    for n in range(len(queries)):
-        similar = shop.embeddings @ street.embeddings[n]
-        order = np.argsort(-similar, kind="stable")
-        orders["global"].append(order)
-        short = order[:candidates]
-        regions = shop.regions[short]
-        by_greedy = greedy.score(torch.from_numpy(street.regions[n]), torch.from_numpy(regions)).numpy()
-        orders["greedy"].append(_reranked(order, by_greedy))
-        orders["grnet"].append(_reranked(order, model.score(street.regions[n], regions)))
-        if whole:
-            every = np.arange(len(gallery))
-            orders["grnet_exhaustive"].append(_reranked(every, model.score(street.regions[n], shop.regions)))
-        if progress:
-            progress(n + 1, len(queries))
-    return Rankings(orders, list(gallery), list(queries), candidates)
-
-
-def _reranked(order: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The first len(scores) positions by score, ties in stage one's order; the others where they were."""
-    head = order[: len(scores)][np.argsort(-scores, kind="stable")]
-    return np.concatenate([head, order[len(scores) :]])
+    settings = settings or EvaluationSettings()
+    shop = encode_images(model, gallery, cache=settings.cache)
+    street = encode_images(model, queries, cache=settings.cache)
+    scorers: dict[str, Scorer] = {}
+    if "color" in settings.methods:
+        described = (describe_pixels(images, color_regions, image_px=model.image_px) for images in (queries, gallery))
+        scorers["color"] = scorer_of(ColorMatcher(), *described, whole=True)
+    if "greedy" in settings.methods:
+        scorers["greedy"] = scorer_of(GreedyMatcher(model.config.grids), street.regions, shop.regions)
+    if settings.kpm is not None:
+        head = load_kpm(settings.kpm, features_fingerprint=model.features_fingerprint)
+        mapped = model.with_scales(map_scales(head.config.grid))
+        maps = (encode_images(mapped, images, cache=settings.cache).regions for images in (queries, gallery))
+        scorers["kpm"] = scorer_of(KPMMatcher(head), *maps)
+    if "grnet" in settings.methods:
+        scorers[FINAL] = Scorer(model.score, street.regions, shop.regions)
+    small = len(gallery) * len(queries) <= EXHAUSTIVE_PAIRS
+    return rank_encoded(
+        shop,
+        street,
+        scorers,
+        candidates=settings.candidates,
+        exhaustive=small if settings.exhaustive is None else settings.exhaustive,
+        progress=progress,
+    )
 
 
 def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any]:
     """What `threadmatch evaluate` writes: figures by method, setup and category, with intervals of the gain."""
     methods = {name: rankings.ranks(name) for name in rankings.orders}
-    stage_one, final = methods["global"], methods["grnet"]
-    return {
+    result = {
         "gallery": len(rankings.gallery),
         "queries": len(rankings.queries),
+        "answerable": int((methods[STAGE_ONE] > 0).sum()),
         "candidates": rankings.candidates,
-        "methods": {name: rates(ranks) for name, ranks in methods.items()},
-        "shortlist_recall": {str(k): recall_at(stage_one, k) for k in RECALL_K},
+        **figures(methods),
         "by_setup": _by(rankings, methods, lambda image: image.setup.split("+")),  # hard in two ways: counted in both
         "by_category": _by(rankings, methods, lambda image: (image.category,)),
-        "gain": {f"top{k}": asdict(paired_gain(_hits(stage_one, k), _hits(final, k))) for k in TOP_K},
         "model": {"name": model.name, "fingerprint": model.fingerprint},
         "seconds": round(seconds, 3),
     }
+    if rankings.scored is not None:
+        scores, same = rankings.scored.first_pages()
+        stated = model.probability(scores, items=len(rankings.gallery))
+        result["calibration"] = {
+            "ece": expected_calibration_error(stated, same),
+            "ece_without_gallery_size": expected_calibration_error(model.probability(scores), same),
+            "matches": len(scores),
+            "bins": reliability(stated, same),
+            **model.calibration.to_dict(),
+        }
+        result["no_match"] = asdict(no_match_rates(model.calibration, rankings.scored, items=len(rankings.gallery)))
+    return result
 
 
-def _hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    return ((ranks > 0) & (ranks <= k)).astype(np.float64)
+def figures(methods: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    """Rates by method, shortlist recall, and the gain of the final method, from first-hit ranks of the same queries."""
+    found: dict[str, Any] = {
+        "methods": {name: rates(ranks) for name, ranks in methods.items()},
+        "shortlist_recall": {str(k): recall_at(methods[STAGE_ONE], k) for k in RECALL_K},
+    }
+    if FINAL in methods:
+        others = [name for name in methods if name != FINAL]
+        found["gain_over"] = {name: gains(methods[name], methods[FINAL]) for name in others}
+        found["gain"] = found["gain_over"][STAGE_ONE]
+    return found
+
+
+def gains(baseline: NDArray[np.int64], method: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Gain of one ranking over another on the same queries, with 95 % intervals: top1, ..., mrr."""
+    before, after = per_query(baseline), per_query(method)
+    return {name: asdict(paired_gain(before[name], after[name])) for name in before}
+
+
+def per_query(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """What each query adds to a rate: (n,) 0..1 for top1, ..., mrr."""
+    found = ranks > 0
+    hits = {f"top{k}": (found & (ranks <= k)).astype(np.float64) for k in TOP_K}
+    return {**hits, "mrr": np.where(found, 1 / np.maximum(ranks, 1), 0.0)}
+
+
+def compare(before: Rankings, after: Rankings, method: str = FINAL) -> dict[str, dict[str, float]]:
+    """Gain of one model's method over another's, on the same queries and gallery."""
+    return gains(before.ranks(method), after.ranks(method))
 
 
 def _by(
     rankings: Rankings, methods: dict[str, NDArray[np.int64]], label: Callable[[LabelledImage], Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
+    """The figures of each group of queries: {label: {"queries", method: rates, "shortlist_recall", "gain"}}."""
     where: dict[str, list[int]] = {}
     for n, image in enumerate(rankings.queries):
         for value in label(image):
             where.setdefault(value, []).append(n)
-    return {
-        value: {"queries": len(at), **{name: rates(ranks[at]) for name, ranks in methods.items()}}
-        for value, at in sorted(where.items())
-        if value
-    }
+    groups: dict[str, dict[str, Any]] = {}
+    for value, at in sorted(where.items()):
+        if value:
+            own = figures({name: ranks[at] for name, ranks in methods.items()})
+            groups[value] = {"queries": len(at), **own.pop("methods"), **own}
+    return groups
 
 
 def evaluate(
@@ -139,51 +186,12 @@ def evaluate(
     queries: Sequence[LabelledImage],
     *,
     candidates: int = 200,
-    exhaustive: bool = True,
+    exhaustive: bool | None = None,
+    settings: EvaluationSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], Rankings]:
-    """Rank and report in one go."""
+    """Rank and report in one go; `settings` say it all, or `candidates` and `exhaustive` of the default one."""
     started = time.monotonic()
-    rankings = rank(model, gallery, queries, candidates=candidates, exhaustive=exhaustive, progress=progress)
+    settings = settings or EvaluationSettings(candidates=candidates, exhaustive=exhaustive)
+    rankings = rank(model, gallery, queries, settings=settings, progress=progress)
     return report(rankings, model, seconds=time.monotonic() - started), rankings
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """The report as a table."""
-    lines = ["| queries | method | n | top-1 | top-5 | top-20 | top-50 | MRR |", "|---|---|---|---|---|---|---|---|"]
-    groups = {"all": {"queries": result["queries"], **result["methods"]}, **result["by_setup"]}
-    for group, methods in groups.items():
-        for name, figures in methods.items():
-            if name != "queries":
-                cells = " | ".join(f"{100 * figures[key]:.1f}" for key in ("top1", "top5", "top20", "top50", "mrr"))
-                lines.append(f"| {group} | {name} | {methods['queries']} | {cells} |")
-    gain = result["gain"]["top1"]
-    lines.append("")
-    lines.append(
-        f"Gain of grnet over global, top-1: {100 * gain['mean']:+.1f} points "
-        f"[{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], paired bootstrap 95 %."
-    )
-    return "\n".join(lines) + "\n"
-
-
-def write_trec(rankings: Rankings, method: str, folder: Path, *, depth: int = 100) -> None:
-    """run.trec and qrels.trec, so that trec_eval or ranx can check the figures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{method}.run.trec").open("w") as file:
-        for n, order in enumerate(rankings.orders[method]):
-            for place, position in enumerate(order[:depth]):
-                file.write(f"q{n} Q0 g{position} {place + 1} {depth - place} {method}\n")
-    where: dict[str, list[int]] = {}
-    for position, image in enumerate(rankings.gallery):
-        where.setdefault(image.product_id, []).append(position)
-    with (folder / "qrels.trec").open("w") as file:
-        for n, image in enumerate(rankings.queries):
-            for position in where.get(image.product_id, []):
-                file.write(f"q{n} 0 g{position} 1\n")
-
-
-def write_json(result: dict[str, Any], path: Path) -> None:
-    """Aside, then renamed: a reader never sees half a report."""
-    staged = path.with_name(f".{path.name}.partial")
-    staged.write_text(json.dumps(result, indent=2) + "\n")
-    staged.replace(path)

@@ -68,6 +68,7 @@ def paired_gain(
         baseline, method: (n,) value of each query, such as 1.0 where top-1 is right.
     """
     gain = method - baseline
-    picks = np.random.default_rng(seed).integers(0, len(gain), (rounds, len(gain)))
-    low, high = np.percentile(gain[picks].mean(axis=1), [2.5, 97.5])
+    rng = np.random.default_rng(seed)
+    means = [gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(rounds)]  # a round at a time: n is large
+    low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(gain.mean()), float(low), float(high))

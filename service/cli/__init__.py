@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from service.cli.bench import bench
+from service.cli.calibrate import calibrate
 from service.cli.curves import curves
 from service.cli.data import data_app
 from service.cli.demo import demo
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("bench")(bench)
+app.command("calibrate")(calibrate)
 app.command("curves")(curves)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)

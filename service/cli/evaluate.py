@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from model.data.pairs import LabelledImage
+    from model.train.ranking import Rankings
 
 
 class Part(StrEnum):
@@ -38,65 +39,55 @@ def evaluate(
     category: Annotated[list[str] | None, typer.Option(help="of the manifest: only this one; again for more")] = None,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
+    methods: Annotated[
+        str, typer.Option(help="of global, greedy, grnet, color (histograms), kpm; commas between")
+    ] = "global,greedy,grnet",
+    kpm: Annotated[Path | None, typer.Option(help="folder of a matching head that `threadmatch table` trained")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to GRNet")] = 200,
-    exhaustive: Annotated[bool, typer.Option(help="also rerank the whole gallery, up to 2,000 items")] = False,
+    exhaustive: Annotated[
+        bool | None, typer.Option(help="rerank the whole gallery too; default: where that is 200,000 pairs or fewer")
+    ] = None,
+    trec_depth: Annotated[int, typer.Option(min=0, help="items a query in the TREC run files; 0 writes none")] = 100,
+    cache: Annotated[Path | None, typer.Option(help="folder to keep features in, for the next time")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
-    """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with a paired interval of the gain."""
+    """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from model.errors import ModelError
     from model.inference import DEFAULT_MODEL, load_model
-    from model.train.evaluation import evaluate as measure
-    from model.train.evaluation import write_trec
+    from model.train.evaluation import EvaluationSettings
+    from service.cli.measuring import measure_models
 
     console = Console(stderr=True)
+    names = tuple(filter(None, (name.strip() for name in methods.split(","))))
     try:
+        settings = EvaluationSettings(methods=names, candidates=candidates, exhaustive=exhaustive, kpm=kpm, cache=cache)
         if manifest is None:
             gallery, queries = _read_tables(gallery_csv, query_csv, images, wrong=bool(category or gallery_split))
         else:
             which = (split, gallery_split or [split], category or [])
             gallery, queries = _read_manifest(manifest, which, images, wrong=bool(gallery_csv or query_csv))
-        results = {}
-        for name in model or [DEFAULT_MODEL]:
-            loaded = load_model(name, device=device)
-            with Progress(console=console, transient=True) as progress:
-                bar = progress.add_task(f"ranking with {loaded.name}", total=len(queries))
-                result, rankings = measure(
-                    loaded,
-                    gallery,
-                    queries,
-                    candidates=candidates,
-                    exhaustive=exhaustive,
-                    progress=lambda done, _, bar=bar: progress.update(bar, completed=done),  # type: ignore[misc]
-                )
-            results[loaded.name] = result
-            folder = out.with_suffix("") / loaded.name
-            for method in rankings.orders:
-                write_trec(rankings, method, folder)
-    except ModelError as error:
+        models = [load_model(name, device=device) for name in model or [DEFAULT_MODEL]]
+        _write(measure_models(models, gallery, queries, settings, console), out, trec_depth, as_json=as_json)
+    except (ModelError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from error
-    _write(results, out, as_json=as_json)
 
 
-def _write(results: dict[str, dict[str, Any]], out: Path, *, as_json: bool) -> None:
-    """The report of every model, for machines and for people."""
-    from model.train.evaluation import markdown, write_json
+def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec_depth: int, *, as_json: bool) -> None:
+    """The report of every model, for machines and for people; the JSON file last: where it stands, the rest does."""
+    from model.train.report import markdown, write_json
+    from service.cli.measuring import joined, write_rankings
 
-    first = next(iter(results.values()))
-    # One model is the contract's form; further ones stand beside it by name.
-    whole = first if len(results) == 1 else {**first, "models": results}
-    write_json(whole, out)
-    out.with_suffix(".md").write_text("\n".join(f"## {name}\n\n{markdown(r)}" for name, r in results.items()))
-    if as_json:
-        json.dump(whole, sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        for name, result in results.items():
-            sys.stdout.write(f"{name}\n{markdown(result)}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    result = joined(measured)
+    write_rankings({name: rankings for name, (_, rankings) in measured.items()}, out.with_suffix(""), trec_depth)
+    tables = "\n".join(f"## {name}\n\n{markdown(own)}" for name, (own, _) in measured.items())
+    out.with_suffix(".md").write_text(f"{tables}\n    {result['provenance']['command']}\n")
+    write_json(result, out)
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else tables)
 
 
 def _read_tables(

@@ -15,10 +15,11 @@ from model.config import GRNetConfig
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import load_model
-from model.train.evaluation import evaluate, markdown
+from model.train.evaluation import evaluate
 from model.train.features import encode_images
 from model.train.fit import FitSettings, PairPools, Pools, evaluate_pools, fit, start_from_data
 from model.train.recipe import read_recipe, train
+from model.train.report import markdown
 
 CHANNELS = 256  # of timm's test_efficientnet
 CONFIG = GRNetConfig(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,7 @@ def _case(queries: int, items: int, products: int) -> tuple[list[np.ndarray], li
     return orders, names, wanted
 
 
-def test_the_rates_match_ranx() -> None:
-    ranx = pytest.importorskip("ranx")
+def test_the_rates_match_ranx(ranx: Any) -> None:
     orders, names, wanted = _case(queries=40, items=90, products=25)
     ranks = first_hit(orders, names, wanted)
     answerable = [n for n, product in enumerate(wanted) if product in names]

@@ -1,0 +1,69 @@
+"""What `threadmatch evaluate` does once it has models and data: measure each, join the reports, write the rankings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from model.data.pairs import LabelledImage
+    from model.inference import Model
+    from model.train.evaluation import EvaluationSettings
+    from model.train.ranking import Rankings
+
+
+def measure_models(
+    models: list[Model],
+    gallery: list[LabelledImage],
+    queries: list[LabelledImage],
+    settings: EvaluationSettings,
+    console: Console,
+) -> dict[str, tuple[dict[str, Any], Rankings]]:
+    """Report and rankings by model; of two with one name the later goes by its fingerprint too."""
+    from rich.progress import Progress
+
+    from model.train.evaluation import evaluate as measure
+
+    measured: dict[str, tuple[dict[str, Any], Rankings]] = {}
+    for model in models:
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task(f"ranking with {model.name}", total=len(queries))
+            found = measure(
+                model,
+                gallery,
+                queries,
+                settings=settings,
+                progress=lambda done, _, bar=bar: progress.update(bar, completed=done),  # type: ignore[misc]
+            )
+        measured[f"{model.name}-{model.fingerprint}" if model.name in measured else model.name] = found
+    return measured
+
+
+def joined(measured: dict[str, tuple[dict[str, Any], Rankings]]) -> dict[str, Any]:
+    """One model's report; further ones stand in it by name, each with its gain over the first."""
+    from model.train.evaluation import compare
+    from model.train.provenance import provenance
+    from model.train.ranking import FINAL
+
+    (first, (result, rankings)), *others = measured.items()
+    joined: dict[str, Any] = {**result, "provenance": provenance()}
+    if others:
+        joined["models"] = {name: own for name, (own, _) in measured.items()}
+        joined["gain_over_first"] = {
+            name: compare(rankings, own, FINAL if FINAL in own.orders else "global") for name, (_, own) in others
+        }
+        joined["first"] = first
+    return joined
+
+
+def write_rankings(rankings: dict[str, Rankings], folder: Path, depth: int) -> None:
+    """Each model's ranks.csv and, `depth` deep, its TREC files, in a folder of its own; 0 leaves these out."""
+    from model.train.report import write_ranks, write_trec
+
+    for name, own in rankings.items():
+        below = folder / name.replace("/", "_")
+        write_ranks(own, below / "ranks.csv")
+        for method in own.orders if depth else ():
+            write_trec(own, method, below, depth=depth)
