@@ -62,6 +62,7 @@ class Model:
         side = self.image_px
         blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
         rows, columns = self._network.backbone(blank).shape[2:]
+        self.map_grid: tuple[int, int] = (rows, columns)
         self._region_boxes = region_boxes(self.config.grids, rows, columns).numpy()
         self._region_cells = np.rint(self._region_boxes * (columns, rows, columns, rows)).astype(np.int64)
 

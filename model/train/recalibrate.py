@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.config import Calibration
 from model.data.pairs import LabelledImage
 from model.errors import DataError
-from model.inference import load_model, model_folder
+from model.inference import Model, load_model, model_folder
 from model.train.calibration import (
     MIN_OF_EACH,
+    ScoredQueries,
     calibrate,
     expected_calibration_error,
     held_out_error,
@@ -22,8 +23,6 @@ from model.train.calibration import (
 )
 from model.train.evaluation import EvaluationSettings, rank
 from model.train.provenance import provenance
-
-logger = logging.getLogger(__name__)
 
 
 def recalibrate(
@@ -61,29 +60,32 @@ def recalibrate(
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
     scored = rank(model, gallery, queries, settings=settings, progress=progress).scored
     assert scored is not None, "grnet was among the methods"
-    fitted = calibrate(scored, max_false_reject=max_false_reject)
     network = load_checkpoint(model_folder(name))
-    old = network.calibration
-    network.calibration = fitted
+    network.calibration = calibrate(scored, max_false_reject=max_false_reject)
     prints = save_checkpoint(network, out)
-    scores, same = scored.first_pages()
-    stated = model.probability(scores, items=len(gallery))
-    rates = no_match_rates(old, scored, items=len(gallery))
     report = {
         "checkpoint": str(out),
         "fingerprint": prints.model,
         "features_fingerprint": prints.features,
         "gallery": len(gallery),
         "queries": len(queries),
-        "before": {
-            **old.to_dict(),
-            "ece": expected_calibration_error(stated, same),
-            "false_accept": rates.false_accept,
-            "false_reject": rates.false_reject,
-        },
-        "after": {**fitted.to_dict(), "ece_held_out": held_out_error(scored)},
-        "bins_before": reliability(stated, same),
+        **_compared(model, network.calibration, scored),
         "provenance": provenance(),
     }
     (out / "calibration.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _compared(model: Model, fitted: Calibration, scored: ScoredQueries) -> dict[str, Any]:
+    """The model's own calibration and the new one on these pairs, the new one on held-out folds."""
+    scores, same = scored.first_pages()
+    stated = model.probability(scores, items=scored.gallery_items)
+    rates = no_match_rates(model.calibration, scored, items=scored.gallery_items)
+    before = {
+        **model.calibration.to_dict(),
+        "ece": expected_calibration_error(stated, same),
+        "false_accept": rates.false_accept,
+        "false_reject": rates.false_reject,
+    }
+    after = {**fitted.to_dict(), "ece_held_out": held_out_error(scored)}
+    return {"before": before, "after": after, "bins_before": reliability(stated, same)}

@@ -17,6 +17,7 @@ from service.cli.gallery import gallery_app
 from service.cli.ingest import ingest
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
+from service.cli.table import table
 from service.cli.train import train
 from service.threads import let_waiting_threads_sleep
 
@@ -37,6 +38,7 @@ app.add_typer(gallery_app, name="gallery")
 app.command("ingest")(ingest)
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
+app.command("table")(table)
 app.command("train")(train)
 
 

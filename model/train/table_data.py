@@ -1,0 +1,142 @@
+"""What every row of a table is made from, encoded once: training, val and test sets by the bare backbone at all scales.
+
+Letters  n images, R regions, C channels
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint import FEATURE_FIELDS, load_checkpoint
+from model.config import PAPER_SCALES, GRNetConfig
+from model.data.manifest import Split, read_pairs
+from model.data.pairs import LabelledImage
+from model.errors import ConfigError, DataError
+from model.grnet import GRNet
+from model.inference import Model
+from model.pretrained import load_pretrained
+from model.similarity import scale_spans
+from model.train.features import EncodedSet, encode_images
+from model.train.fit import PairPools, Pools
+from model.train.recipe import Recipe
+
+SET_PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A gallery and its queries, encoded by the bare backbone at PAPER_SCALES."""
+
+    gallery: EncodedSet
+    queries: EncodedSet
+
+    def pools(self, scales: Sequence[str]) -> PairPools:
+        """The regions of these scales alone, as training takes them."""
+        keep = torch.cat(
+            [
+                torch.arange(start, end)
+                for scale, (start, end) in zip(PAPER_SCALES, _SPANS, strict=True)
+                if scale in scales
+            ]
+        ).numpy()
+
+        def cut(encoded: EncodedSet) -> Pools:
+            return Pools.of(replace(encoded, regions=encoded.regions[:, keep]))
+
+        return PairPools(cut(self.gallery), cut(self.queries))
+
+
+_SPANS = scale_spans(GRNetConfig().grids)
+
+
+@dataclass(frozen=True, slots=True)
+class TableData:
+    """A recipe's sets and a test set; `network` is the bare backbone, whose parts rows share and nobody changes."""
+
+    recipe: Recipe
+    network: GRNet
+    bare: Model
+    train: Pair
+    val: Pair
+    test: Pair
+    label: str
+    """Digest of all that decides a row but its own settings."""
+
+
+def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = None) -> TableData:
+    """Encode what a table needs, or take it from the cache.
+
+    Args:
+        recipe: its data, backbone and [fit]; the model's other settings are the rows'.
+        test: a manifest (its test part) or a folder with gallery.csv and queries.csv.
+        cache: folder for features.
+        backbone: checkpoint folder whose backbone is taken, such as a fine-tuned one; None: the recipe's, pretrained.
+
+    Raises:
+        DataError: sets that cannot be read or share products. ConfigError: another backbone than the recipe's.
+    """
+    kept = {name: getattr(recipe.model, name) for name in ("backbone", "image_px", "pool", "embedding_pool")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = GRNet(GRNetConfig(**kept, scales=PAPER_SCALES))
+    if backbone is None:
+        load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
+    else:
+        network.backbone = _backbone_of(backbone, recipe)
+    network.eval()
+    images = {
+        "train": _read(recipe.train, Split.TRAIN),
+        "val": _read(recipe.val, Split.VAL),
+        "test": _read((test,), Split.TEST),
+    }
+    _keep_apart(images)
+    with torch.random.fork_rng(devices=[]):
+        bare = Model(GRNet(network.config, backbone=network.backbone))
+    pairs = {part: Pair(*(encode_images(bare, side, cache=cache) for side in sides)) for part, sides in images.items()}
+    listed = {part: [[str(one.path), one.product_id, str(one.box)] for side in sides for one in side]
+              for part, sides in images.items()}  # fmt: skip
+    fit = {one.name: getattr(recipe.fit, one.name) for one in fields(recipe.fit) if one.name != "seed"}
+    label = digest([bare.features_fingerprint, listed, fit])
+    return TableData(recipe, network, bare, pairs["train"], pairs["val"], pairs["test"], label)
+
+
+def digest(value: Any) -> str:
+    """12 hex digits of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _read(places: tuple[Path, ...], split: Split) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    gallery: list[LabelledImage] = []
+    queries: list[LabelledImage] = []
+    for place in places:
+        items, asked = read_pairs(place, split)
+        gallery += items
+        queries += asked
+    return gallery, queries
+
+
+def _keep_apart(images: dict[str, tuple[list[LabelledImage], list[LabelledImage]]]) -> None:
+    products = {part: {image.product_id for image in queries} for part, (_, queries) in images.items()}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if shared := products[one] & products[other]:
+            raise DataError(
+                f"{len(shared)} products are in {one} and in {other}, such as {sorted(shared)[:3]}; keep them apart"
+            )
+
+
+def _backbone_of(folder: Path, recipe: Recipe) -> Any:
+    network = load_checkpoint(folder)
+    for name in FEATURE_FIELDS[:2]:  # backbone and image_px
+        found, expected = getattr(network.config, name), getattr(recipe.model, name)
+        if found != expected:
+            raise ConfigError(
+                f"{folder} has {name} {found!r}, the recipe {expected!r}; give a checkpoint of the recipe's"
+            )
+    return network.backbone
