@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from model.config import Calibration
+from model.config import Calibration, GRNetConfig
 from model.errors import ConfigError, DataError
+from model.grnet import GRNet
 from model.inference import calibrated
 from model.train.calibration import (
     BINS,
@@ -20,6 +22,8 @@ from model.train.calibration import (
     no_match_rates,
     reliability,
 )
+from model.train.fit import PairPools, Pools
+from model.train.scoring import calibrate_network
 
 RIGHT_MEAN, SPREAD = 3.0, 1.2
 
@@ -140,3 +144,42 @@ def test_one_sided_labels_do_not_break_the_fit() -> None:
         found = fit_calibration(scores, same)
         assert math.isfinite(found.scale)
         assert math.isfinite(found.offset)
+
+
+def test_a_trained_network_is_calibrated_on_pools_and_few_pairs_give_the_logistic_alone() -> None:
+    config = GRNetConfig(
+        backbone="timm:test_efficientnet", neck_channels=12, similarity_channels=14, node_channels=10, blend=("greedy",)
+    )
+    torch.manual_seed(0)
+    network = GRNet(config).eval()
+    with torch.no_grad():
+        network.head.classifier.weight.zero_()
+        assert network.head.blend is not None
+        network.head.blend.fill_(20)
+    many, few = (_pools(products, config.regions) for products in (60, 12))
+    found, scored = calibrate_network(network, many)
+    assert found.no_match_below is not None
+    assert found.gallery_items == 60
+    scores, same = scored.first_pages()
+    assert same.any()
+    assert expected_calibration_error(calibrated(found, scores), same) < 0.1
+    n = 7  # one query by hand
+    _, regions = network.project(many.gallery.pooled, many.gallery.regions.float())
+    _, query = network.project(many.queries.pooled[n : n + 1], many.queries.regions[n : n + 1].float())
+    every = network.head(query.expand(60, -1, -1), regions).detach().numpy()
+    np.testing.assert_allclose(np.sort(scored.scores[n]), np.sort(every), atol=1e-3)
+    assert scored.scores[n][scored.same[n]] == pytest.approx(every[n], abs=1e-3)
+    assert calibrate_network(network, few)[0].no_match_below is None
+
+
+def _pools(products: int, regions: int) -> PairPools:
+    rng = np.random.default_rng(0)
+    means = rng.normal(0, 1, (products, regions, 256))
+
+    def view() -> Pools:
+        seen = torch.from_numpy((means + rng.normal(0, 2, means.shape)).astype(np.float32))
+        return Pools(
+            torch.nn.functional.normalize(seen.mean(1), dim=1), seen.half(), [f"p{n}" for n in range(products)]
+        )
+
+    return PairPools(view(), view())
