@@ -14,6 +14,7 @@ export class Problem extends Error {
 }
 
 export const chooseGallery = (name) => { gallery = name; };
+export const chosenGallery = () => gallery;
 export const onSignIn = (ask) => { signIn = ask; };
 
 // An address of the service, in the chosen gallery.
@@ -24,7 +25,7 @@ export function inGallery(address) {
 }
 
 // The answer to one request, as JSON (or as a Blob).
-//   method, json, form   what to send; a form gets the chosen gallery as a field
+//   method, json, form   what to send; only a GET names the chosen gallery by itself
 //   signal               ends it: AbortError
 //   sent                 called with the share of the body that has left, 0 to 1
 export async function ask(path, options = {}) {
@@ -41,11 +42,10 @@ function once(path, { method = "GET", json, form, signal, sent, as = "json" }) {
     request.onerror = () => reject(new Problem(navigator.onLine ? SILENCE : AWAY));
     request.onabort = () => reject(new DOMException("given up", "AbortError"));
   });
-  request.open(method, form ? path : inGallery(path));
+  request.open(method, method === "GET" ? inGallery(path) : path);
   request.responseType = as === "blob" ? "blob" : "text";
   if (sent) request.upload.onprogress = (event) => { if (event.lengthComputable) sent(event.loaded / event.total); };
   if (json) request.setRequestHeader("Content-Type", "application/json");
-  if (form && gallery) form.set("gallery", gallery);
   signal?.addEventListener("abort", () => request.abort());
   request.send(json ? JSON.stringify(json) : form);
   return done;

@@ -1,6 +1,6 @@
 // "This is it" and "Not it": sent to the service, which keeps them as training pairs.
 
-import { Problem, ask } from "./api.js";
+import { Problem, ask, chosenGallery } from "./api.js";
 import { nameOf } from "./words.js";
 
 const given = new Map(); // `request/item` -> verdict, as far as the service has saved it
@@ -17,6 +17,7 @@ export function opinion(place, answer, match) {
       if (given.get(about) === button.value) return;
       saved.textContent = "Saving …";
       const json = { request_id: answer.request_id, item_id: match.id, verdict: button.value };
+      if (chosenGallery()) json.gallery = chosenGallery();
       try {
         await ask("/v1/feedback", { method: "POST", json });
         given.set(about, button.value);

@@ -1,7 +1,7 @@
 // The search page: asks the service and shows what it answers.
 
 import * as access from "./access.js";
-import { Problem, ask } from "./api.js";
+import { Problem, ask, chosenGallery } from "./api.js";
 import { Comparison } from "./compare.js";
 import * as filters from "./filters.js";
 import { Frame } from "./frame.js";
@@ -78,6 +78,7 @@ function fields(order) {
   body.append("explain", reranked);
   body.append("group_by", byProduct() ? "product" : "item");
   const box = photo.width && frame.inPixels(photo.width, photo.height), filter = filters.expression();
+  if (chosenGallery()) body.append("gallery", chosenGallery());
   if (box) body.append("box", box);
   if (filter) body.append("filter", filter);
   if (reranked && number("min_probability")) body.append("min_probability", number("min_probability") / 100);
