@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.browser import edges, jpeg, show
 
 if TYPE_CHECKING:
@@ -59,3 +61,47 @@ def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
     desktop.keyboard.press("Escape")
     desktop.get_by_role("dialog").wait_for(state="hidden")
     assert desktop.evaluate("document.activeElement.className") == "open", "the focus is where it was"
+
+
+def test_heat_maps_lie_over_both_photos_and_fade(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    desktop.get_by_text("Frame by numbers").click()
+    with desktop.expect_response("**/v1/search"):
+        desktop.fill("#edge-x0", "50")
+        desktop.keyboard.press("Tab")
+    desktop.locator("#results[aria-busy=false]").wait_for()
+    desktop.locator("#matches .open").first.click()
+    desktop.locator("#reasons button").first.wait_for()
+    after = desktop.locator("#reasons").inner_text()
+    desktop.get_by_text("Before reasoning").click()
+    assert desktop.locator("#reasons button").count() > 1
+    assert desktop.locator("#reasons").inner_text() != after
+    for label, method in (("By region", "graph"), ("Grad-CAM", "gradcam")):
+        desktop.get_by_text(label, exact=True).click()
+        desktop.wait_for_function(
+            """(method) => [...document.querySelectorAll("img.heat")].every(
+                (layer) => layer.src.includes(`method=${method}`) && layer.complete && layer.naturalWidth)""",
+            arg=method,
+        )
+    left, top, right, bottom = edges(desktop, "#mine")
+    assert edges(desktop, "#mine + .heat") == pytest.approx(((left + right) / 2, top, right, bottom), abs=1)
+    assert edges(desktop, "#theirs + .heat") == pytest.approx(edges(desktop, "#theirs"), abs=1)
+    desktop.locator("#strength").press("End")
+    assert desktop.locator("#mine + .heat").evaluate("(layer) => layer.style.opacity") == "1"
+    desktop.get_by_text("Off", exact=True).click()
+    assert desktop.locator("img.heat").first.is_hidden()
+
+
+def test_the_photos_of_a_product_are_compared_one_by_one(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    desktop.locator("#matches li", has_text="2 photos").first.get_by_role("button").first.click()
+    desktop.locator("#reasons button").first.wait_for()
+    views = desktop.locator("#views button")
+    assert views.count() == 2
+    shown = desktop.locator("#theirs").get_attribute("src")
+    with desktop.expect_response("**/v1/search") as other:
+        views.last.click()
+    [match] = other.value.json()["matches"]
+    desktop.wait_for_function("(shown) => document.getElementById('theirs').getAttribute('src') !== shown", arg=shown)
+    assert desktop.locator("#theirs").get_attribute("src") == match["image_url"]
+    assert desktop.locator("#reasons button").count() > 1, "its own regions"
