@@ -95,9 +95,10 @@ export class Comparison {
 
   reasons() {
     const match = this.shown;
+    const before = Boolean(match.evidence_before) && reasoning() === "evidence_before";
+    const pairs = (before ? match.evidence_before : match.evidence) ?? [];
     byId("reasoning").hidden = !match.evidence_before;
-    const pairs = (match.evidence_before && reasoning() === "evidence_before" ? match.evidence_before : match.evidence) ?? [];
-    byId("reasons-note").textContent = note(pairs);
+    byId("reasons-note").textContent = note(pairs, before);
     this.regions.show(pairs, this.query, this.record);
   }
 

@@ -86,10 +86,11 @@ export class Regions {
   }
 }
 
-// What to say above the list.
-export function note(pairs) {
+// What to say above the list; `before` reasoning or after it.
+export function note(pairs, before) {
   if (!pairs.length) return "Stage one compares overall looks only. Open the same item among the best matches to see which regions decide.";
   if (pairs[0].weight < SPREAD * pairs.at(-1).weight) return "No region stands out here: these weigh about the same as all others.";
+  if (before) return "Your photo ↔ the gallery's: the pairs that are alike and listened to, before all regions are weighed together.";
   return "Your photo ↔ the gallery's, with their share of all that speaks for the match. Point at a pair to see it in both photos.";
 }
 

@@ -42,7 +42,7 @@ export function priceOf(match) {
 // How an item moved between the stages, from place to place: [mark, words, did it rise].
 export function moved(before, after) {
   const places = before - after;
-  if (places === 0) return ["=", " same place in stage one", false];
+  if (places === 0) return ["=", " as in stage one", false];
   return [places > 0 ? "▲" : "▼", ` ${Math.abs(places)} ${places > 0 ? "up" : "down"}, stage one #${before}`, places > 0];
 }
 
