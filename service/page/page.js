@@ -15,6 +15,7 @@ const byId = (id) => document.getElementById(id);
 const SLOW_MS = 4000; // after this the page says that it is still at work
 const REST_MS = 250; // changes of filters and options that follow each other this closely are one
 const OWN_TRIES = 4; // times that the page tries again by itself while the service is busy
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
 let photo = null; // as `prepare` gives it
 let running = null; // AbortController of the search in progress
@@ -114,7 +115,8 @@ async function search({ anew = true, scroll = false, again = false } = {}) {
   if (running !== mine) return;
   show();
   // On a phone the matches begin below the photo.
-  if (scroll && byId("results").getBoundingClientRect().top > innerHeight / 2) byId("results").scrollIntoView({ behavior: "smooth" });
+  const behavior = STILL.matches ? "instant" : "smooth";
+  if (scroll && byId("results").getBoundingClientRect().top > innerHeight / 2) byId("results").scrollIntoView({ behavior });
 }
 
 // How much of the photo has been sent.
