@@ -65,7 +65,9 @@ def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) 
     )
 
 
-def gallery_answer(name: str, gallery: Gallery, model: Matcher, newer_refused: str | None) -> GalleryAnswer:
+def gallery_answer(
+    name: str, gallery: Gallery, model: Matcher, *, newer_refused: str | None, feedback: bool
+) -> GalleryAnswer:
     """The answer to GET /v1/gallery."""
     return GalleryAnswer(
         name=name,
@@ -74,6 +76,7 @@ def gallery_answer(name: str, gallery: Gallery, model: Matcher, newer_refused: s
         columns=[_column(column) for column in gallery.current.described_columns()],
         model=model_stamp(model),
         newer_refused=newer_refused,
+        feedback=feedback,
     )
 
 

@@ -261,6 +261,7 @@ class GalleryAnswer(Answer):
     newer_refused: str | None = Field(
         description="why a newer generation is not in service, if there is one", examples=[None]
     )
+    feedback: bool = Field(default=False, description="whether POST /v1/feedback takes verdicts", examples=[True])
 
 
 class LiveAnswer(Answer):

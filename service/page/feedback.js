@@ -3,10 +3,14 @@
 import { Problem, ask, chosenGallery } from "./api.js";
 import { nameOf } from "./words.js";
 
+let taken = false; // whether this service keeps feedback
 const given = new Map(); // `request/item` -> verdict, as far as the service has saved it
+
+export const takeFeedback = (yes) => { taken = yes; };
 
 // Fill `place` with the two buttons for one match of an answer.
 export function opinion(place, answer, match) {
+  if (!taken) { place.replaceChildren(); return; }
   place.replaceChildren(document.getElementById("opinions").content.cloneNode(true));
   const about = `${answer.request_id}/${match.id}`, buttons = [...place.querySelectorAll("button")], saved = place.querySelector(".saved");
   const press = () => buttons.forEach((button) => button.setAttribute("aria-pressed", given.get(about) === button.value));
@@ -24,7 +28,7 @@ export function opinion(place, answer, match) {
         saved.textContent = "Saved, thank you.";
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
-        saved.textContent = `Not saved. ${error.words.title}.`;
+        saved.textContent = error.status === 404 ? "Not saved: this search is some time ago. Search again, then say it." : `Not saved. ${error.words.title}.`;
       }
       press();
     });

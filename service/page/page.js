@@ -3,6 +3,7 @@
 import * as access from "./access.js";
 import { Problem, ask, chosenGallery } from "./api.js";
 import { Comparison } from "./compare.js";
+import { takeFeedback } from "./feedback.js";
 import * as filters from "./filters.js";
 import { Frame } from "./frame.js";
 import * as matches from "./matches.js";
@@ -199,8 +200,10 @@ async function meetGallery() {
   try {
     const answer = await ask("/v1/gallery");
     words.textContent = `${count(answer.items, "item")} in the gallery`;
+    takeFeedback(answer.feedback);
     filters.offer(answer.columns, changed);
     filters.show(removed);
+    if (answers.reranked) show(); // a photo came before this answer did
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     words.textContent = `${error.words.title}. ${error.words.detail}`;

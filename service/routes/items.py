@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from service.choosing import Chosen
 from service.galleries import ServedGallery
 from service.routes.describe import errors
 from service.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
+from service.state import ServiceState, service_of
 
 router = APIRouter(tags=["gallery"])
 
@@ -66,11 +67,16 @@ async def item(item_id: ItemId, chosen: Chosen) -> Response:
 @router.get(
     "/v1/gallery", summary="The gallery in service", response_model=GalleryAnswer, responses=errors(404, 422, 500, 503)
 )
-async def gallery(chosen: Chosen) -> Response:
+async def gallery(chosen: Chosen, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Its generation, size and metadata columns, and the model that answers."""
     retriever = chosen.open_retriever()
     answer = await asyncio.to_thread(
-        gallery_answer, chosen.name, retriever.gallery, retriever.model, chosen.newer_refused
+        gallery_answer,
+        chosen.name,
+        retriever.gallery,
+        retriever.model,
+        newer_refused=chosen.newer_refused,
+        feedback=service.feedback is not None and service.recent is not None,
     )
     return Response(answer.model_dump_json(), media_type="application/json")
 

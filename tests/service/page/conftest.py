@@ -29,10 +29,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def address(browser: Browser, gallery_folder: Path, tiny_model_folder: Path) -> Iterator[str]:
+def address(
+    browser: Browser, gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Where a `threadmatch serve` of the small gallery listens; not started where there is no browser."""
     options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
-    with serving(*options) as (_, address):
+    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path_factory.mktemp("feedback"))) as (_, address):
         yield address
 
 

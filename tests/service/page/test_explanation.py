@@ -92,6 +92,24 @@ def test_heat_maps_lie_over_both_photos_and_fade(desktop: Page) -> None:
     assert desktop.locator("img.heat").first.is_hidden()
 
 
+def test_a_verdict_is_saved_and_said_so(phone: Page) -> None:
+    phone.get_by_text("40 items in the gallery").wait_for()
+    show(phone, jpeg(9))
+    card = phone.locator("#matches li").first
+    with phone.expect_response("**/v1/feedback") as saved:
+        card.get_by_role("button", name="This is it").tap()
+    assert saved.value.json()["verdict"] == "match"
+    card.get_by_text("Saved, thank you.").wait_for()
+    assert card.get_by_role("button", name="This is it").get_attribute("aria-pressed") == "true"
+    card.locator(".open").tap()
+    dialog = phone.get_by_role("dialog")
+    assert dialog.get_by_role("button", name="This is it").get_attribute("aria-pressed") == "true", "in the dialog too"
+    phone.route("**/v1/feedback", lambda route: route.fulfill(status=503, body="{}"))
+    dialog.get_by_role("button", name="Not it").tap()
+    dialog.get_by_text("Not saved.").wait_for()
+    assert dialog.get_by_role("button", name="This is it").get_attribute("aria-pressed") == "true", "as it was"
+
+
 def test_the_photos_of_a_product_are_compared_one_by_one(desktop: Page) -> None:
     show(desktop, jpeg(9))
     desktop.locator("#matches li", has_text="2 photos").first.get_by_role("button").first.click()
