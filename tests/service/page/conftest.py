@@ -17,20 +17,28 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium; no browser is downloaded."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+def chromium() -> str:
+    """Debian's; no browser is downloaded."""
+    pytest.importorskip("playwright", reason="playwright is not installed (extra dev)")
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"{CHROMIUM} is not here; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A running one. Not for longer than a module: while it runs, no test of another kind can have an event loop."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
 def address(
-    browser: Browser, gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Where a `threadmatch serve` of the small gallery listens; not started where there is no browser."""
     options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
