@@ -24,28 +24,25 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import GRNetConfig
 from model.data.manifest import Split, read_pairs
 from model.data.pairs import LabelledImage
-from model.engine import Engine
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import Model
 from model.pretrained import load_pretrained
-from model.train.calibration import expected_calibration_error, fit_calibration
+from model.train.calibration import expected_calibration_error
+from model.train.curves import write_curves
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings
 from model.train.fit import FitSettings, PairPools, Pools, fit, settings_dict, start_from_data
+from model.train.scoring import calibrate_network
 from model.train.tune import Tables, bare_model, tune
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_DEPTH = 10
-"""Matches a query that calibration looks at: those of a first page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +132,25 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
     figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     network.eval()
     network.name = recipe.name
-    scores, same = _seen_matches(network, held_out)
-    network.calibration = fit_calibration(scores, same)
+    network.calibration, scored = calibrate_network(network, held_out)
     prints = save_checkpoint(network, run / "checkpoint")
+    scores, same = scored.first_pages()
     finished = Model(load_checkpoint(run / "checkpoint"))
     result = {
         "checkpoint": str(run / "checkpoint"),
         "fingerprint": prints.model,
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
+        "calibration": network.calibration.to_dict(),
         "fit": settings_dict(recipe.fit),
         "finetune": None if recipe.finetune is None else asdict(recipe.finetune),
         "model": recipe.model.to_dict(),
     }
     (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    try:
+        write_curves(run)
+    except DataError as error:  # no matplotlib: the model is trained all the same
+        logger.warning("curves are not drawn: %s", error)
     return result
 
 
@@ -167,19 +169,3 @@ def _encoded(model: Model, tables: Tables, cache: Path) -> PairPools:
         Pools.of(encode_images(model, tables.gallery, cache=cache)),
         Pools.of(encode_images(model, tables.queries, cache=cache)),
     )
-
-
-@torch.no_grad()
-def _seen_matches(network: GRNet, pools: PairPools) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Scores of the first matches of every query and whether each is right."""
-    embedding, regions = network.project(pools.gallery.pooled, pools.gallery.regions.float())
-    engine = Engine(network.head)
-    names = np.asarray(pools.gallery.products)
-    scores, same = [], []
-    for n, product in enumerate(pools.queries.products):
-        one, query = network.project(pools.queries.pooled[n : n + 1], pools.queries.regions[n : n + 1].float())
-        short = (one @ embedding.T)[0].topk(min(100, len(embedding))).indices
-        best = engine.score(query[0], regions[short]).topk(min(CALIBRATION_DEPTH, len(short)))
-        scores.append(best.values.numpy())
-        same.append(names[short[best.indices].numpy()] == product)
-    return np.concatenate(scores), np.concatenate(same)
