@@ -20,7 +20,7 @@ from service.middleware import RequestMiddleware
 from service.opening import poll_galleries, put_in_service, wait_for_galleries
 from service.recent import remembering
 from service.results import Matcher
-from service.routes import batch, feedback, health, heatmaps, items, pages, search
+from service.routes import batch, detect, feedback, health, heatmaps, items, pages, search
 from service.state import ServiceState
 from service.tracing import Tracing
 
@@ -88,7 +88,7 @@ def create_app(
     app.state.service = state
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, lambda reason: state.metrics.rejects.labels(reason).inc())
-    for part in (search, batch, feedback, heatmaps, items, health, pages):
+    for part in (search, batch, feedback, heatmaps, detect, items, health, pages):
         app.include_router(part.router)
     return app
 

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     )
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
+    detector: str = Field(
+        default="",
+        description="folder of a garment detector (detector.json, model.safetensors) for box proposals; empty takes "
+        "what stands out from the photo's border",
+    )
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     workers: int = Field(default=1, ge=1, le=64, description="processes; each holds the model once")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from indexer.errors import GalleryModelMismatchError, IndexerError
 from indexer.gallery import Gallery
+from model.detection import Detector
+from model.detection_weights import load_detector
 from model.errors import CheckpointError
 from model.inference import Model, load_model, shipped_models
 from service.config import DEFAULT_GALLERY, Settings
@@ -68,3 +70,15 @@ def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
     model, default = open_both(settings.gallery, model=settings.model, device=settings.device)
     further = {name: open_further(name, folder, model) for name, folder in settings.galleries.items()}
     return model, {DEFAULT_GALLERY: default, **further}
+
+
+def open_detector(folder: str, *, device: str = "auto") -> Detector:
+    """The garment detector in a folder; "" gives the one that needs no weights.
+
+    Raises:
+        StartError: nothing usable is there.
+    """
+    try:
+        return load_detector(folder, device=device)
+    except CheckpointError as error:
+        raise StartError(f"{error}") from error

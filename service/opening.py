@@ -11,7 +11,7 @@ from model.images import ImageLimits
 from service.config import DEFAULT_GALLERY
 from service.errors import StartError
 from service.galleries import ServedGallery
-from service.loading import open_both, open_further
+from service.loading import open_both, open_detector, open_further
 from service.queues import Capacity, ModelQueues
 from service.results import Matcher
 from service.state import ServiceState
@@ -73,7 +73,9 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
 
 
 async def _started(state: ServiceState, model: Matcher) -> ModelQueues:
-    queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics).__aenter__()
+    settings = state.settings
+    detector = await asyncio.to_thread(open_detector, settings.detector, device=settings.device)
+    queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
     await queues.probe()  # the first call of a model is slow; let no client wait for it
     state.queues = queues
     logger.info("model in service", extra={"model": model.name})

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from model.detection import Detector, GrabCutDetector
 from model.images import ImageLimits
 from model.inference import Floats
 from service.batching import Budget, Limits, MicroBatcher, ModelThread
@@ -62,10 +63,19 @@ class ModelQueues:
         model: encodes and scores.
         capacity: batch sizes, threads and bounds.
         metrics: where batches and failures are counted.
+        detector: proposes garments; None takes the one that needs no weights.
     """
 
-    def __init__(self, model: Matcher, *, capacity: Capacity | None = None, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        model: Matcher,
+        *,
+        capacity: Capacity | None = None,
+        metrics: Metrics | None = None,
+        detector: Detector | None = None,
+    ) -> None:
         self.model = model
+        self.detector = detector or GrabCutDetector()
         self.capacity = capacity or Capacity()
         self.metrics = metrics or Metrics()
         self.thread = ModelThread()

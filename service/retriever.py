@@ -29,6 +29,7 @@ from model.images import Box, DecodedImage, PreparedImage, display_photo, load_i
 from model.inference import Floats
 from service import tracing
 from service.config import DEFAULT_GALLERY
+from service.detecting import AUTO, prepare_best
 from service.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from service.picking import is_no_match, pick
 from service.queues import ModelQueues
@@ -99,7 +100,10 @@ class Retriever:
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
-            prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
+            if options.box == AUTO:
+                prepared, image = await prepare_best(self.queues, photo)
+            else:
+                prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
         # made while the model works
         crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
         with _timed(timings, "encode"):

@@ -34,8 +34,9 @@ class SearchOptions(BaseModel):
     box: str | None = Field(
         default=None,
         max_length=200,
-        description="part of the photo to search, x0,y0,x1,y1 in pixels of the upright photo; all of it by default",
-        examples=["40,60,440,600"],
+        description="part of the photo to search, x0,y0,x1,y1 in pixels of the upright photo, or auto for the surest "
+        "proposal of the detector; all of the photo by default",
+        examples=["40,60,440,600", "auto"],
         json_schema_extra={"format": "pixel-box"},
     )
     filter: str | None = Field(
@@ -262,6 +263,24 @@ class GalleryAnswer(Answer):
         description="why a newer generation is not in service, if there is one", examples=[None]
     )
     feedback: bool = Field(default=False, description="whether POST /v1/feedback takes verdicts", examples=[True])
+
+
+class ProposalAnswer(Answer):
+    """A garment that may be in the photo."""
+
+    box: PixelBox = Field(description="in pixels of the upright photo", examples=[[40, 60, 440, 600]])
+    score: float = Field(ge=0, le=1, description="higher is surer; the detector's own measure", examples=[0.72])
+    label: str | None = Field(description="what it is, where the detector knows", examples=["skirt"])
+
+
+class DetectAnswer(Answer):
+    """What a detector proposes, the surest first."""
+
+    width: int = Field(description="pixels of the upright photo", examples=[480])
+    height: int = Field(description="pixels of the upright photo", examples=[640])
+    boxes: list[ProposalAnswer]
+    detector: str = Field(description="which one looked", examples=["grabcut"])
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
 
 
 class LiveAnswer(Answer):

@@ -13,6 +13,7 @@ from service.cli.curves import curves
 from service.cli.data import data_app
 from service.cli.demo import demo
 from service.cli.evaluate import evaluate
+from service.cli.explanations import evaluate_detector, evaluate_explanations
 from service.cli.gallery import gallery_app
 from service.cli.ingest import ingest
 from service.cli.search import search
@@ -33,6 +34,8 @@ app.command("calibrate")(calibrate)
 app.command("curves")(curves)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
+app.command("evaluate-detector")(evaluate_detector)
+app.command("evaluate-explanations")(evaluate_explanations)
 app.add_typer(data_app, name="data")
 app.add_typer(gallery_app, name="gallery")
 app.command("ingest")(ingest)

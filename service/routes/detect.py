@@ -1,0 +1,67 @@
+"""POST /v1/detect: the garments of a photo, to choose from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from model.decoding import ACCEPTED_FORMATS
+from service.answers import edges
+from service.detecting import detect
+from service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
+from service.forms import IMAGE_FIELD, UploadLimits, read_search
+from service.routes.describe import errors
+from service.schemas import DetectAnswer, ProposalAnswer
+from service.state import ServiceState, service_of
+
+router = APIRouter(tags=["search"])
+
+_FORM = {
+    "title": "DetectForm",
+    "type": "object",
+    "required": [IMAGE_FIELD],
+    "properties": {
+        IMAGE_FIELD: {"type": "string", "format": "binary", "description": f"the photo: {', '.join(ACCEPTED_FORMATS)}"}
+    },
+    "additionalProperties": False,
+}
+
+
+@router.post(
+    "/v1/detect",
+    summary="Propose the garments of a photo",
+    response_model=DetectAnswer,
+    responses=errors(404, 408, 413, 415, 422, 429, 500, 503),
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+)
+async def detect_garments(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
+    """Send a photo; get boxes to send as `box` of a search, the surest first. The list may be empty."""
+    settings = service.settings
+    limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
+    queues = service.default.open_retriever().queues
+    with service.searches.take():
+        photo, options = await read_search(request, limits)
+        if options.model_fields_set:
+            raise InvalidFieldError(
+                f"detect takes the photo alone; found also {', '.join(sorted(options.model_fields_set))}"
+            )
+        try:
+            async with asyncio.timeout(settings.search_timeout_s):
+                with queues.in_progress():
+                    found = await detect(queues, photo)
+        except TimeoutError as error:
+            raise SearchTimeoutError(f"looking took more than {settings.search_timeout_s:g} s; try again") from error
+    answer = DetectAnswer(
+        width=found.image.width,
+        height=found.image.height,
+        boxes=[
+            ProposalAnswer(box=edges(box), score=proposal.score, label=proposal.label) for box, proposal in found.boxes
+        ],
+        detector=queues.detector.name,
+        request_id=request_id_of(request.scope),
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
