@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="threadmatch" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 threadmatch \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin threadmatch \
-    && install --directory --owner=10001 --group=10001 /gallery /catalogue
+    && install --directory --owner=10001 --group=10001 /gallery /catalogue /keys
 ENV PATH=/opt/threadmatch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

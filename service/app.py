@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from fastapi import FastAPI
 
 from indexer.gallery import Gallery
+from service.access.wiring import install_access
 from service.batching import Budget
 from service.config import DEFAULT_GALLERY, Settings, load_settings
 from service.errors import install_error_handlers
@@ -20,7 +21,7 @@ from service.middleware import RequestMiddleware
 from service.opening import poll_galleries, put_in_service, wait_for_galleries
 from service.recent import remembering
 from service.results import Matcher
-from service.routes import batch, detect, feedback, health, heatmaps, items, pages, search
+from service.routes import batch, detect, feedback, health, heatmaps, items, pages, search, session
 from service.state import ServiceState
 from service.tracing import Tracing
 
@@ -86,10 +87,11 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = state
-    app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
-    install_error_handlers(app, lambda reason: state.metrics.rejects.labels(reason).inc())
-    for part in (search, batch, feedback, heatmaps, detect, items, health, pages):
+    for part in (search, batch, feedback, heatmaps, detect, items, session, health, pages):
         app.include_router(part.router)
+    install_access(app, settings, state.metrics.reject)
+    app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
+    install_error_handlers(app, state.metrics.reject)
     return app
 
 

@@ -13,8 +13,9 @@ from typing import Annotated
 from fastapi import Depends, Query
 from starlette.requests import Request
 
+from service.access.guard import access_of
 from service.config import DEFAULT_GALLERY
-from service.errors import UnknownGalleryError
+from service.errors import InvalidFieldError, UnknownGalleryError
 from service.galleries import ServedGallery
 from service.state import service_of
 
@@ -23,16 +24,23 @@ def gallery_for(request: Request, name: str | None) -> ServedGallery:
     """The gallery that a request is about.
 
     Args:
-        name: as the client gave it; None or "" for the default one.
+        name: as the client gave it; None or "" for the default one, or the only one that its key is for.
 
     Raises:
-        UnknownGalleryError: there is no such gallery.
+        UnknownGalleryError: there is no such gallery, or the client's key is not for it: the answer is the same.
+        InvalidFieldError: it has to be named, since the key is for several.
     """
-    galleries = service_of(request).galleries
-    found = galleries.get(name or DEFAULT_GALLERY)
+    access = access_of(request)
+    usable = {one: served for one, served in service_of(request).galleries.items() if access.may_use(one)}
+    if not name:
+        if DEFAULT_GALLERY not in usable and len(usable) > 1:
+            raise InvalidFieldError(f"say which gallery: gallery={' or '.join(sorted(usable))}")
+        name = DEFAULT_GALLERY if DEFAULT_GALLERY in usable or not usable else next(iter(usable))
+    found = usable.get(name)
     if found is None:
-        raise UnknownGalleryError(f"no gallery {str(name)[:80]!r}; there is: {', '.join(sorted(galleries))}")
-    if len(galleries) > 1:
+        there = f"there is: {', '.join(sorted(usable))}" if usable else "this key is for none that is served here"
+        raise UnknownGalleryError(f"no gallery {name[:80]!r}; {there}")
+    if len(service_of(request).galleries) > 1:
         request.state.log["gallery"] = found.name
     return found
 

@@ -23,7 +23,7 @@ PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
 STANDARD_OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DEFAULT_GALLERY = "default"
-_GALLERY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+GALLERY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def parse_galleries(given: object) -> object:
@@ -47,7 +47,7 @@ def parse_galleries(given: object) -> object:
 def check_galleries(galleries: dict[str, Path]) -> dict[str, Path]:
     """Refuse names that do not suit addresses and logs, and one folder under two names."""
     for name, folder in galleries.items():
-        if not _GALLERY_NAME.fullmatch(name) or name == DEFAULT_GALLERY:
+        if not GALLERY_NAME.fullmatch(name) or name == DEFAULT_GALLERY:
             raise ValueError(
                 f"{name!r} cannot name a gallery: use a-z, 0-9, - and _, at most 63, and not {DEFAULT_GALLERY!r}, "
                 "which is the one of THREADMATCH_GALLERY"
@@ -69,6 +69,28 @@ NamedFolders = Annotated[
 ]
 
 
+def parse_names(given: object) -> object:
+    """`a, b` as ("a", "b")."""
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what would let everybody in, or never match."""
+    for name in names:
+        if name in ("*", "null") or name.endswith("/") or name != name.strip():
+            raise ValueError(f"{name!r}: name each one; no *, no path and no slash at the end")
+    return names
+
+
+Names = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(parse_names),
+    AfterValidator(check_names),
+    PlainSerializer(",".join, return_type=str),
+]
+
+
 class Settings(BaseSettings):
     """Every setting of `threadmatch serve`; `THREADMATCH_` plus the upper-case field name sets it."""
 
@@ -77,6 +99,27 @@ class Settings(BaseSettings):
     gallery: Path = Field(description="folder of the gallery to search, made by `threadmatch ingest`")
     galleries: NamedFolders = Field(
         default_factory=dict, description="further galleries by name, of the same model; requests name one as `gallery`"
+    )
+    keys: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        default=None, description="file of API keys, made by `threadmatch keys add`; with one, requests need a key"
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="without keys, serve beyond this machine all the same: everybody there may do everything",
+    )
+    allowed_hosts: Names = Field(
+        default=(),
+        description="names by which clients call this service, *.example.org for all below; empty: without keys on a "
+        "loopback address its names, else any",
+    )
+    cors_origins: Names = Field(
+        default=(), description="origins of other sites whose pages may ask, such as https://shop.example"
+    )
+    rate_limit: str = Field(
+        default="6000/minute", description="requests a key may make, such as 600/minute; empty: no limit"
+    )
+    session_hours: float = Field(
+        default=12.0, ge=0.01, le=8760, description="hours that a browser stays signed in with a key"
     )
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
@@ -208,7 +251,9 @@ def value_range(field: FieldInfo) -> str:
         return f"{low} to {high}"
     if field.annotation == dict[str, Path]:
         return "NAME=FOLDER,NAME=FOLDER"
-    return "path" if field.annotation is Path else "text"
+    if field.annotation == tuple[str, ...]:
+        return "NAME,NAME"
+    return "path" if field.annotation in (Path, Path | None) else "text"
 
 
 def settings_table() -> list[tuple[str, str, str, str]]:
@@ -227,7 +272,7 @@ def settings_table() -> list[tuple[str, str, str, str]]:
 def _shown(default: object) -> str:
     if isinstance(default, bool):
         return str(default).lower()
-    return str(default) if default not in ("", {}) else "(empty)"
+    return str(default) if default not in ("", {}, (), None) else "(empty)"
 
 
 def _fault(fault: Any) -> str:

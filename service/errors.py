@@ -3,11 +3,17 @@
 ServiceError
  +- StartError               the service cannot start: settings, gallery, model or port; printed, exit 1
  |   +- SettingsError        a THREADMATCH_* variable that is unknown or out of range
+ |   +- KeysError            the file of API keys cannot be read or written
  +- RequestError             one request cannot be answered; each has a status in `STATUS`
      +- InvalidFieldError    a form field that is missing, unknown, repeated or out of range
      +- TooLargeError        a body or photo beyond the limit
      +- UnsupportedMediaTypeError   a body that is not multipart/form-data
      +- UploadTimeoutError   a client that sends its body too slowly
+     +- UnauthorizedError    no API key, or one that is not known
+     +- ForbiddenError       a key whose role is too small
+     +- ForeignHostError     a Host header that names somebody else
+     +- ForeignOriginError   sent by another site's page
+     +- RateLimitedError     a key that asks too often
      +- UnknownGalleryError  a gallery that is not there, or not for this client
      +- OverloadedError      more work is waiting than the service takes on
      +- ModelFailedError     the model could not compute a batch
@@ -51,10 +57,23 @@ class SettingsError(StartError):
     """A setting that is unknown or out of range."""
 
 
-class RequestError(ServiceError):
-    """One request cannot be answered; `STATUS` says with which status."""
+class KeysError(StartError):
+    """A file of API keys that cannot be read or written, or a key that is not in it."""
 
-    retry_after_s: int | None = None  # sent as Retry-After where trying again helps
+
+class RequestError(ServiceError):
+    """One request cannot be answered; `STATUS` says with which status.
+
+    Args:
+        retry_after_s: sent as Retry-After, where trying again helps; None for what the class says.
+    """
+
+    retry_after_s: int | None = None
+
+    def __init__(self, *message: object, retry_after_s: int | None = None) -> None:
+        super().__init__(*message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class InvalidFieldError(RequestError):
@@ -71,6 +90,28 @@ class UnsupportedMediaTypeError(RequestError):
 
 class UploadTimeoutError(RequestError):
     """The client did not finish sending its body in time."""
+
+
+class UnauthorizedError(RequestError):
+    """No API key where one is needed, or one that is unknown or revoked."""
+
+
+class ForbiddenError(RequestError):
+    """A key that is known, whose role is not enough for the route."""
+
+
+class ForeignHostError(RequestError):
+    """A Host header with a name that is not this service's."""
+
+
+class ForeignOriginError(RequestError):
+    """A request that changes or computes something, sent by a page of another site."""
+
+
+class RateLimitedError(RequestError):
+    """A key that made more requests than it may."""
+
+    retry_after_s = 1
 
 
 class UnknownGalleryError(RequestError):
@@ -127,6 +168,11 @@ STATUS: dict[type[Exception], int] = {
     TooLargeError: 413,
     UnsupportedMediaTypeError: 415,
     UploadTimeoutError: 408,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
+    ForeignHostError: 400,
+    ForeignOriginError: 403,
+    RateLimitedError: 429,
     UnknownGalleryError: 404,
     OverloadedError: 429,
     ModelFailedError: 503,
@@ -194,22 +240,29 @@ def detail_of(error: Exception) -> str:
     return str(error)
 
 
+def known_error_response(request: Request, error: Exception, reject: Callable[[str], None]) -> Response:
+    """The answer to an error of `STATUS`, counted by `reject`."""
+    status = status_of(error)
+    reject(reason_of(error))
+    headers: dict[str, str] = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="threadmatch"'
+    if isinstance(error, UploadTimeoutError):
+        headers["Connection"] = "close"  # whatever the slow client still sends is not the start of a request
+    return error_response(
+        request.scope, status=status, error=error_name(type(error)), detail=detail_of(error), headers=headers
+    )
+
+
 _Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def _known_error(reject: Callable[[str], None]) -> _Handler:
     async def answer(request: Request, error: Exception) -> Response:
-        status = status_of(error)
-        reject(reason_of(error))
-        headers: dict[str, str] = {}
-        retry_after_s = getattr(error, "retry_after_s", None)
-        if retry_after_s is not None:
-            headers["Retry-After"] = str(retry_after_s)
-        if isinstance(error, UploadTimeoutError):
-            headers["Connection"] = "close"  # whatever the slow client still sends is not the start of a request
-        return error_response(
-            request.scope, status=status, error=error_name(type(error)), detail=detail_of(error), headers=headers
-        )
+        return known_error_response(request, error, reject)
 
     return answer
 

@@ -81,6 +81,10 @@ class Metrics:
             f"threadmatch_gallery_{name}", meaning, ["gallery"], multiprocess_mode=mode, registry=self.registry
         )
 
+    def reject(self, reason: str) -> None:
+        """Count a refusal by the name of its error, out of a bounded set."""
+        self.rejects.labels(reason).inc()
+
     def observe_stages(self, timings_ms: dict[str, float]) -> None:
         """Record the stages of one search, milliseconds in, seconds out."""
         for stage, milliseconds in timings_ms.items():

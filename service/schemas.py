@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.access.roles import Role
+
 MAX_TOP_K = 100
 MAX_CANDIDATES = 2000
 MAX_FILTER_CHARS = 2000
@@ -14,6 +16,10 @@ MAX_BATCH_PHOTOS = 64
 MatcherName = Literal["grnet", "greedy", "global"]
 
 PixelBox = Annotated[tuple[float, float, float, float], Field(description="x0, y0, x1, y1 in pixels")]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Answer(BaseModel):
@@ -290,18 +296,36 @@ class LiveAnswer(Answer):
 
 
 class ReadyAnswer(Answer):
-    """Searches can be answered."""
+    """Searches can be answered. Where keys are needed, only the status is for everybody."""
 
     status: Literal["ready"] = "ready"
-    gallery: GalleryStamp
-    galleries: dict[str, GalleryStamp | None] = Field(
+    gallery: GalleryStamp | None = Field(default=None, exclude_if=_is_none)
+    galleries: dict[str, GalleryStamp | None] | None = Field(
+        default=None,
+        exclude_if=_is_none,
         description="each gallery by name; null for one that is not there yet",
         examples=[{"default": {"generation": "000003", "items": 436}}],
     )
-    model: ModelStamp
+    model: ModelStamp | None = Field(default=None, exclude_if=_is_none)
     detail: str | None = Field(
         default=None, description="what an operator should look at although searches work", examples=[None]
     )
+
+
+class SessionForm(BaseModel):
+    """What a browser signs in with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(max_length=200, description="an API key", examples=["tm_1f2e3d4c_..."])
+
+
+class SessionAnswer(Answer):
+    """What the client may do."""
+
+    keys_required: bool = Field(description="whether requests need a key or a session here", examples=[True])
+    role: Role | None = Field(description="null without a key where one is needed", examples=["search"])
+    galleries: list[str] = Field(description="those that it may use", examples=[["default", "women"]])
 
 
 class ErrorAnswer(Answer):

@@ -90,7 +90,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         StartError: a worker could not start.
     """
     for name, value in settings.model_dump(mode="json").items():
-        os.environ[variable(name)] = str(value)
+        os.environ[variable(name)] = "" if value is None else str(value)
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.workers)))  # or they fight for the cores
     config = uvicorn.Config(

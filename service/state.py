@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -59,10 +60,10 @@ class ServiceState:
             return await self._probe(queues)
         return None
 
-    def to_look_at(self) -> list[str]:
-        """What an operator should know although searches work: a line for each gallery that is not as it should be."""
+    def to_look_at(self, names: Collection[str]) -> list[str]:
+        """What an operator should know although searches work: a line for each of these galleries that is not well."""
         lines = []
-        for gallery in self.galleries.values():
+        for gallery in (self.galleries[name] for name in names):
             if gallery.retriever is None:
                 lines.append(f"gallery {gallery.name!r} is not ready: {gallery.missing}")
             elif gallery.newer_refused:

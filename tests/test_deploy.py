@@ -16,7 +16,9 @@ import httpx
 import pytest
 import yaml
 
-from service.config import settings_table
+from service.access.guard import AccessRules
+from service.access.wiring import check_reach
+from service.config import Settings, settings_table
 from service.processes import program, service
 
 ROOT = Path(__file__).parents[1]
@@ -91,11 +93,25 @@ def test_jobs_come_first_and_share_the_gallery_with_the_service() -> None:
     for name in ("search", "search-cuda"):
         assert SERVICES[name]["depends_on"]["ingest"]["condition"] == done
         assert "healthcheck" not in SERVICES[name], "the image's own"
-        assert set(SERVICES[name]["volumes"]) <= set(SERVICES["ingest"]["volumes"])
+        assert set(SERVICES[name]["volumes"]) - {"keys:/keys:ro"} <= set(SERVICES["ingest"]["volumes"])
     for name in ("draw", "ingest"):
         assert SERVICES[name]["healthcheck"] == {"disable": True}
+    assert SERVICES["keys"]["volumes"] == ["keys:/keys"], "the one that makes keys is the one that writes there"
     for mount in SERVICES["ingest"]["volumes"]:
         assert mount.endswith(":ro") == (":/catalogue" in mount), "the catalogue is only read"
+
+
+@pytest.mark.parametrize("keys", ["", "/keys/keys.json"])
+def test_the_service_may_be_reached_from_its_own_machine_only_until_there_are_keys(keys: str, tmp_path: Path) -> None:
+    given = {
+        name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in SERVICES["search"]["environment"].items()
+    }
+    values = {name.removeprefix("THREADMATCH_").lower(): value for name, value in given.items()}
+    values["keys"] = keys and str(tmp_path / "keys.json")
+    check_reach(Settings.model_validate({**values, "gallery": tmp_path, "host": "0.0.0.0"}))
+    rules = AccessRules.of(Settings.model_validate({**values, "gallery": tmp_path, "host": "0.0.0.0"}))
+    assert set(rules.hosts) == {"localhost", "127.0.0.1", "search", "search-cuda"}, "the last ones for Prometheus"
+    assert (rules.ring is None) == (not keys)
 
 
 def test_the_image_is_built_from_what_the_builder_is_sent() -> None:

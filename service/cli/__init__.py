@@ -16,6 +16,7 @@ from service.cli.evaluate import evaluate
 from service.cli.explanations import evaluate_detector, evaluate_explanations
 from service.cli.gallery import gallery_app
 from service.cli.ingest import ingest
+from service.cli.keys import keys_app
 from service.cli.search import search
 from service.cli.serve import ServeCommand, serve
 from service.cli.table import table
@@ -39,6 +40,7 @@ app.command("evaluate-explanations")(evaluate_explanations)
 app.add_typer(data_app, name="data")
 app.add_typer(gallery_app, name="gallery")
 app.command("ingest")(ingest)
+app.add_typer(keys_app, name="keys")
 app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
 app.command("table")(table)

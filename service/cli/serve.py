@@ -35,6 +35,7 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys, made by `threadmatch keys add`.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name or folder; else the gallery's own.")] = None,
@@ -54,6 +55,7 @@ def serve(
             galleries=named_gallery or None,
             host=host,
             port=port,
+            keys=keys,
             workers=workers,
             device=device,
             model=model,
@@ -71,8 +73,10 @@ def serve(
 
 
 def _run(settings: Settings) -> None:
+    from service.access.wiring import check_reach
     from service.server import address_of, bind, run_here, run_workers
 
+    check_reach(settings)
     with bind(settings.host, settings.port) as listener:
 
         def ready() -> None:

@@ -10,6 +10,8 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.guard import charge
+from service.access.roles import needs
 from service.answers import search_answer
 from service.batch import BatchLimits, check_for_all, search_all
 from service.choosing import gallery_for
@@ -49,6 +51,7 @@ def _form_schema() -> dict[str, Any]:
     responses=errors(404, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
+@needs("search")
 async def search_batch(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Send up to 64 photos with one set of fields; get an answer or an error for each, in their order.
 
@@ -68,6 +71,7 @@ async def search_batch(request: Request, service: Annotated[ServiceState, Depend
         taken = holding.enter_context(contextlib.ExitStack())
         taken.enter_context(service.searches.take(at_once))
         photos, options = await read_batch(request, limits, most=MAX_BATCH_PHOTOS)
+        charge(request, len(photos) - 1)  # its rate counts photos
         at_once = min(at_once, len(photos))
         taken.close()  # what was too much goes back; nobody comes between this line and the next
         holding.enter_context(service.searches.take(at_once))

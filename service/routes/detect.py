@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.decoding import ACCEPTED_FORMATS
+from service.access.roles import needs
 from service.answers import edges
 from service.detecting import detect
 from service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
@@ -38,6 +39,7 @@ _FORM = {
     responses=errors(404, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
+@needs("search")
 async def detect_garments(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Send a photo; get boxes to send as `box` of a search, the surest first. The list may be empty."""
     settings = service.settings

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.roles import needs
 from service.choosing import gallery_for
 from service.errors import FeedbackOffError
 from service.json_body import read_json
@@ -29,6 +30,7 @@ router = APIRouter(tags=["search"])
         "requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackForm.model_json_schema()}}}
     },
 )
+@needs("search")
 async def feedback(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Give the request_id of a search's answer, an item's id and a verdict. It is on disk when this is answered.
 

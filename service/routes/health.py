@@ -8,7 +8,10 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.guard import access_of
+from service.access.roles import needs
 from service.answers import model_stamp
+from service.config import DEFAULT_GALLERY
 from service.errors import NotReadyError
 from service.routes.describe import errors
 from service.schemas import GalleryStamp, LiveAnswer, ReadyAnswer
@@ -20,30 +23,39 @@ Service = Annotated[ServiceState, Depends(service_of)]
 
 
 @router.get("/health/live", summary="Does the process answer?", responses=errors(500))
+@needs("nothing")
 async def live() -> LiveAnswer:
     """Restart the process when this fails."""
     return LiveAnswer()
 
 
 @router.get("/health/ready", summary="Can searches be answered?", responses=errors(500, 503))
-async def ready(service: Service) -> ReadyAnswer:
-    """Send traffic only while this is 200. After a failed call of the model, a probe through it has to pass first."""
+@needs("nothing")
+async def ready(request: Request, service: Service) -> ReadyAnswer:
+    """Send traffic only while this is 200. After a failed call of the model, a probe through it has to pass first.
+
+    Where keys are needed, details are for keys only, and only of their galleries.
+    """
+    access = access_of(request)
     reason = await service.not_ready_because()
     service.metrics.ready.set(0 if reason else 1)
     if reason:
-        raise NotReadyError(f"not ready: {reason}")
+        raise NotReadyError("not ready" if access.role is None else f"not ready: {reason}")
+    if access.role is None:
+        return ReadyAnswer()
     retriever = service.default.open_retriever()
     stamps = {
         name: None
         if served.retriever is None
         else GalleryStamp(generation=served.retriever.gallery.generation, items=served.retriever.gallery.item_count)
         for name, served in service.galleries.items()
+        if access.may_use(name)
     }
     return ReadyAnswer(
-        gallery=GalleryStamp(generation=retriever.gallery.generation, items=retriever.gallery.item_count),
+        gallery=stamps.get(DEFAULT_GALLERY),
         galleries=stamps,
         model=model_stamp(retriever.model),
-        detail="; ".join(service.to_look_at()) or None,
+        detail="; ".join(service.to_look_at(stamps)) or None,
     )
 
 
@@ -53,6 +65,7 @@ async def ready(service: Service) -> ReadyAnswer:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(500)},
 )
+@needs("metrics")
 async def metrics(request: Request, service: Service) -> Response:
     """Stage times, batch sizes, queues, refusals and the gallery in service."""
     if service.queues is not None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from model.explain import Side
+from service.access.roles import needs
 from service.choosing import Chosen
 from service.errors import SearchNotFoundError, SearchTimeoutError
 from service.heatmaps import Method, heatmap
@@ -33,6 +34,7 @@ RequestId = Annotated[
         **errors(404, 422, 429, 500, 503),
     },
 )
+@needs("search")
 async def match_heatmap(
     request_id: RequestId,
     item_id: ItemId,

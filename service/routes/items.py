@@ -15,6 +15,8 @@ from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.guard import access_of
+from service.access.roles import needs
 from service.answers import gallery_answer, item_answer
 from service.choosing import Chosen
 from service.galleries import ServedGallery
@@ -38,6 +40,7 @@ ItemId = Annotated[str, Path(description="the item's id, percent-encoded", examp
         **errors(404, 422, 500, 503),
     },
 )
+@needs("search")
 async def item_image(item_id: ItemId, request: Request, chosen: Chosen) -> Response:
     """JPEG, at most 512 pixels on the long side, with an ETag."""
     raw_path: bytes = request.scope.get("raw_path") or b"/image"
@@ -45,7 +48,12 @@ async def item_image(item_id: ItemId, request: Request, chosen: Chosen) -> Respo
         return await item(f"{item_id}/image", chosen)
     photo = await asyncio.to_thread(chosen.open_retriever().gallery.photo, item_id)
     etag = f'"{hashlib.blake2b(photo, digest_size=12).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": f"public, max-age={PHOTO_MAX_AGE_S}"}
+    kept_by = "public" if access_of(request).key_id is None else "private"
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"{kept_by}, max-age={PHOTO_MAX_AGE_S}",
+        "Vary": "Authorization, X-API-Key, Cookie",
+    }
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)
@@ -58,6 +66,7 @@ async def item_image(item_id: ItemId, request: Request, chosen: Chosen) -> Respo
     response_model=ItemAnswer,
     responses=errors(404, 422, 500, 503),
 )
+@needs("search")
 async def item(item_id: ItemId, chosen: Chosen) -> Response:
     """The item with its metadata, as it was ingested."""
     answer = await asyncio.to_thread(_read_item, chosen, item_id)
@@ -67,6 +76,7 @@ async def item(item_id: ItemId, chosen: Chosen) -> Response:
 @router.get(
     "/v1/gallery", summary="The gallery in service", response_model=GalleryAnswer, responses=errors(404, 422, 500, 503)
 )
+@needs("search")
 async def gallery(chosen: Chosen, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Its generation, size and metadata columns, and the model that answers."""
     retriever = chosen.open_retriever()

@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.roles import needs
+
 router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(__file__).parent.parent / "page"
@@ -60,24 +62,28 @@ def _answer(request: Request, name: str) -> Response:
 
 
 @router.get("/")
+@needs("nothing")
 async def index(request: Request) -> Response:
     """The search page."""
     return _answer(request, "index.html")
 
 
 @router.get("/docs")
+@needs("nothing")
 async def docs(request: Request) -> Response:
     """The API in words, drawn from /openapi.json."""
     return _answer(request, "docs.html")
 
 
 @router.get("/favicon.ico")
+@needs("nothing")
 async def favicon(request: Request) -> Response:
     """Asked for by browsers that look at an API answer; every format that they know will do."""
     return _answer(request, "icon.svg")
 
 
 @router.get("/page/{name}")
+@needs("nothing")
 async def page_file(request: Request, name: str) -> Response:
     """A stylesheet or script of the pages."""
     return _answer(request, name)

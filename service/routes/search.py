@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.decoding import ACCEPTED_FORMATS
+from service.access.roles import needs
 from service.answers import search_answer
 from service.choosing import gallery_for
 from service.errors import SearchTimeoutError, request_id_of
@@ -48,6 +49,7 @@ def _form_schema() -> dict[str, Any]:
     },
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
+@needs("search")
 async def search(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Send a street photo; get the items of the gallery that show the same garment, the likeliest first.
 

@@ -98,8 +98,8 @@ async def test_overload_is_waited_out(gallery_folder: Path, gallery: Gallery, ti
     patient = Retries(first_s=0.05, most=20, draw=lambda: 1.0)
     async with (
         app.router.lifespan_context(app),
-        AsyncClient("http://test", transport=httpx.ASGITransport(app), retries=patient) as client,
-        AsyncClient("http://test", transport=httpx.ASGITransport(app), retries=Retries(most=0)) as hasty,
+        AsyncClient("http://127.0.0.1", transport=httpx.ASGITransport(app), retries=patient) as client,
+        AsyncClient("http://127.0.0.1", transport=httpx.ASGITransport(app), retries=Retries(most=0)) as hasty,
     ):
         model.gate.clear()
         first = asyncio.create_task(client.search(photo(1)))

@@ -80,7 +80,7 @@ def _hears_slow_clients_out(address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(
-            b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             b"Content-Length: 1000\r\n\r\n--b\r\n"
         )
     deadline = time.monotonic() + 5
