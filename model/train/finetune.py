@@ -29,16 +29,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import GRNetConfig
 from model.grnet import GRNet
-from model.pyramid import pool_regions
 from model.similarity import greedy_similarity_across
-from model.train.maps import MapSet
-from model.train.metrics import first_hit, rates
+from model.train.maps import MapPairs, MapSet
+from model.train.tower import ENCODE_BATCH, Tower, encode_maps, evaluate_maps
 
 logger = logging.getLogger(__name__)
 
-ENCODE_BATCH = 64
 NEIGHBOURS = 40
 SMALLEST_SIZE = 1e-3
 """A tensor counts as at least this large, so that one that begins at zero can move."""
@@ -74,80 +71,6 @@ class FinetuneSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MapPairs:
-    """A gallery and its queries."""
-
-    gallery: MapSet
-    queries: MapSet
-
-
-class _Centred(nn.Module):
-    """A linear layer on inputs less their mean: W (x - m) + c, the same map as W x + (c - W m).
-
-    After a ReLU all inputs have a positive mean, so one step of an optimiser that gives every weight the same step
-    moves the output by their sum, which is more than the output itself. On centred inputs the steps do not add up.
-    """
-
-    mean: Tensor
-
-    def __init__(self, layer: nn.Linear, mean: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(layer.weight.detach().clone())
-        self.offset = nn.Parameter((layer.bias + layer.weight @ mean).detach().clone())
-        self.register_buffer("mean", mean.clone())
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs - self.mean, self.weight, self.offset)
-
-    def write_to(self, layer: nn.Linear) -> None:
-        """Give the layer this map."""
-        with torch.no_grad():
-            layer.weight.copy_(self.weight)
-            layer.bias.copy_(self.offset - self.weight @ self.mean)
-
-
-class Tower(nn.Module):
-    """All that is trained, from the front's maps on: the backbone's rest, neck and embedding.
-
-    Args:
-        network: with neck and embedding at a good start.
-        rest: of its backbone; shared, not copied.
-        sample: maps that the means of the features are taken from, (n, c, h, w).
-    """
-
-    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor) -> None:
-        super().__init__()
-        self.rest = rest
-        self._config = network.config
-        self.eval()
-        with torch.no_grad():
-            pooled, regions = self._pooled(sample)
-        self.neck = None if network.neck is None else _Centred(network.neck, regions.mean((0, 1)))
-        self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
-
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
-        pooled, regions = self._pooled(maps)
-        embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
-        return embedding, regions if self.neck is None else self.neck(regions)
-
-    def write_to(self, network: GRNet) -> None:
-        """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
-        for layer, trained in ((network.neck, self.neck), (network.embedding, self.embedding)):
-            if layer is not None and trained is not None:
-                trained.write_to(layer)
-
-    def _pooled(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        return pool_both(self._config, self.rest(maps))
-
-
-def pool_both(config: GRNetConfig, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, h, w) -> pooled (B, C) for stage one and regions (B, R, C) for stage two."""
-    pooled = pool_regions(feature_map, [(1, 1)], config.embedding_pool)[:, 0]
-    return pooled, pool_regions(feature_map, config.grids, config.pool)
-
-
 def finetune(
     network: GRNet,
     rest: nn.Module,
@@ -177,19 +100,20 @@ def finetune(
     tower = Tower(network, rest, sample).to(memory_format=torch.channels_last).requires_grad_(True)
     session = _Session.begin(tower, settings, run)
     if session.step == 0 and not session.best:
-        session.keep({"step": 0, **evaluate_maps(session.averaged, network, val)})
-    own = Answers.of(train)
+        session.keep({"step": 0, **evaluate_maps(session.averaged, val)})
+    asked = _asked(train)
     neighbours: NDArray[np.int64] | None = None
     started = time.monotonic()
     while session.step < settings.steps:
         if neighbours is None:  # made anew after each evaluation, so that a resumed run has the same ones
             neighbours = _neighbours(tower, train.gallery)
-        losses = _step(network, tower, train, own, neighbours, settings, session.step)
+        rng = np.random.default_rng([settings.seed, session.step])  # of the step alone: a resumed run draws the same
+        losses = _step(tower, train, _draw(asked, neighbours, settings, rng), rng, settings)
         session.advance(losses["total"])
         if session.step % settings.evaluate_every == 0 or session.step == settings.steps:
             row = {"step": session.step, "seconds": time.monotonic() - started}
             row |= {f"loss_{name}": float(value.detach()) for name, value in losses.items()}
-            row |= evaluate_maps(session.averaged, network, val)
+            row |= evaluate_maps(session.averaged, val)
             session.keep(row)
             if after_evaluation:
                 after_evaluation(session.step, row)
@@ -199,24 +123,19 @@ def finetune(
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Which items answer which queries: gallery positions of each query, query positions of each item."""
+class _Draw:
+    """One step's images: (q,) positions of queries and (q,) of an item of each one's product."""
 
-    items: list[list[int]]
-    queries: list[list[int]]
+    queries: NDArray[np.int64]
+    items: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, pairs: MapPairs) -> Answers:
-        shown: dict[str, list[int]] = {}
-        for position, product in enumerate(pairs.gallery.products):
-            shown.setdefault(product, []).append(position)
-        asked: dict[str, list[int]] = {}
-        for position, product in enumerate(pairs.queries.products):
-            asked.setdefault(product, []).append(position)
-        return cls(
-            [shown.get(product, []) for product in pairs.queries.products],
-            [asked.get(product, []) for product in pairs.gallery.products],
-        )
+
+def _asked(pairs: MapPairs) -> list[list[int]]:
+    """The positions of the queries that each gallery item answers."""
+    asked: dict[str, list[int]] = {}
+    for position, product in enumerate(pairs.queries.products):
+        asked.setdefault(product, []).append(position)
+    return [asked.get(product, []) for product in pairs.gallery.products]
 
 
 def _neighbours(tower: Tower, gallery: MapSet) -> NDArray[np.int64]:
@@ -228,43 +147,36 @@ def _neighbours(tower: Tower, gallery: MapSet) -> NDArray[np.int64]:
 
 
 def _draw(
-    answers: Answers, neighbours: NDArray[np.int64], settings: FinetuneSettings, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(q,) query positions and (q,) positions of an item of each: groups around a random item and its neighbours."""
-    askable = np.asarray([n for n, asked in enumerate(answers.queries) if asked])
+    asked: list[list[int]], neighbours: NDArray[np.int64], settings: FinetuneSettings, rng: np.random.Generator
+) -> _Draw:
+    """Groups around random items and their neighbours."""
+    askable = np.asarray([n for n, queries in enumerate(asked) if queries])
     items: list[int] = []
     wanted = min(settings.queries, len(askable))
     while len(items) < wanted:
         near = neighbours[rng.choice(askable)]
         near = np.concatenate([near[:1], rng.permutation(near[1:])])
-        items += [int(n) for n in near if answers.queries[n] and n not in items][: settings.group]
+        items += [int(n) for n in near if asked[n] and n not in items][: settings.group]
     items = items[:wanted]
-    return np.asarray([rng.choice(answers.queries[n]) for n in items]), np.asarray(items)
+    return _Draw(np.asarray([rng.choice(asked[n]) for n in items]), np.asarray(items))
 
 
 def _step(
-    network: GRNet,
-    tower: Tower,
-    train: MapPairs,
-    answers: Answers,
-    neighbours: NDArray[np.int64],
-    settings: FinetuneSettings,
-    step: int,
+    tower: Tower, train: MapPairs, drawn: _Draw, rng: np.random.Generator, settings: FinetuneSettings
 ) -> dict[str, Tensor]:
-    """The losses of one step; the step's number alone decides what is drawn."""
-    rng = np.random.default_rng([settings.seed, step])
-    queries, items = _draw(answers, neighbours, settings, rng)
-    maps = torch.cat([_covered(train.queries.take(queries), settings.covered, rng), train.gallery.take(items)])
-    flip = torch.from_numpy(rng.random(len(maps)) < settings.mirrored)
-    maps = torch.where(flip[:, None, None, None], maps.flip(3), maps)
-    tower.eval()  # batch norm keeps its statistics; the other choice lost 10 points on garments never seen
+    """The losses of one step."""
+    queries = _covered(train.queries.take(drawn.queries), settings.covered, rng)
+    maps = torch.cat([queries, train.gallery.take(drawn.items)])
+    mirror = torch.from_numpy(rng.random(len(maps)) < settings.mirrored)
+    maps = torch.where(mirror[:, None, None, None], maps.flip(3), maps)
+    tower.eval()  # batch norm keeps its statistics; those of garments alone lost 10 points on garments never seen
     embedding, regions = tower(maps.contiguous(memory_format=torch.channels_last))
     q = len(queries)
-    names = np.asarray(train.gallery.products)[items]
+    names = np.asarray(train.gallery.products)[drawn.items]
     duplicate = torch.from_numpy(names[None] == names[:, None]).fill_diagonal_(False)
     similar = {
         "embedding": embedding[:q] @ embedding[q:].T,
-        "local": greedy_similarity_across(regions[:q], regions[q:], grids=network.config.grids),
+        "local": greedy_similarity_across(regions[:q], regions[q:], grids=tower.config.grids),
     }  # (q, q) each
     losses = {
         name: F.cross_entropy((cosine / settings.temperature).masked_fill(duplicate, float("-inf")), torch.arange(q))
@@ -287,54 +199,12 @@ def _covered(maps: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     return out
 
 
-@torch.no_grad()
-def encode_maps(tower: nn.Module, images: MapSet) -> tuple[Tensor, Tensor]:
-    """(n, E) embeddings and (n, R, C) regions of a set of maps."""
-    tower.eval()
-    parts = [
-        tower(images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))))
-        for start in range(0, len(images.products), ENCODE_BATCH)
-    ]
-    return torch.cat([embedding for embedding, _ in parts]), torch.cat([regions for _, regions in parts])
-
-
-@torch.no_grad()
-def bare_features(config: GRNetConfig, rest: nn.Module, images: MapSet, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16."""
-    pooled: list[Tensor] = []
-    regions: list[Tensor] = []
-    for start in range(0, len(at), ENCODE_BATCH):
-        one, many = pool_both(config, rest(images.take(at[start : start + ENCODE_BATCH])))
-        pooled.append(one)
-        regions.append(many.half())
-    return torch.cat(pooled), torch.cat(regions)
-
-
-def evaluate_maps(tower: nn.Module, network: GRNet, pairs: MapPairs) -> dict[str, float]:
-    """top-1 and mean reciprocal rank over the whole gallery, by embedding and by greedy local matching."""
-    embedding, regions = encode_maps(tower, pairs.gallery)
-    query_embedding, query_regions = encode_maps(tower, pairs.queries)
-    figures = {}
-    with torch.no_grad():
-        local = torch.cat(
-            [
-                greedy_similarity_across(chunk, regions, grids=network.config.grids)
-                for chunk in query_regions.split(ENCODE_BATCH)
-            ]
-        )
-        for name, similar in (("global", query_embedding @ embedding.T), ("greedy", local)):
-            order = similar.argsort(dim=1, descending=True).numpy()
-            ranks = first_hit(list(order), pairs.gallery.products, pairs.queries.products)
-            figures[f"{name}_top1"], figures[f"{name}_mrr"] = rates(ranks)["top1"], rates(ranks)["mrr"]
-    return figures
-
-
 @dataclass(slots=True)
 class _Session:
     """What goes on from step to step, and on disk from evaluation to evaluation."""
 
     tower: Tower
-    averaged: nn.Module
+    averaged: Tower
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     settings: FinetuneSettings

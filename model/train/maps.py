@@ -40,6 +40,14 @@ class MapSet:
         return chosen.float().permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class MapPairs:
+    """A gallery and its queries."""
+
+    gallery: MapSet
+    queries: MapSet
+
+
 def loosened(images: Sequence[LabelledImage], *, seed: int) -> list[LabelledImage]:
     """The same images with boxes as people draw them: half exact, a third too wide, the rest none at all.
 

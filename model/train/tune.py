@@ -15,9 +15,10 @@ from model.data.pairs import LabelledImage
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
-from model.train.finetune import FinetuneSettings, MapPairs, bare_features, finetune
+from model.train.finetune import FinetuneSettings, finetune
 from model.train.fit import PairPools, Pools, start_from_data
-from model.train.maps import MapSet, loosened, make_maps
+from model.train.maps import MapPairs, MapSet, loosened, make_maps
+from model.train.tower import bare_features
 
 START_SAMPLE = 3000
 """Images of either side that the principal components at the start are taken from."""

@@ -1,0 +1,129 @@
+"""The part of a network that fine-tuning trains, and what it makes of the front's maps.
+
+Letters  n images, c channels of a map, h x w the map, E embedding size, R regions, C channels
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import GRNetConfig
+from model.grnet import GRNet
+from model.pyramid import pool_regions
+from model.similarity import greedy_similarity_across
+from model.train.maps import MapPairs, MapSet
+from model.train.metrics import first_hit, rates
+
+ENCODE_BATCH = 64
+
+
+class _Centred(nn.Module):
+    """A linear layer on inputs less their mean: W (x - m) + c, the same map as W x + (c - W m).
+
+    After a ReLU all inputs have a positive mean, so one step of an optimiser that gives every weight the same step
+    moves the output by their sum, which is more than the output itself. On centred inputs the steps do not add up.
+    """
+
+    mean: Tensor
+
+    def __init__(self, layer: nn.Linear, mean: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.offset = nn.Parameter((layer.bias + layer.weight @ mean).detach().clone())
+        self.register_buffer("mean", mean.clone())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs - self.mean, self.weight, self.offset)
+
+    def write_to(self, layer: nn.Linear) -> None:
+        """Give the layer this map."""
+        with torch.no_grad():
+            layer.weight.copy_(self.weight)
+            layer.bias.copy_(self.offset - self.weight @ self.mean)
+
+
+class Tower(nn.Module):
+    """All that is trained, from the front's maps on: the backbone's rest, neck and embedding.
+
+    Args:
+        network: with neck and embedding at a good start.
+        rest: of its backbone; shared, not copied.
+        sample: maps that the means of the features are taken from, (n, c, h, w).
+    """
+
+    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor) -> None:
+        super().__init__()
+        self.rest = rest
+        self.config = network.config
+        self.eval()
+        with torch.no_grad():
+            pooled, regions = self._pooled(sample)
+        self.neck = None if network.neck is None else _Centred(network.neck, regions.mean((0, 1)))
+        self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
+        pooled, regions = self._pooled(maps)
+        embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
+        return embedding, regions if self.neck is None else self.neck(regions)
+
+    def write_to(self, network: GRNet) -> None:
+        """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
+        for layer, trained in ((network.neck, self.neck), (network.embedding, self.embedding)):
+            if layer is not None and trained is not None:
+                trained.write_to(layer)
+
+    def _pooled(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return pool_both(self.config, self.rest(maps))
+
+
+def pool_both(config: GRNetConfig, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, h, w) -> pooled (B, C) for stage one and regions (B, R, C) for stage two."""
+    pooled = pool_regions(feature_map, [(1, 1)], config.embedding_pool)[:, 0]
+    return pooled, pool_regions(feature_map, config.grids, config.pool)
+
+
+@torch.no_grad()
+def encode_maps(tower: Tower, images: MapSet) -> tuple[Tensor, Tensor]:
+    """(n, E) embeddings and (n, R, C) regions of a set of maps."""
+    tower.eval()
+    parts = [
+        tower(images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))))
+        for start in range(0, len(images.products), ENCODE_BATCH)
+    ]
+    return torch.cat([embedding for embedding, _ in parts]), torch.cat([regions for _, regions in parts])
+
+
+@torch.no_grad()
+def bare_features(config: GRNetConfig, rest: nn.Module, images: MapSet, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16."""
+    pooled: list[Tensor] = []
+    regions: list[Tensor] = []
+    for start in range(0, len(at), ENCODE_BATCH):
+        one, many = pool_both(config, rest(images.take(at[start : start + ENCODE_BATCH])))
+        pooled.append(one)
+        regions.append(many.half())
+    return torch.cat(pooled), torch.cat(regions)
+
+
+def evaluate_maps(tower: Tower, pairs: MapPairs) -> dict[str, float]:
+    """top-1 and mean reciprocal rank over the whole gallery, by embedding and by greedy local matching."""
+    embedding, regions = encode_maps(tower, pairs.gallery)
+    query_embedding, query_regions = encode_maps(tower, pairs.queries)
+    figures = {}
+    with torch.no_grad():
+        local = torch.cat(
+            [
+                greedy_similarity_across(chunk, regions, grids=tower.config.grids)
+                for chunk in query_regions.split(ENCODE_BATCH)
+            ]
+        )
+        for name, similar in (("global", query_embedding @ embedding.T), ("greedy", local)):
+            order = similar.argsort(dim=1, descending=True).numpy()
+            ranks = first_hit(list(order), pairs.gallery.products, pairs.queries.products)
+            figures[f"{name}_top1"], figures[f"{name}_mrr"] = rates(ranks)["top1"], rates(ranks)["mrr"]
+    return figures
