@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,6 +54,14 @@ class _Constant:
     node: ast.expr
 
 
+_HABITS = (
+    (r"&&|\|\|", "write `and` and `or`"),
+    (r"\b(AND|OR|NOT|IN)\b", "write `and`, `or`, `not` and `in` in small letters"),
+    (r"(?i)\blike\b", 'a part of a text is found by `"part" in column`'),
+    (r"(?i)\bbetween\b", "a range is written `10 <= column < 20`"),
+    (r"(?<![=!<>])=(?!=)", "write `==` to compare"),
+)
+
 _ORDER = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -78,8 +87,10 @@ def compile_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Clause
         compiler = _Compiler(expression=text, columns=columns)
         return Clause(compiler.condition(tree.body), compiler.values)
     except SyntaxError as error:
-        position = max(0, (error.offset or 1) - 1)
-        raise FilterError(f"not a filter: {error.msg}; {ALLOWED}", expression=text, position=position) from error
+        position = error.offset - 1 if error.offset else len(text)  # without a place it is the end that is missing
+        raise FilterError(
+            f"not a filter: {error.msg}; {_hint(text) or ALLOWED}", expression=text, position=position
+        ) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise FilterError(f"not a filter: {error or 'nested too deeply'}", expression=text) from error
 
@@ -219,8 +230,13 @@ class _Compiler:
             return _Column(sql, f"CASE WHEN {sql} IS NULL THEN 'null' ELSE 'text' END", "", "string", node)
         if name not in self.columns:
             known = [*FIELDS, *self.columns]
-            near = difflib.get_close_matches(name, known, n=3) or known[:20]
-            raise self._error(f"no column {name!r}; did you mean {', '.join(near)}?", node)
+            near = difflib.get_close_matches(name, known, n=3)
+            if near:
+                raise self._error(f"no column {name!r}; did you mean {', '.join(near)}?", node)
+            raise self._error(
+                f'no column {name!r}; there is: {", ".join(known[:20])}. If it is a text, put it in quotes: "{name}"',
+                node,
+            )
         if '"' in name or "\\" in name or not name.isprintable():
             raise self._error(f"column {name!r} cannot be filtered because of its name; rename it", node)
         kind = self.columns[name]
@@ -266,6 +282,14 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _hint(text: str) -> str:
+    """How to write what was probably meant, where people write SQL or C."""
+    for pattern, advice in _HABITS:
+        if re.search(pattern, text):
+            return advice
+    return ""
 
 
 def _describe(node: ast.expr) -> str:

@@ -147,6 +147,13 @@ def test_chains_lists_texts_and_odd_names() -> None:
     [
         ("colour == 'a'", "did you mean color"),
         ("price <", "not a filter"),
+        ("price = 5", "`==`"),
+        ("price < 5 AND kids", "small letters"),
+        ("price < 5 && kids", "`and`"),
+        ('color LIKE "r%"', '"part" in column'),
+        ("price BETWEEN 1 AND 5", "small letters"),
+        ("color == red", 'put it in quotes: "red"'),
+        ("price < 5 or", "at character 13"),
         ("", "not a filter"),
         ("f(price)", "a call"),
         ("__import__('os').system('x')", "a call"),
