@@ -4,6 +4,11 @@ A row of `items` is one version of an item. It holds from its own number `seq` u
 set of items at any number S is `seq <= S AND until > S AND NOT deleted` (`ALIVE`), and a generation is a number. A
 delete is a row. What a photo became (features, display photo) is a row of `contents`, shared by all versions of all
 items with that photo and box.
+
+A row of `edits` is one change made while the gallery is in service: an item put, or one deleted. Edits have numbers of
+their own, so that they never meet the rows of an ingestion that runs at the same time. What is in service is a
+generation and, on top of it, the newest edit of each id among those numbered above the generation's own (`edits` of its
+manifest). Folding writes edits into `items` and publishes the outcome; `meta` says below which number edits are gone.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ from pathlib import Path
 from indexer.errors import GalleryError
 
 DATABASE = "gallery.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_VERSION = 1  # read as it is, brought up to date by the first process that writes
 APPLICATION_ID = 0x74686D61  # "thma"
 FOREVER = 2**62  # `until` of a version that nothing has replaced
 
@@ -22,6 +28,7 @@ PAGE_BYTES = 16_384  # the regions of an item fill several pages; larger pages m
 CACHE_KIB = 16_384
 BUSY_TIMEOUT_S = 30.0
 
+EDITS_GONE = "edits_gone"  # key in `meta`: edits up to this number were removed; every generation left holds them
 ALIVE = "i.seq <= :seq AND i.until > :seq AND i.deleted = 0"
 
 _SCHEMA = f"""
@@ -36,7 +43,8 @@ CREATE TABLE runs (
     state TEXT NOT NULL CHECK (state IN ('open', 'published')),
     generation TEXT,
     started TEXT NOT NULL,
-    finished TEXT
+    finished TEXT,
+    edits INTEGER NOT NULL DEFAULT 0  -- edits up to this number were made before the run began, and are in it
 );
 
 CREATE TABLE items (
@@ -69,9 +77,24 @@ CREATE INDEX contents_by_source ON contents (source, asked_box);
 CREATE TABLE embeddings (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);  -- (E,) float32
 CREATE TABLE regions (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);     -- (R, C) float16
 CREATE TABLE photos (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);      -- JPEG
-
-CREATE TABLE seen (id TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;  -- ids the running ingestion has met
 """
+
+_EDITS = """
+CREATE TABLE edits (
+    edit INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    product_id TEXT,
+    metadata TEXT NOT NULL DEFAULT '{}',
+    source TEXT NOT NULL DEFAULT '',
+    content INTEGER NOT NULL DEFAULT 0,
+    made TEXT NOT NULL                -- UTC, ISO 8601
+);
+CREATE INDEX edits_by_id ON edits (id, edit);
+CREATE INDEX edits_by_content ON edits (content);
+"""
+
+_UPGRADE_1 = f"ALTER TABLE runs ADD COLUMN edits INTEGER NOT NULL DEFAULT 0; DROP TABLE seen; {_EDITS}"
 
 
 def create_or_open(folder: Path) -> sqlite3.Connection:
@@ -85,7 +108,7 @@ def create_or_open(folder: Path) -> sqlite3.Connection:
     path = folder / DATABASE
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        _set_up(connection)
+        set_up(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise GalleryError(f"{path} is not a usable gallery database: {error}") from error
@@ -95,7 +118,8 @@ def create_or_open(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def set_up(connection: sqlite3.Connection) -> None:
+    """Make a connection one for durable writing; a new file gets the schema, an older format the newest."""
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # only a new file takes it
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a committed batch survives a power cut too; one fsync a batch
@@ -104,10 +128,21 @@ def _set_up(connection: sqlite3.Connection) -> None:
         connection, "SELECT count(*) FROM sqlite_master"
     ):
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+            f"BEGIN IMMEDIATE; {_SCHEMA} {_EDITS} PRAGMA application_id = {APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     check_format(connection)
+    if _number(connection, "PRAGMA user_version") == OLDEST_VERSION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")  # another process may be at it: whoever comes second finds it done
+    if _number(connection, "PRAGMA user_version") == OLDEST_VERSION:
+        for statement in _UPGRADE_1.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def open_read_only(folder: Path) -> sqlite3.Connection:
@@ -162,9 +197,9 @@ def check_format(connection: sqlite3.Connection) -> None:
     version = _number(connection, "PRAGMA user_version")
     if application != APPLICATION_ID:
         raise GalleryError("the database is not a threadmatch gallery (another application's file)")
-    if version != SCHEMA_VERSION:
+    if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         raise GalleryError(
-            f"the gallery has format {version}, this version of threadmatch reads {SCHEMA_VERSION}; "
+            f"the gallery has format {version}, this version of threadmatch reads up to {SCHEMA_VERSION}; "
             "use the version that wrote it, or ingest the catalogue again into a new folder"
         )
 

@@ -1,38 +1,21 @@
-"""Small changes to a gallery: delete items, put one item. Each publishes a generation of its own."""
+"""Changes that publish a generation at once: deleting items by hand, folding edits into the index.
+
+Edits made through the service (`indexer.live`) publish nothing: they are searched beside the index until a fold.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from indexer import generations
-from indexer.catalogue_values import metadata_json
+from indexer.changes import describe_changes
 from indexer.errors import GalleryError, ItemNotFoundError
-from indexer.ingest import Encoder
-from indexer.manifest import Manifest
-from indexer.publish import Occasion, publish, recover, tie
-from indexer.sources import normal_box
-from indexer.store import Content, Run, Store, Version
-from model.images import Box, ImageLimits, display_photo, load_image
-
-DEFAULT_LIMITS = ImageLimits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewItem:
-    """An item to put: its photo's bytes, and a catalogue row's other fields."""
-
-    id: str
-    photo: bytes
-    product_id: str | None = None
-    box: str = ""
-    metadata: dict[str, Any]
+from indexer.manifest import Kind, Manifest
+from indexer.publish import Occasion, publish, recover
+from indexer.store import Run, Store
 
 
 def delete_items(folder: Path, item_ids: Sequence[str]) -> Manifest:
@@ -50,53 +33,75 @@ def delete_items(folder: Path, item_ids: Sequence[str]) -> Manifest:
         return publish(folder, store, run, Occasion(kind="edit"))
 
 
-def put_item(folder: Path, item: NewItem, *, model: Encoder, limits: ImageLimits = DEFAULT_LIMITS) -> Manifest:
-    """Publish a generation with this item, in place of one with the same id.
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a fold did: how many edits the generation in service took up, and how many still wait."""
+
+    generation: str
+    folded: int
+    pending: int
+    unfinished: bool  # an ingestion was broken off: it has to be ended, or dropped, before edits are folded
+
+
+def fold(folder: Path, *, new_index: bool = False, waits: bool = False) -> Folded:
+    """Publish a generation that holds the edits made so far. Searches and edits go on meanwhile.
+
+    Where few rows changed beside a large index, the index stays and they are searched beside it as before, but read
+    from the generation; else it is built anew.
+
+    Args:
+        folder: of the gallery.
+        new_index: build it in any case.
+        waits: where another fold is at it, for its end.
 
     Raises:
-        InvalidImageError: the photo or the box cannot be used.
-        GalleryModelMismatchError: the gallery was made by another model.
-        GalleryBusyError, GalleryError: the gallery cannot be changed now.
+        GalleryBusyError: an ingestion, or another fold, is at it.
+        GalleryError: the gallery cannot be changed.
     """
-    asked_box = normal_box(item.box)
-    box = Box.parse(asked_box) if asked_box else None
-    prepared, decoded = load_image(item.photo, image_px=model.image_px, box=box, limits=limits)
-    features = model.encode(prepared.pixels[None])
-    with editing(folder) as (store, run):
-        tie(store, model)
-        content = Content(
-            source="",
-            sha256=hashlib.sha256(item.photo).hexdigest(),
-            asked_box=asked_box,
-            width=prepared.width,
-            height=prepared.height,
-            box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-            embedding=features.embeddings[0],
-            regions=features.regions[0].astype(np.float16),
-            photo=display_photo(decoded),
-        )
-        number = store.add_content(content)
-        store.put_version(run, Version(item.id, item.product_id, metadata_json(item.metadata), "", number))
-        return publish(folder, store, run, Occasion(kind="edit"))
+    name = _current(folder)
+    with generations.lock(folder, folding=not waits):
+        store = Store(folder)
+        try:
+            unfinished = recover(folder, store)
+            name = _current(folder)
+            base = generations.read_manifest(folder, name)
+            pending = int(describe_changes(store.connection, base)["pending"])
+            if unfinished is not None and unfinished.kind == "ingest":
+                return Folded(name, 0, pending, unfinished=True)
+            if unfinished is not None:  # a fold that was killed
+                store.drop_run(unfinished)
+            if not pending and not new_index:
+                return Folded(name, 0, 0, unfinished=False)
+            run = store.start_run(kind="fold", plan="fold", base=base)
+            occasion = Occasion(kind="fold", new_index=new_index, rejected=base.rejected, catalogue=base.catalogue)
+            manifest = publish(folder, store, run, occasion)
+            left = int(describe_changes(store.connection, manifest)["pending"])
+            return Folded(manifest.generation, pending, left, unfinished=False)
+        finally:
+            store.close()  # rolls back what was not committed
 
 
 @contextmanager
-def editing(folder: Path) -> Iterator[tuple[Store, Run]]:
-    """Hold the gallery and begin a run on top of the generation in service; an error leaves the gallery as it was.
+def editing(folder: Path, *, kind: Kind = "edit") -> Iterator[tuple[Store, Run]]:
+    """Hold the gallery and begin a run on top of what is in service; an error leaves the gallery as it was.
 
     What an unfinished ingestion has encoded is kept: when it is run again, its photos are read but not encoded anew.
     """
-    name = generations.current_name(folder)
-    if name is None:
-        raise GalleryError(f"{folder} has no finished generation to change; run `threadmatch ingest` first")
+    _current(folder)
     with generations.lock(folder):
         store = Store(folder)
         try:
             unfinished = recover(folder, store)
             if unfinished is not None:
                 store.drop_run(unfinished)
-            name = generations.current_name(folder) or ""
-            base = generations.read_manifest(folder, name)
-            yield store, store.start_run(kind="edit", plan="edit", base=name, base_seq=base.seq, fresh=False)
+            base = generations.read_manifest(folder, _current(folder))
+            yield store, store.start_run(kind=kind, plan=kind, base=base)
         finally:
             store.close()  # rolls back what was not committed
+
+
+def _current(folder: Path) -> str:
+    name = generations.current_name(folder)
+    if name is None:
+        raise GalleryError(f"{folder} has no finished generation to change; run `threadmatch ingest` first")
+    return name

@@ -33,6 +33,34 @@ class GalleryBusyError(IndexerError):
     """A gallery that another process is writing to at the moment."""
 
 
+class EditError(IndexerError):
+    """An edit that was refused, and why; nothing of it is in the gallery. The message names no path."""
+
+
+class GalleryFullError(EditError):
+    """No room for the edit on the gallery's disk."""
+
+
+class BacklogError(EditError):
+    """More edits wait for being folded into the index than may."""
+
+    retry_after_s = 60
+
+
+class EditBusyError(EditError):
+    """The database did not come free in time; the same edit may be tried again."""
+
+    retry_after_s = 2
+
+
+class ReadOnlyError(EditError):
+    """A gallery that this process may read but not write."""
+
+
+class EditFailedError(EditError):
+    """The database failed; the log has the reason."""
+
+
 class ItemNotFoundError(IndexerError):
     """An item that is not in the gallery's current generation.
 

@@ -1,7 +1,8 @@
 """The reading side of a gallery, as the service and the command line use it.
 
-A Snapshot is one generation: it never changes, and all its answers agree with each other. A Gallery holds the snapshot
-of the generation in service and takes the next one when CURRENT has moved; searches under way finish on theirs.
+A Snapshot is one generation with the edits of one moment: it never changes, and all its answers agree with each other.
+A Gallery gives the snapshot of now. It takes the next generation when CURRENT has moved and it is told to look; edits,
+whatever process made them, it takes up each time it is asked. Searches under way finish on theirs.
 
 Letters  E embedding size, N candidates, R regions, C channels
 """
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import generations
+from indexer.changes import ChangeLog, ChangesGoneError, latest_edit
 from indexer.errors import GalleryError
 from indexer.index import VectorIndex
+from indexer.loaded import LoadedGeneration
 from indexer.manifest import ColumnKind, Manifest
 from indexer.publish import check_model
-from indexer.reading import Readers
+from indexer.reading import Readers, identity
 from indexer.snapshot import Candidate, Item, Snapshot
 
 __all__ = ["Candidate", "Gallery", "Item", "Snapshot"]
@@ -41,8 +44,8 @@ class Gallery:
         self.folder = folder
         self._fingerprint, self._model_name = features_fingerprint, model_name
         self._refreshing = threading.Lock()
-        self._readers = Readers(folder)
-        self._current = self._load(self._current_name())
+        self._reading = threading.Lock()  # of edits; guards the log and the snapshot
+        self._take(Readers(folder))
 
     @classmethod
     def open(
@@ -58,17 +61,28 @@ class Gallery:
 
     def close(self) -> None:
         """Close the connections that no search is using."""
-        self._readers.close()
+        self._loaded.readers.close()
 
     @property
     def current(self) -> Snapshot:
-        """The generation in service, as of the last refresh."""
-        return self._current
+        """The generation of the last refresh with all edits made until now, by any process.
+
+        Raises:
+            GalleryError: the database cannot be read.
+        """
+        try:
+            return self._with_edits()
+        except ChangesGoneError:  # folded and removed before they were read here: the newer generation holds them
+            self._refresh(wait=True)
+        try:
+            return self._with_edits()
+        except ChangesGoneError as error:
+            raise GalleryError(f"{self.folder} lacks edits that no generation holds; restore a copy") from error
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """The generation in service, for all steps of one search."""
-        yield self._current
+        """What is in the gallery now, for all steps of one search."""
+        yield self.current
 
     def refresh(self) -> bool:
         """Take the generation that CURRENT names. True when it is another one than before. Cheap when it is not.
@@ -76,18 +90,53 @@ class Gallery:
         Raises:
             GalleryError, GalleryModelMismatchError: the new one cannot be used; the old one stays in service.
         """
-        if not self._refreshing.acquire(blocking=False):
+        return self._refresh(wait=False)
+
+    def _refresh(self, *, wait: bool) -> bool:
+        if not self._refreshing.acquire(blocking=wait):
             return False  # another thread is at it
         try:
-            name = self._current_name()
-            if name == self._current.generation:
+            readers = self._loaded.readers
+            if identity(self.folder) != readers.identity:  # another gallery was put in this one's place
+                readers = Readers(self.folder)
+            elif self._current_name(readers) == self.generation:
                 return False
-            self._current = self._load(name)
+            self._take(readers)
             return True
         finally:
             self._refreshing.release()
 
-    # The answers of the current generation. For several that must agree, take a snapshot.
+    def _take(self, readers: Readers) -> None:
+        """Put the generation that CURRENT names in service, its edits read before anyone sees it."""
+        while True:
+            name = self._current_name(readers)
+            try:
+                loaded = self._load(name, readers)
+                log = ChangeLog(loaded.manifest)
+                with readers.connection() as connection:
+                    snapshot = Snapshot(loaded, log.read(connection))
+                break
+            except (GalleryError, ChangesGoneError) as error:
+                if self._current_name(readers) != name:
+                    continue  # it was taken away while it was read: there is a newer one
+                if isinstance(error, ChangesGoneError):
+                    raise GalleryError(f"generation {name} of {self.folder} lacks edits; restore a copy") from error
+                raise
+        with self._reading:
+            self._loaded, self._log, self._current = loaded, log, snapshot
+
+    def _with_edits(self) -> Snapshot:
+        seen = self._current
+        with seen.readers.connection() as connection:
+            if latest_edit(connection) == seen.changes.upto:
+                return seen
+        with self._reading, self._loaded.readers.connection() as connection:
+            changes = self._log.read(connection)
+            if changes is not self._current.changes:
+                self._current = Snapshot(self._loaded, changes)
+            return self._current
+
+    # The answers of now. For several that must agree, take a snapshot.
 
     @property
     def generation(self) -> str:
@@ -96,7 +145,7 @@ class Gallery:
 
     @property
     def item_count(self) -> int:
-        """Items in it."""
+        """Items in it, as of the last look."""
         return self._current.item_count
 
     @property
@@ -106,39 +155,39 @@ class Gallery:
 
     def shortlist(self, embedding: NDArray[np.float32], k: int, *, filter: str | None = None) -> list[Candidate]:
         """See Snapshot.shortlist."""
-        return self._current.shortlist(embedding, k, filter=filter)
+        return self.current.shortlist(embedding, k, filter=filter)
 
     def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
         """See Snapshot.regions."""
-        return self._current.regions(candidates)
+        return self.current.regions(candidates)
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """See Snapshot.items."""
-        return self._current.items(candidates)
+        return self.current.items(candidates)
 
     def item(self, item_id: str) -> Item:
         """See Snapshot.item."""
-        return self._current.item(item_id)
+        return self.current.item(item_id)
 
     def photo(self, item_id: str) -> bytes:
         """See Snapshot.photo."""
-        return self._current.photo(item_id)
+        return self.current.photo(item_id)
 
     def columns(self) -> dict[str, ColumnKind]:
         """See Snapshot.columns."""
         return self._current.columns()
 
-    def _current_name(self) -> str:
+    def _current_name(self, readers: Readers) -> str:
         name = generations.current_name(self.folder)
         if name is not None:
             return name
-        with self._readers.connection():  # says that there is no gallery at all, where that is so
+        with readers.connection():  # says that there is no gallery at all, where that is so
             pass
         raise GalleryError(
             f"gallery {self.folder} has no finished generation yet: run `threadmatch ingest` until it ends"
         )
 
-    def _load(self, name: str) -> Snapshot:
+    def _load(self, name: str, readers: Readers) -> LoadedGeneration:
         folder = generations.generation_folder(self.folder, name)
         if not folder.is_dir():
             raise GalleryError(
@@ -153,7 +202,7 @@ class Gallery:
                 self._fingerprint,
             )
         index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index)
-        return Snapshot(manifest, index, self._readers)
+        return LoadedGeneration(manifest, index, readers)
 
     def describe(self) -> dict[str, Any]:
         """The manifest as JSON data, for `threadmatch gallery info`."""

@@ -14,8 +14,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from indexer.errors import GalleryBusyError, GalleryError
@@ -26,6 +27,10 @@ GENERATIONS = "generations"
 INDEX_FILE = "index.faiss"
 MANIFEST_FILE = "manifest.json"
 LOCK_FILE = ".lock"
+FOLDING = " (folding changes)"
+FOLD_WAIT_S = 600.0
+NAME_WAIT_S = 1.0
+LOCK_POLL_S = 0.05
 _NAME = re.compile(r"\d{6,}")
 
 
@@ -39,8 +44,14 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, folding: bool = False) -> Iterator[None]:
     """Hold the gallery for writing. The kernel lets go when the process ends, however it ends.
+
+    Nobody asked for a fold, so nobody is refused because of one: whoever comes meanwhile waits for its end.
+
+    Args:
+        folder: of the gallery.
+        folding: this is a fold, which never waits.
 
     Raises:
         GalleryBusyError: another process, or another call in this one, is writing.
@@ -48,20 +59,38 @@ def lock(folder: Path) -> Iterator[None]:
     path = folder / LOCK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise GalleryError(f"cannot lock {path}: {error}; is the gallery on a local disk?") from error
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
-            raise GalleryBusyError(
-                f"gallery {folder} is being written to by {holder}; wait for it, or stop it"
-            ) from None
+        _take(descriptor, folder, waits=not folding)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
-        yield
+        os.pwrite(descriptor, f"process {os.getpid()}{FOLDING if folding else ''}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path, *, waits: bool) -> None:
+    started = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise GalleryError(
+                    f"cannot lock {folder / LOCK_FILE}: {error}; is the gallery on a local disk?"
+                ) from error
+        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+        waited_s = time.monotonic() - started
+        # The holder's name is written a moment after it took the lock.
+        if waits and (waited_s < FOLD_WAIT_S if FOLDING in holder else not holder and waited_s < NAME_WAIT_S):
+            time.sleep(LOCK_POLL_S)
+            continue
+        raise GalleryBusyError(
+            f"gallery {folder} is being written to by {holder or 'another process'}; wait for it, or stop it"
+        )
 
 
 def generation_folder(folder: Path, name: str) -> Path:

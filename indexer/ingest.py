@@ -238,9 +238,7 @@ class _Ingestion:
                 return run
             logger.info("dropping an unfinished run; encoded photos are kept", extra={"run": run.run})
             self.store.drop_run(run)
-        run = self.store.start_run(
-            kind="ingest", plan=plan, base=base_name, base_seq=base.seq if base else 0, fresh=self.options.fresh
-        )
+        run = self.store.start_run(kind="ingest", plan=plan, base=base, fresh=self.options.fresh)
         self.store.commit()
         return run
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from indexer.errors import GalleryError
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMATS = (1, 2)  # the first knows no edits
+Kind = Literal["ingest", "edit", "compact", "fold", "rollback"]
 ColumnKind = Literal["string", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 
 
@@ -50,12 +51,17 @@ class CatalogueStamp(_Frozen):
 class Manifest(_Frozen):
     """One generation: a fixed set of row versions (`seq` says which) and the index over them."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     generation: str
     created: str = Field(description="UTC, ISO 8601")
-    kind: Literal["ingest", "edit", "compact"] = "ingest"
+    kind: Kind = "ingest"
     run: int = Field(ge=0, description="the run in the database that made it")
     seq: int = Field(ge=0, description="stands for the newest version of each id among rows up to this number")
+    edits: int = Field(
+        default=0,
+        ge=0,
+        description="edits up to this number are in it, or were taken back; later ones lie on top",
+    )
     items: int = Field(ge=0)
     rejected: int = Field(ge=0, description="catalogue rows that could not be used in the run that made it")
     model: ModelStamp
@@ -77,9 +83,9 @@ class Manifest(_Frozen):
         except (OSError, ValueError) as error:
             raise GalleryError(f"cannot read {path}: {error}; run `threadmatch gallery verify`") from error
         found = raw.get("format") if isinstance(raw, dict) else None
-        if found != MANIFEST_FORMAT:
+        if found not in MANIFEST_FORMATS:
             raise GalleryError(
-                f"{path} has manifest format {found!r}, this version of threadmatch reads {MANIFEST_FORMAT}; "
+                f"{path} has manifest format {found!r}, this version of threadmatch reads {MANIFEST_FORMATS[-1]}; "
                 "use the version that wrote it, or ingest the catalogue again into a new folder"
             )
         try:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from indexer import generations
 from indexer.database import ALIVE
 from indexer.errors import DamagedItemError, GalleryError, GalleryModelMismatchError
 from indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
-from indexer.manifest import CatalogueStamp, ColumnKind, IndexStamp, Manifest, ModelStamp, merge_kinds
+from indexer.manifest import CatalogueStamp, ColumnKind, IndexStamp, Kind, Manifest, ModelStamp, merge_kinds
 from indexer.store import Run, Store, checksum, now
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Stamped(Protocol):
 class Occasion:
     """Why a generation is made, as its manifest records it."""
 
-    kind: Literal["ingest", "edit", "compact"]
+    kind: Kind
     rejected: int = 0
     catalogue: CatalogueStamp | None = None
     flat_max: int = FLAT_MAX_ITEMS
@@ -158,6 +158,7 @@ def publish(
             kind=occasion.kind,
             run=run.run,
             seq=seq,
+            edits=run.edits,
             items=reader.count,
             rejected=occasion.rejected,
             model=ModelStamp(
@@ -178,10 +179,30 @@ def publish(
     generations.set_current(folder, name)
     store.finish_run(run, name)
     logger.info("generation in service", extra={"generation": name, "items": manifest.items})
-    for old in generations.generation_names(folder)[:-RETAINED_GENERATIONS]:
-        if old != name:
-            generations.remove_generation(folder, old)
+    _retire(folder, manifest, run.base)
     return manifest
+
+
+def _retire(folder: Path, newest: Manifest, base: str) -> None:
+    """Take away generations that are too old, and folds that a later fold holds.
+
+    Folds happen by themselves and often: they must not push the ingestions out of a rollback's reach. Nothing is lost
+    with one, since the generation below it shows the same with its edits on top.
+    """
+    names = generations.generation_names(folder)
+    gone = set(names[:-RETAINED_GENERATIONS])
+    if newest.kind == "fold":
+        gone |= {name for name in names if is_fold(folder, name)} - {base}
+    for old in sorted(gone - {newest.generation}):
+        generations.remove_generation(folder, old)
+
+
+def is_fold(folder: Path, name: str) -> bool:
+    """Whether a generation only takes up edits: the one it was made of shows the same."""
+    try:
+        return generations.read_manifest(folder, name).kind == "fold"
+    except GalleryError:
+        return False
 
 
 def columns(store: Store, seq: int) -> dict[str, ColumnKind]:

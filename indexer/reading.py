@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexer.database import open_read_only
+from indexer.database import DATABASE, open_read_only
 from indexer.errors import GalleryError
 
 MAX_IDLE = 16
@@ -23,6 +23,7 @@ class Readers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.identity = identity(folder)
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
 
@@ -56,3 +57,12 @@ class Readers:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Which file the gallery's database is: another one after the folder was put in place of another. None without."""
+    try:
+        found = (folder / DATABASE).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

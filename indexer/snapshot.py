@@ -1,4 +1,4 @@
-"""One generation of a gallery, for reading: shortlist, regions, items, photos.
+"""What a gallery holds at one moment: a generation and the edits on top of it. Shortlist, regions, items, photos.
 
 Letters  E embedding size, N candidates, R regions, C channels
 """
@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.columns import Column, describe_columns
+from indexer.changes import Changes
+from indexer.columns import Column
 from indexer.database import ALIVE
 from indexer.errors import DamagedItemError, GalleryError, ItemNotFoundError
 from indexer.filters import compile_filter
-from indexer.index import Ids, VectorIndex, Vectors
+from indexer.index import Ids, Vectors
+from indexer.loaded import LoadedGeneration
 from indexer.manifest import ColumnKind, Manifest
-from indexer.reading import Readers
-from indexer.store import checksum
+from indexer.store import NEWEST_EDITS, checksum
 from model.images import Box
 
-REMEMBERED_FILTERS = 32
+REMEMBERED_FILTERS = 8
 LISTED_ROWS = 500
-_AMONG = "IN (SELECT value FROM json_each(:rows))"
 _ITEM = "i.id, i.product_id, i.metadata, c.width, c.height, c.x0, c.y0, c.x1, c.y1"
+_STORED = "i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Candidate:
     """An item of the shortlist. `row` is the number of its version; distance = 1 - cosine, 0..2, lower is closer."""
 
     id: str
-    row: int
+    row: int  # of the generation; negative for an edit on top of it
     distance: float
 
 
@@ -65,21 +66,28 @@ class StoredItem:
 
 
 class Snapshot:
-    """One generation. It never changes; thread-safe.
+    """One generation with the edits of one moment. It never changes; thread-safe.
 
     Args:
-        manifest: of the generation.
-        index: its index; rows that changed since the index was built are searched beside it.
-        readers: connections to the gallery's database.
+        loaded: the generation.
+        changes: the edits on top of it.
     """
 
-    def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers) -> None:
-        self.manifest = manifest
-        self._index, self._readers = index, readers
+    def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
+        self._loaded, self.readers, self.changes = loaded, loaded.readers, changes
         self._filtered: OrderedDict[str, Ids] = OrderedDict()
         self._lock = threading.Lock()
-        self._described: list[Column] | None = None
-        self._dead, self._late_ids, self._late = self._changes_beside_the_index()
+        late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
+        if len(changes.dead):
+            dead = np.union1d(dead, changes.dead)
+            kept = ~np.isin(late, changes.dead)
+            late, late_vectors = (late, late_vectors) if kept.all() else (late[kept], late_vectors[kept])
+        self._dead, self._late, self._late_vectors = dead, late, late_vectors
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the generation."""
+        return self._loaded.manifest
 
     @property
     def generation(self) -> str:
@@ -88,19 +96,18 @@ class Snapshot:
 
     @property
     def item_count(self) -> int:
-        """Items in it."""
-        return self.manifest.items
+        """Items in it, edits counted."""
+        return self.manifest.items - len(self.changes.dead) + self.changes.put
 
     def columns(self) -> dict[str, ColumnKind]:
         """The metadata columns and their kinds."""
-        return dict(self.manifest.columns)
+        return dict(self.changes.columns)
 
     def described_columns(self) -> list[Column]:
-        """The metadata columns with the values to choose from; looked up once, then remembered."""
-        if self._described is None:
-            with self._readers.connection() as connection:
-                self._described = describe_columns(connection, kinds=self.manifest.columns, seq=self.manifest.seq)
-        return self._described
+        """The metadata columns with the values to choose from, as of the generation; what edits added is named only."""
+        described = self._loaded.described_columns()
+        known = {column.name for column in described}
+        return described + [Column(name, kind) for name, kind in self.changes.columns.items() if name not in known]
 
     def shortlist(self, embedding: NDArray[np.float32], k: int, *, filter: str | None = None) -> list[Candidate]:
         """The items whose embeddings are most like this one.
@@ -117,11 +124,19 @@ class Snapshot:
         if embedding.shape != (self.manifest.embedding_dim,):
             raise ValueError(f"embedding is {embedding.shape}, this gallery's are ({self.manifest.embedding_dim},)")
         query = np.asarray(embedding, np.float32)
-        allowed = self._allowed(filter) if filter is not None and filter.strip() else None
-        rows, similarities = self._index.search(query, k, allowed=allowed, dead=self._dead)
-        if len(self._late_ids):
-            rows, similarities = self._merge(query, k, allowed, (rows, similarities))
-        names = self._by_row(f"SELECT i.seq, i.id FROM items i WHERE i.seq {_AMONG}", rows)  # noqa: S608
+        expression = filter if filter is not None and filter.strip() else None
+        allowed = None if expression is None else self._loaded.allowed(expression, self.changes.columns)
+        found = [self._loaded.index.search(query, k, allowed=allowed, dead=self._dead)]
+        if len(self._late):
+            chosen = slice(None) if allowed is None else np.isin(self._late, allowed)
+            found.append((self._late[chosen], self._late_vectors[chosen] @ query))
+        if len(self.changes.rows):
+            found.append(self._edited(query, expression))
+        rows, similarities = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if len(found) > 1:
+            order = np.lexsort((rows, -similarities))[:k]
+            rows, similarities = rows[order], similarities[order]
+        names = self._by_row("i.id", rows)
         if len(names) < len(rows):
             raise GalleryError(
                 f"rows of generation {self.generation} are gone from the database; refresh, it was compacted"
@@ -148,8 +163,7 @@ class Snapshot:
         """
         shape = self.manifest.regions_shape
         found = self._by_row(
-            f"SELECT i.seq, r.data, r.crc32c FROM items i JOIN regions r USING (content) WHERE i.seq {_AMONG}",  # noqa: S608
-            [candidate.row for candidate in candidates],
+            "r.data, r.crc32c", [candidate.row for candidate in candidates], "JOIN regions r USING (content)"
         )
         out = np.empty((len(candidates), *shape), np.float16)
         for place, candidate in enumerate(candidates):
@@ -161,10 +175,7 @@ class Snapshot:
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        found = self._by_row(
-            f"SELECT i.seq, {_ITEM} FROM items i JOIN contents c USING (content) WHERE i.seq {_AMONG}",  # noqa: S608
-            [candidate.row for candidate in candidates],
-        )
+        found = self._by_row(_ITEM, [candidate.row for candidate in candidates], "JOIN contents c USING (content)")
         for candidate in candidates:
             if candidate.row not in found:
                 raise ItemNotFoundError(candidate.id)
@@ -178,96 +189,106 @@ class Snapshot:
         return np.frombuffer(data, "<f2").reshape(self.manifest.regions_shape)
 
     def item(self, item_id: str) -> Item:
-        """One item by its id; ItemNotFoundError when this generation has none."""
-        row = self._one(f"SELECT {_ITEM} FROM items i JOIN contents c USING (content)", item_id)  # noqa: S608
-        return _item(*row)
+        """One item by its id; ItemNotFoundError when there is none."""
+        return _item(*self._one(_ITEM, item_id, "contents c"))
 
     def photo(self, item_id: str) -> bytes:
         """An item's display photo, JPEG; ItemNotFoundError, DamagedItemError."""
-        data, crc = self._one("SELECT p.data, p.crc32c FROM items i LEFT JOIN photos p USING (content)", item_id)
+        data, crc = self._one("p.data, p.crc32c", item_id, "photos p")
         if data is None or checksum(data) != crc:
             raise DamagedItemError(item_id, "photo")
         return bytes(data)
 
     def stored_items(self) -> Iterator[StoredItem]:
-        """Every item in the order of its row; a few hundred in memory at a time."""
+        """Every item, those of the generation in the order of their rows, then edits; a few hundred in memory."""
+        dead = set(self.changes.dead.tolist())
         last = 0
-        while True:
-            with self._readers.connection() as connection:
-                rows = connection.execute(
-                    "SELECT i.seq, i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height"  # noqa: S608
-                    " FROM items i JOIN contents c USING (content)"
-                    f" WHERE i.seq > :last AND {ALIVE} ORDER BY i.seq LIMIT {LISTED_ROWS}",
-                    {"last": last, "seq": self.manifest.seq},
-                ).fetchall()
-            if not rows:
-                return
+        while rows := self._page(
+            f"SELECT i.seq, {_STORED} FROM items i JOIN contents c USING (content)"  # noqa: S608
+            f" WHERE i.seq > :last AND {ALIVE} ORDER BY i.seq LIMIT {LISTED_ROWS}",
+            last,
+        ):
             last = rows[-1][0]
-            for _, item_id, product_id, metadata, source, asked_box, width, height in rows:
-                yield StoredItem(item_id, product_id, metadata, source, asked_box, (width, height))
+            yield from (_stored(*row[1:]) for row in rows if row[0] not in dead)
+        last = 0
+        while self.changes.pending and (
+            rows := self._page(
+                f"SELECT i.edit, {_STORED} FROM edits i JOIN contents c USING (content) WHERE i.edit > :last"  # noqa: S608
+                f" AND i.deleted = 0 AND i.edit IN ({NEWEST_EDITS}) ORDER BY i.edit LIMIT {LISTED_ROWS}",
+                last,
+            )
+        ):
+            last = rows[-1][0]
+            yield from (_stored(*row[1:]) for row in rows)
 
-    def _one(self, query: str, item_id: str) -> tuple[Any, ...]:
-        with self._readers.connection() as connection:
-            row = connection.execute(
-                f"{query} WHERE i.id = :id AND {ALIVE}", {"id": item_id, "seq": self.manifest.seq}
-            ).fetchone()
-        if row is None:
+    def _page(self, query: str, last: int) -> list[tuple[Any, ...]]:
+        with self.readers.connection() as connection:
+            return connection.execute(query, {"last": last, **self._span()}).fetchall()
+
+    def _span(self) -> dict[str, int]:
+        return {"seq": self.manifest.seq, "after": self.changes.after, "upto": self.changes.upto}
+
+    def _one(self, fields: str, item_id: str, table: str) -> tuple[Any, ...]:
+        asked = {"id": item_id, **self._span()}
+        join = f"LEFT JOIN {table} USING (content)"  # a delete has no content
+        with self.readers.connection() as connection:
+            row = None
+            if self.changes.pending:
+                row = connection.execute(
+                    f"SELECT i.deleted, {fields} FROM edits i {join}"  # noqa: S608
+                    " WHERE i.id = :id AND i.edit > :after AND i.edit <= :upto ORDER BY i.edit DESC LIMIT 1",
+                    asked,
+                ).fetchone()
+            if row is None:
+                row = connection.execute(
+                    f"SELECT i.deleted, {fields} FROM items i {join} WHERE i.id = :id AND {ALIVE}",  # noqa: S608
+                    asked,
+                ).fetchone()
+        if row is None or row[0]:
             raise ItemNotFoundError(item_id)
-        return tuple(row)
+        return tuple(row[1:])
 
-    def _by_row(self, query: str, rows: Sequence[int] | Ids) -> dict[int, tuple[Any, ...]]:
-        listed = json.dumps([int(row) for row in rows])
-        with self._readers.connection() as connection:
-            return {row[0]: row[1:] for row in connection.execute(query, {"rows": listed})}
+    def _by_row(self, fields: str, rows: Sequence[int] | Ids, join: str = "") -> dict[int, tuple[Any, ...]]:
+        numbers = [int(row) for row in rows]
+        found: dict[int, tuple[Any, ...]] = {}
+        with self.readers.connection() as connection:
+            for table, number, sign in (("items", "seq", 1), ("edits", "edit", -1)):
+                listed = [sign * row for row in numbers if sign * row > 0]
+                if listed:
+                    query = (
+                        f"SELECT i.{number}, {fields} FROM {table} i {join}"  # noqa: S608
+                        f" WHERE i.{number} IN (SELECT value FROM json_each(:rows))"
+                    )
+                    for row in connection.execute(query, {"rows": json.dumps(listed)}):
+                        found[sign * row[0]] = row[1:]
+        return found
 
-    def _allowed(self, expression: str) -> Ids:
-        """Ascending row numbers that a filter lets through; the last few filters are remembered."""
+    def _edited(self, query: Vectors, expression: str | None) -> tuple[Ids, Vectors]:
+        """Rows and similarities of the items that edits put; every one is compared."""
+        chosen = self.changes.newest
+        if expression is not None:
+            chosen = chosen & np.isin(self.changes.rows, self._allowed_edits(expression))
+        return self.changes.rows[chosen], (self.changes.vectors @ query)[chosen]
+
+    def _allowed_edits(self, expression: str) -> Ids:
         with self._lock:
             if expression in self._filtered:
-                self._filtered.move_to_end(expression)
                 return self._filtered[expression]
-        clause = compile_filter(expression, self.manifest.columns)
-        query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({clause.sql}) ORDER BY i.seq"  # noqa: S608
-        with self._readers.connection() as connection:
-            rows = connection.execute(query, {"seq": self.manifest.seq, **clause.values})
-            allowed = np.fromiter((seq for (seq,) in rows), np.int64)
+        clause = compile_filter(expression, self.changes.columns)
+        query = f"SELECT -i.edit FROM edits i WHERE i.edit > :after AND i.edit <= :upto AND ({clause.sql})"  # noqa: S608
+        with self.readers.connection() as connection:
+            rows = connection.execute(query, {**self._span(), **clause.values})
+            allowed = np.fromiter((row for (row,) in rows), np.int64)
         with self._lock:
             self._filtered[expression] = allowed
             if len(self._filtered) > REMEMBERED_FILTERS:
                 self._filtered.popitem(last=False)
         return allowed
 
-    def _changes_beside_the_index(self) -> tuple[Ids, Ids, Vectors]:
-        """Rows of the index that are dead by now; rows that came after it, and their (n, E) embeddings."""
-        span = {"index": self.manifest.index.seq, "seq": self.manifest.seq}
-        empty = np.empty(0, np.int64)
-        if span["index"] == span["seq"]:
-            return empty, empty, np.empty((0, self.manifest.embedding_dim), np.float32)
-        with self._readers.connection() as connection:
-            dead = connection.execute(
-                "SELECT seq FROM items WHERE deleted = 0 AND seq <= :index AND until > :index AND until <= :seq"
-                " ORDER BY seq",
-                span,
-            ).fetchall()
-            late = connection.execute(
-                "SELECT i.seq, i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content)"  # noqa: S608
-                f" WHERE i.seq > :index AND {ALIVE} ORDER BY i.seq",
-                span,
-            ).fetchall()
-        vectors = np.empty((len(late), self.manifest.embedding_dim), np.float32)
-        for place, (_, item_id, data, crc) in enumerate(late):
-            if data is None or checksum(data) != crc:
-                raise DamagedItemError(item_id, "embedding")
-            vectors[place] = np.frombuffer(data, "<f4")
-        return np.array([row[0] for row in dead], np.int64), np.array([row[0] for row in late], np.int64), vectors
-
-    def _merge(self, query: Vectors, k: int, allowed: Ids | None, found: tuple[Ids, Vectors]) -> tuple[Ids, Vectors]:
-        chosen = slice(None) if allowed is None else np.isin(self._late_ids, allowed)
-        rows = np.concatenate([found[0], self._late_ids[chosen]])
-        similarities = np.concatenate([found[1], self._late[chosen] @ query])
-        order = np.lexsort((rows, -similarities))[:k]
-        return rows[order], similarities[order]
-
 
 def _item(item_id: str, product_id: str | None, metadata: str, width: int, height: int, *box: float) -> Item:
     return Item(item_id, product_id, json.loads(metadata), width, height, Box(*box))
+
+
+def _stored(item_id: str, product_id: str | None, metadata: str, source: str, asked_box: str, *size: int) -> StoredItem:
+    return StoredItem(item_id, product_id, metadata, source, asked_box, (size[0], size[1]))

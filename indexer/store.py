@@ -1,10 +1,13 @@
 """The writing side of the database: runs, row versions, contents. One writer at a time (`generations.lock`).
 
+Edits (`indexer.live`) are written beside it at any time, so every transaction here is a short one.
+
 Letters  E embedding size, R regions, C channels
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +17,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import FOREVER, create_or_open
+from indexer.database import BUSY_TIMEOUT_S, FOREVER, create_or_open
+from indexer.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Run:
     plan: str
     base: str
     first_content: int
+    edits: int  # made before it began: they are in it; later ones stay on top of what it publishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class Content:
     photo: bytes  # JPEG
 
 
+CHECKPOINT_WAIT_MS = 500
+NEWEST_EDITS = "SELECT max(edit) FROM edits WHERE edit > :after AND edit <= :upto GROUP BY id"
+
+
 def checksum(data: bytes) -> int:
     """CRC-32C."""
     return int(google_crc32c.value(data))
@@ -73,6 +82,9 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.connection = create_or_open(folder)
+        # Ids the running ingestion has met: a table, since a catalogue may be larger than memory, and a temporary one,
+        # which needs no write lock.
+        self.connection.execute("CREATE TEMP TABLE seen (id TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID")
 
     def close(self) -> None:
         """Close, rolling back what was not committed."""
@@ -91,8 +103,13 @@ class Store:
             self.connection.execute("COMMIT")
 
     def checkpoint(self) -> None:
-        """Bring the write-ahead log into the database file, so that a copy of that file is whole."""
+        """Bring the write-ahead log into the database file, so that a copy of that file is whole.
+
+        While it waits for readers nobody can write, so it does not wait long; whatever is left comes with a later one.
+        """
+        self.connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
 
     # Meta: what the gallery is tied to.
 
@@ -117,7 +134,7 @@ class Store:
         if tied_to == unless_tied_to or (self._number("SELECT count(*) FROM contents") and not even_encoded):
             return
         self.begin()
-        for table in ("meta", "runs", "items", "contents", "embeddings", "regions", "photos", "seen"):
+        for table in ("meta", "runs", "items", "contents", "embeddings", "regions", "photos", "edits"):
             self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
         self.commit()
 
@@ -126,25 +143,37 @@ class Store:
     def open_run(self) -> Run | None:
         """The run that was begun and not published, if any."""
         row = self.connection.execute(
-            "SELECT run, kind, plan, base, first_content FROM runs WHERE state = 'open' ORDER BY run DESC LIMIT 1"
+            "SELECT run, kind, plan, base, first_content, edits FROM runs"
+            " WHERE state = 'open' ORDER BY run DESC LIMIT 1"
         ).fetchone()
         return Run(*row) if row else None
 
-    def start_run(self, *, kind: str, plan: str, base: str, base_seq: int, fresh: bool) -> Run:
+    def start_run(self, *, kind: str, plan: str, base: Manifest | None, fresh: bool = False, fold: bool = True) -> Run:
         """Begin a run on top of a generation; leaves a transaction open.
 
         After a rollback the database holds versions newer than the generation in service. The run takes them back
-        with versions of its own, so that it builds on what is in service and nothing else.
+        with versions of its own, so that it builds on what is in service and nothing else. Then it takes up the edits
+        made so far.
+
+        Args:
+            kind, plan: for the table of runs.
+            base: the generation it builds on.
+            fresh: use no features encoded before.
+            fold: False leaves the edits made so far out, for good.
         """
         assert self.open_run() is None, "an unfinished run must be continued or dropped first"
         self.begin()
+        edits = last_number(self.connection, "edits")
         first = 1 + self._number("SELECT coalesce(max(content), 0) FROM contents") if fresh else 0
         cursor = self.connection.execute(
-            "INSERT INTO runs (kind, plan, base, first_content, state, started) VALUES (?, ?, ?, ?, 'open', ?)",
-            (kind, plan, base, first, now()),
+            "INSERT INTO runs (kind, plan, base, first_content, state, started, edits)"
+            " VALUES (?, ?, ?, ?, 'open', ?, ?)",
+            (kind, plan, base.generation if base else "", first, now(), edits),
         )
-        run = Run(int(cursor.lastrowid or 0), kind, plan, base, first)
-        self._take_back(run, base_seq)
+        run = Run(int(cursor.lastrowid or 0), kind, plan, base.generation if base else "", first, edits)
+        self._take_back(run, base.seq if base else 0)
+        if fold and base is not None:
+            self._fold_edits(run, base.edits)
         return run
 
     def drop_run(self, run: Run) -> None:
@@ -167,7 +196,6 @@ class Store:
             "UPDATE runs SET state = 'published', generation = ?, finished = ? WHERE run = ?",
             (generation, now(), run.run),
         )
-        self.connection.execute("DELETE FROM seen")
         self.commit()
 
     def _take_back(self, run: Run, base_seq: int) -> None:
@@ -187,19 +215,31 @@ class Store:
             elif row is None and current is not None:
                 self.delete(run, [item_id])
 
+    def _fold_edits(self, run: Run, after: int) -> None:
+        """Write the newest edit of each id as a version of the run's own."""
+        rows = self.connection.execute(
+            f"SELECT deleted, id, product_id, metadata, source, content FROM edits WHERE edit IN ({NEWEST_EDITS})"  # noqa: S608
+            " ORDER BY edit",
+            {"after": after, "upto": run.edits},
+        )
+        for deleted, *fields in rows.fetchall():
+            version = Version(*fields)
+            if deleted:
+                self.delete(run, [version.id])
+            elif version != self.live_version(version.id):
+                self.put_version(run, version)
+
     # Row versions.
 
     def claim(self, item_id: str, row: int) -> int | None:
-        """Note that a catalogue row uses this id; the row that did before, or None. Leaves a transaction open."""
-        self.begin()
+        """Note that a catalogue row uses this id; the row that did before, or None."""
         cursor = self.connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (item_id, row))
         if cursor.rowcount:
             return None
         return self._number("SELECT row FROM seen WHERE id = ?", item_id)
 
     def forget_claims(self) -> None:
-        """Start a new pass over a catalogue; leaves a transaction open."""
-        self.begin()
+        """Start a new pass over a catalogue."""
         self.connection.execute("DELETE FROM seen")
 
     def done_in(self, run: Run, item_id: str, row: int) -> bool:
@@ -254,7 +294,7 @@ class Store:
 
     def last_seq(self) -> int:
         """The highest row number ever given, 0 for a new gallery; rows that were compacted away count."""
-        return self._number("SELECT seq FROM sqlite_sequence WHERE name = 'items'")
+        return last_number(self.connection, "items")
 
     def _supersede(self, item_id: str, seq: int) -> int:
         self.connection.execute(
@@ -267,28 +307,11 @@ class Store:
     def add_content(self, content: Content) -> int:
         """Add what a photo became; leaves a transaction open. Returns its number."""
         self.begin()
-        cursor = self.connection.execute(
-            "INSERT INTO contents (source, sha256, asked_box, width, height, x0, y0, x1, y1)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (content.source, content.sha256, content.asked_box, content.width, content.height, *content.box),
-        )
-        number = int(cursor.lastrowid or 0)
-        parts = {
-            "embeddings": content.embedding.astype("<f4").tobytes(),
-            "regions": content.regions.astype("<f2").tobytes(),
-            "photos": content.photo,
-        }
-        for table, data in parts.items():
-            self.connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (number, data, checksum(data)))  # noqa: S608
-        return number
+        return add_content(self.connection, content)
 
     def content_of(self, sha256: str, asked_box: str, *, first: int) -> int | None:
         """An undamaged content of these bytes with this box, not older than `first`."""
-        rows = self.connection.execute(
-            "SELECT content FROM contents WHERE sha256 = ? AND asked_box = ? AND content >= ? ORDER BY content DESC",
-            (sha256, asked_box, first),
-        )
-        return next((number for (number,) in rows.fetchall() if self._undamaged(number)), None)
+        return find_content(self.connection, sha256, asked_box, first=first)
 
     def known_sha256(self, source: str, asked_box: str, *, first: int) -> frozenset[str]:
         """Digests that this path or address had before and whose features are still good: reading is enough then."""
@@ -296,16 +319,50 @@ class Store:
             "SELECT content, sha256 FROM contents WHERE source = ? AND asked_box = ? AND content >= ?",
             (source, asked_box, first),
         )
-        return frozenset(sha256 for number, sha256 in rows.fetchall() if self._undamaged(number))
-
-    def _undamaged(self, content: int) -> bool:
-        """A damaged content is never used again, so that the next ingestion mends it."""
-        for table in ("embeddings", "regions", "photos"):
-            row = self.connection.execute(f"SELECT data, crc32c FROM {table} WHERE content = ?", (content,)).fetchone()  # noqa: S608
-            if row is None or checksum(row[0]) != row[1]:
-                return False
-        return True
+        return frozenset(sha256 for number, sha256 in rows.fetchall() if undamaged(self.connection, number))
 
     def _number(self, query: str, *values: object) -> int:
         row = self.connection.execute(query, values).fetchone()
         return int(row[0] or 0) if row else 0
+
+
+def last_number(connection: sqlite3.Connection, table: str) -> int:
+    """The highest number a table of rows ever gave, 0 for none; rows that were removed count."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def add_content(connection: sqlite3.Connection, content: Content) -> int:
+    """Add what a photo became, in the transaction that runs. Returns its number."""
+    cursor = connection.execute(
+        "INSERT INTO contents (source, sha256, asked_box, width, height, x0, y0, x1, y1)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (content.source, content.sha256, content.asked_box, content.width, content.height, *content.box),
+    )
+    number = int(cursor.lastrowid or 0)
+    parts = {
+        "embeddings": content.embedding.astype("<f4").tobytes(),
+        "regions": content.regions.astype("<f2").tobytes(),
+        "photos": content.photo,
+    }
+    for table, data in parts.items():
+        connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (number, data, checksum(data)))  # noqa: S608
+    return number
+
+
+def find_content(connection: sqlite3.Connection, sha256: str, asked_box: str, *, first: int = 0) -> int | None:
+    """An undamaged content of these bytes with this box, not older than `first`."""
+    rows = connection.execute(
+        "SELECT content FROM contents WHERE sha256 = ? AND asked_box = ? AND content >= ? ORDER BY content DESC",
+        (sha256, asked_box, first),
+    )
+    return next((number for (number,) in rows.fetchall() if undamaged(connection, number)), None)
+
+
+def undamaged(connection: sqlite3.Connection, content: int) -> bool:
+    """A damaged content is never used again, so that the next ingestion mends it."""
+    for table in ("embeddings", "regions", "photos"):
+        row = connection.execute(f"SELECT data, crc32c FROM {table} WHERE content = ?", (content,)).fetchone()  # noqa: S608
+        if row is None or checksum(row[0]) != row[1]:
+            return False
+    return True

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from indexer import generations
-from indexer.database import ALIVE, DATABASE, open_read_only
-from indexer.edits import editing
+from indexer.changes import describe_changes
+from indexer.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
+from indexer.edits import editing, fold
 from indexer.errors import DamagedItemError, GalleryError
 from indexer.index import VectorIndex, verify_by_search
 from indexer.manifest import Manifest
-from indexer.publish import Occasion, Rows, publish, recover
+from indexer.publish import Occasion, Rows, is_fold, publish, recover
 from indexer.store import Store, checksum
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ KEPT_GENERATIONS = 2
 MAX_PROBLEMS = 100
 REPORT_ROWS = 1000
 PARTS = ("embeddings", "regions", "photos")
+_FIELDS = ", ".join(f"{part}.data, {part}.crc32c" for part in PARTS)
+_JOINED = " ".join(f"LEFT JOIN {part} ON {part}.content = i.content" for part in PARTS)
 
 
 def list_generations(folder: Path) -> list[dict[str, Any]]:
@@ -45,12 +48,19 @@ def list_generations(folder: Path) -> list[dict[str, Any]]:
     return listed
 
 
-def rollback(folder: Path, to: str | None = None) -> Manifest:
+def rollback(folder: Path, to: str | None = None, *, edits: bool = True) -> Manifest:
     """Put an earlier (or any other) generation in service. Nothing is deleted: rolling forward is the same call.
+
+    A generation is what an ingestion made. Edits made through the service since then stay on top of it, unless they
+    are to be taken back too: then a new generation is published that shows exactly what the old one did.
 
     Args:
         folder: of the gallery.
-        to: its name; None for the one before the current one.
+        to: its name; None for the one before the current one, folds of edits passed over.
+        edits: keep the edits made since.
+
+    Returns:
+        The manifest of what is in service now.
 
     Raises:
         GalleryError: there is none, or it is damaged; the current one stays.
@@ -61,6 +71,8 @@ def rollback(folder: Path, to: str | None = None) -> Manifest:
     with generations.lock(folder):
         names = generations.generation_names(folder)
         earlier = [name for name in names if int(name) < int(current)]
+        if to is None:
+            earlier = _before_folds(folder, current, earlier)
         if to is None and not earlier:
             raise GalleryError(f"{folder} has no generation before {current}; it has {', '.join(names)}")
         target = earlier[-1] if to is None else f"{int(to):06d}" if to.isdecimal() else to
@@ -75,8 +87,30 @@ def rollback(folder: Path, to: str | None = None) -> Manifest:
             store.close()
         if rows.count != manifest.items:
             raise GalleryError(f"generation {target} lacks {manifest.items - rows.count} of its rows in the database")
-        generations.set_current(folder, target)
-    return manifest
+        if edits:
+            generations.set_current(folder, target)
+            return manifest
+        return _without_edits(folder, manifest)
+
+
+def _before_folds(folder: Path, current: str, earlier: list[str]) -> list[str]:
+    """Generations that one step back may mean: a fold shows the same as the one it was made of."""
+    name = current
+    while earlier and generations.read_manifest(folder, name).kind == "fold":
+        name, earlier = earlier[-1], earlier[:-1]
+    return earlier
+
+
+def _without_edits(folder: Path, target: Manifest) -> Manifest:
+    store = Store(folder)
+    try:
+        unfinished = recover(folder, store)
+        if unfinished is not None:
+            store.drop_run(unfinished)
+        run = store.start_run(kind="rollback", plan="rollback", base=target, fold=False)
+        return publish(folder, store, run, Occasion(kind="rollback", catalogue=target.catalogue))
+    finally:
+        store.close()
 
 
 @dataclass(slots=True)
@@ -85,6 +119,7 @@ class VerifyReport:
 
     generation: str
     items: int = 0
+    changes: int = 0  # edits that are not folded into the generation yet
     photos_checked: int = 0
     problems: list[str] = field(default_factory=list)
     damaged_items: list[str] = field(default_factory=list)
@@ -120,6 +155,7 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
                 report.problems.append(str(error))
         manifest = generations.read_manifest(folder, current)
         _verify_items(connection, manifest, report, tell)
+        _verify_edits(connection, manifest, report)
         try:
             _verify_index(folder, connection, manifest)
         except GalleryError as error:
@@ -132,28 +168,46 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
 
 
 def _verify_items(connection: Any, manifest: Manifest, report: VerifyReport, tell: Callable[[int], None]) -> None:
-    sizes = {"embeddings": 4 * manifest.embedding_dim, "regions": 2 * int(np.prod(manifest.regions_shape))}
-    joined = " ".join(f"LEFT JOIN {part} ON {part}.content = i.content" for part in PARTS)
-    fields = ", ".join(f"{part}.data, {part}.crc32c" for part in PARTS)
     rows = connection.execute(
-        f"SELECT i.id, {fields} FROM items i {joined} WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
+        f"SELECT i.id, {_FIELDS} FROM items i {_JOINED} WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
         {"seq": manifest.seq},
     )
     for item_id, *values in rows:
         report.items += 1
-        bad = []
-        for part, data, crc in zip(PARTS, values[::2], values[1::2], strict=True):
-            if data is None or checksum(data) != crc or len(data) != sizes.get(part, len(data)):
-                bad.append(part)
-        report.photos_checked += 1
-        if bad:
-            report.damaged_items.append(item_id)
-            if len(report.problems) < MAX_PROBLEMS:
-                report.problems.append(f"item {item_id!r}: {', '.join(bad)} missing or damaged")
+        _verify_row(f"item {item_id!r}", item_id, values, manifest, report)
         if report.items % REPORT_ROWS == 0:
             tell(report.items)
     if report.items != manifest.items:
         report.problems.append(f"{report.items} live items in the database, the manifest says {manifest.items}")
+
+
+def _verify_edits(connection: Any, manifest: Manifest, report: VerifyReport) -> None:
+    """The edits on top of the generation: none is missing between it and the first, and each has its features."""
+    report.changes = int(describe_changes(connection, manifest)["pending"])
+    gone = connection.execute("SELECT value FROM meta WHERE key = ?", (EDITS_GONE,)).fetchone()
+    if gone is not None and int(gone[0]) > manifest.edits:
+        report.problems.append(f"edits up to {gone[0]} are gone, the generation holds them up to {manifest.edits}")
+    if not report.changes:
+        return
+    rows = connection.execute(
+        f"SELECT i.edit, i.id, {_FIELDS} FROM edits i {_JOINED} WHERE i.edit > ? AND i.deleted = 0 ORDER BY i.edit",  # noqa: S608
+        (manifest.edits,),
+    )
+    for edit, item_id, *values in rows:
+        _verify_row(f"change {edit} of item {item_id!r}", item_id, values, manifest, report)
+
+
+def _verify_row(what: str, item_id: str, values: list[Any], manifest: Manifest, report: VerifyReport) -> None:
+    sizes = {"embeddings": 4 * manifest.embedding_dim, "regions": 2 * int(np.prod(manifest.regions_shape))}
+    bad = []
+    for part, data, crc in zip(PARTS, values[::2], values[1::2], strict=True):
+        if data is None or checksum(data) != crc or len(data) != sizes.get(part, len(data)):
+            bad.append(part)
+    report.photos_checked += 1
+    if bad:
+        report.damaged_items.append(item_id)
+        if len(report.problems) < MAX_PROBLEMS:
+            report.problems.append(f"{what}: {', '.join(bad)} missing or damaged")
 
 
 def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
@@ -166,21 +220,23 @@ def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
 
 
 def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
-    """Remove what no kept generation needs: old generations, row versions, contents; shrink the database file.
+    """Fold the edits into a new index, then remove what no kept generation needs; shrink the database file.
 
-    A search still running on a generation taken away fails with a clear error. An unfinished ingestion keeps its rows.
+    A search still running on a generation taken away fails with a clear error. An unfinished ingestion keeps its rows,
+    and edits are then not folded. Edits made meanwhile wait while the file is shrunk.
 
     Args:
         folder: of the gallery.
-        keep: generations to keep, the newest; the one in service always stays.
+        keep: generations to keep, the newest; the one in service always stays, other folds of edits go.
 
     Returns:
-        {"generations", "rows", "contents", "bytes"} that were removed, and "generation", the one in service.
+        {"generations", "rows", "contents", "bytes"} that were removed, "generation", the one in service, and
+        {"folded", "pending"}: edits taken up, and edits that still wait.
     """
     if keep < 1:
         raise ValueError("at least the generation in service must be kept")
     before = _size(folder)
-    _fold_index(folder)
+    folded = _fold_index(folder)
     with generations.lock(folder):
         store = Store(folder)
         try:
@@ -189,25 +245,34 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
             if current is None:
                 raise GalleryError(f"{folder} has no finished generation to compact")
             names = generations.generation_names(folder)
-            gone = [name for name in names[:-keep] if name != current]
+            ingested = [name for name in names if not is_fold(folder, name)]
+            gone = [name for name in names if name != current and name not in ingested[-keep:]]
             for name in gone:
                 generations.remove_generation(folder, name)
             kept = [generations.read_manifest(folder, name) for name in names if name not in gone]
             points = sorted({manifest.seq for manifest in kept} | {manifest.index.seq for manifest in kept})
-            rows, contents = _remove_unneeded(store, points, unfinished.run if unfinished else -1)
+            rows, contents = _remove_unneeded(
+                store, points, open_run=unfinished.run if unfinished else -1, edits=min(m.edits for m in kept)
+            )
+            pending = describe_changes(store.connection, generations.read_manifest(folder, current))["pending"]
             store.connection.execute("VACUUM")
             store.checkpoint()
         finally:
             store.close()
     freed = before - _size(folder)
-    return {"generation": current, "generations": len(gone), "rows": rows, "contents": contents, "bytes": freed}
+    removed = {"generations": len(gone), "rows": rows, "contents": contents, "bytes": freed}
+    return {"generation": current, **removed, "folded": folded, "pending": pending}
 
 
-def _fold_index(folder: Path) -> None:
-    """Where changes are searched beside the index, or the index is damaged, publish a generation with a new one."""
+def _fold_index(folder: Path) -> int:
+    """Where changes are searched beside the index, or the index is damaged, publish a generation with a new one.
+
+    Returns:
+        How many edits it took up.
+    """
     current = generations.current_name(folder)
     if current is None:
-        return
+        return 0
     manifest = generations.read_manifest(folder, current)
     path = generations.generation_folder(folder, current) / generations.INDEX_FILE
     try:
@@ -215,21 +280,14 @@ def _fold_index(folder: Path) -> None:
     except GalleryError as error:
         logger.warning("the index is damaged and is built anew", extra={"reason": str(error)})
     else:
-        if manifest.index.seq == manifest.seq or _unfinished(folder):
-            return
-    with editing(folder) as (store, run):
+        return fold(folder, new_index=manifest.index.seq != manifest.seq, waits=True).folded
+    with editing(folder, kind="compact") as (store, run):
         publish(folder, store, run, Occasion(kind="compact", new_index=True, catalogue=manifest.catalogue))
+    return run.edits - manifest.edits
 
 
-def _unfinished(folder: Path) -> bool:
-    connection = open_read_only(folder)
-    try:
-        return connection.execute("SELECT 1 FROM runs WHERE state = 'open'").fetchone() is not None
-    finally:
-        connection.close()
-
-
-def _remove_unneeded(store: Store, points: list[int], open_run: int) -> tuple[int, int]:
+def _remove_unneeded(store: Store, points: list[int], *, open_run: int, edits: int) -> tuple[int, int]:
+    """Remove versions that hold at none of the points, edits up to a number, and contents that nothing names."""
     database = store.connection
     store.begin()
     database.execute("CREATE TEMP TABLE points (seq INTEGER PRIMARY KEY)")
@@ -239,7 +297,9 @@ def _remove_unneeded(store: Store, points: list[int], open_run: int) -> tuple[in
         " (SELECT 1 FROM points p WHERE p.seq >= items.seq AND p.seq < items.until))",
         (open_run,),
     ).rowcount
-    unused = "content NOT IN (SELECT content FROM items)"
+    if database.execute("DELETE FROM edits WHERE edit <= ?", (edits,)).rowcount:
+        database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (EDITS_GONE, str(edits)))
+    unused = "content NOT IN (SELECT content FROM items UNION ALL SELECT content FROM edits)"
     contents = database.execute(f"DELETE FROM contents WHERE {unused}").rowcount  # noqa: S608
     for part in PARTS:
         database.execute(f"DELETE FROM {part} WHERE {unused}")  # noqa: S608

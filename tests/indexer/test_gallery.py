@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indexer import publish
 from indexer.database import open_read_only
-from indexer.edits import NewItem, delete_items, put_item
+from indexer.edits import delete_items, fold
 from indexer.errors import (
     DamagedItemError,
     FilterError,
@@ -24,7 +24,8 @@ from indexer.errors import (
 )
 from indexer.gallery import Gallery
 from indexer.upkeep import compact, list_generations, rollback, verify
-from tests.support.shop import EMBEDDING, REGIONS, PixelEncoder, Shop, answers, contents, photo
+from tests.support.edits import put
+from tests.support.shop import EMBEDDING, REGIONS, PixelEncoder, Shop, answers, contents
 
 
 def query(seed: int = 0) -> NDArray[np.float32]:
@@ -289,10 +290,11 @@ def test_a_few_changes_beside_a_large_index_are_searched_exactly(shop: Shop, mon
     monkeypatch.setattr(publish, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
     monkeypatch.setattr(publish, "DELTA_SHARE", 0.5)
     shop.ingest(shop.rows(20), batch_size=8)
-    model = PixelEncoder()
     delete_items(shop.gallery, ["item-3"])
-    put_item(shop.gallery, NewItem(id="new", photo=photo(77), metadata={"color": "red", "price": 0}), model=model)
-    put_item(shop.gallery, NewItem(id="item-5", photo=photo(78), metadata={}, box="1,1,20,20"), model=model)
+    put(shop.gallery, "new", 77, color="red", price=0)
+    assert fold(shop.gallery).generation == "000003"
+    put(shop.gallery, "item-5", 78, box="1,1,20,20")
+    assert fold(shop.gallery).folded == 1
     gallery = shop.open()
     assert gallery.manifest.index.seq == 20
     first = shop.gallery / "generations" / "000001" / "index.faiss"

@@ -1,0 +1,65 @@
+"""Edits of a shop's gallery, made as the service makes them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from indexer.catalogue_values import metadata_json
+from indexer.errors import EditError
+from indexer.live import Delete, Edited, Editor, Put
+from indexer.sources import normal_box
+from indexer.store import Content, Version
+from model.images import Box, display_photo, load_image
+from tests.support.shop import PixelEncoder, photo
+
+MODEL = PixelEncoder()
+
+
+def content(seed: int, box: str = "") -> Content:
+    """What photo(seed) becomes."""
+    asked = normal_box(box)
+    data = photo(seed)
+    prepared, decoded = load_image(data, image_px=MODEL.image_px, box=Box.parse(asked) if asked else None)
+    features = MODEL.encode(prepared.pixels[None])
+    return Content(
+        source="",
+        sha256=hashlib.sha256(data).hexdigest(),
+        asked_box=asked,
+        width=prepared.width,
+        height=prepared.height,
+        box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
+        embedding=features.embeddings[0],
+        regions=features.regions[0].astype(np.float16),
+        photo=display_photo(decoded),
+    )
+
+
+def editor(folder: Path, **options: Any) -> Editor:
+    return Editor(folder, features_fingerprint=MODEL.features_fingerprint, **options)
+
+
+def put_edit(item_id: str, seed: int, *, box: str = "", **metadata: Any) -> Put:
+    return Put(Version(item_id, None, metadata_json(metadata), "", 0), content(seed, box))
+
+
+def apply(folder: Path, edit: Put | Delete) -> Edited:
+    """One edit by a writer of its own, as another process would."""
+    writer = editor(folder)
+    outcome = writer.apply([edit])[0]
+    writer.close()
+    if isinstance(outcome, EditError):
+        raise outcome
+    return outcome
+
+
+def put(folder: Path, item_id: str, seed: int, *, box: str = "", **metadata: Any) -> Edited:
+    """Put an item that shows photo(seed)."""
+    return apply(folder, put_edit(item_id, seed, box=box, **metadata))
+
+
+def delete(folder: Path, item_id: str) -> Edited:
+    return apply(folder, Delete(item_id))
