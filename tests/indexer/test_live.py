@@ -143,7 +143,12 @@ def test_an_edit_made_after_an_ingestion_began_wins_until_the_next_one(shop: Sho
     class Meanwhile(PixelEncoder):
         def encode(self, pixels):  # type: ignore[no-untyped-def]
             if self.encoded == 2:
-                edits = [put_edit("item-1", 80, price=-2), put_edit("late", 81), Delete("item-2"), Delete("item-9")]
+                edits: list[Put | Delete] = [
+                    put_edit("item-1", 80, price=-2),
+                    put_edit("late", 81),
+                    Delete("item-2"),
+                    Delete("item-9"),
+                ]
                 assert writer.apply(edits) == [CHANGED, NEW, CHANGED, NEW]  # item-9 is in the catalogue to come
                 assert found(reader) == {"item-0", "item-1", "item-3", "item-4", "item-5", "kept", "late"}
                 same = Put(Version("item-3", "product-1", metadata_json({"color": "red", "price": 13}), "003.jpg", 4))
