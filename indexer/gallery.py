@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import generations
-from indexer.changes import ChangeLog, ChangesGoneError, latest_edit
+from indexer.changes import ChangeLog, ChangesGoneError, describe_changes, latest_edit
 from indexer.errors import GalleryError
 from indexer.index import VectorIndex
 from indexer.loaded import LoadedGeneration
@@ -27,8 +28,20 @@ from indexer.manifest import ColumnKind, Manifest
 from indexer.publish import check_model
 from indexer.reading import Readers, identity
 from indexer.snapshot import Candidate, Item, Snapshot
+from indexer.store import find_content
+from model.images import Box
 
-__all__ = ["Candidate", "Gallery", "Item", "Snapshot"]
+__all__ = ["Candidate", "Gallery", "Item", "Snapshot", "StoredPhoto"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPhoto:
+    """A photo whose features are in the gallery: their number, its upright size, the box that was encoded."""
+
+    content: int
+    width: int
+    height: int
+    box: Box
 
 
 class Gallery:
@@ -203,6 +216,27 @@ class Gallery:
             )
         index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index)
         return LoadedGeneration(manifest, index, readers)
+
+    def find_photo(self, sha256: str, asked_box: str) -> StoredPhoto | None:
+        """What the photo of these bytes, with this box, became; None where it has to be encoded."""
+        with self._loaded.readers.connection() as connection:
+            number = find_content(connection, sha256, asked_box)
+            if number is None:
+                return None
+            query = "SELECT content, width, height, x0, y0, x1, y1 FROM contents WHERE content = ?"
+            row = connection.execute(query, (number,)).fetchone()
+        return StoredPhoto(row[0], row[1], row[2], Box(*row[3:])) if row else None
+
+    def ingesting(self) -> bool:
+        """Whether an ingestion is under way, or was broken off: edits are not folded until it is published."""
+        with self._loaded.readers.connection() as connection:
+            query = "SELECT 1 FROM runs WHERE state = 'open' AND kind = 'ingest'"
+            return connection.execute(query).fetchone() is not None
+
+    def describe_changes(self) -> dict[str, Any]:
+        """The edits on top of the generation; see `indexer.changes.describe_changes`."""
+        with self._loaded.readers.connection() as connection:
+            return describe_changes(connection, self.manifest)
 
     def describe(self) -> dict[str, Any]:
         """The manifest as JSON data, for `threadmatch gallery info`."""

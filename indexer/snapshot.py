@@ -149,10 +149,12 @@ class Snapshot:
     def embeddings(self, candidates: Sequence[Candidate]) -> Vectors:
         """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
         rows = np.array([candidate.row for candidate in candidates], np.int64)
-        late = np.isin(rows, self._late_ids)
         out = np.empty((len(rows), self.manifest.embedding_dim), np.float32)
-        out[~late] = self._index.vectors(rows[~late])
-        out[late] = self._late[np.searchsorted(self._late_ids, rows[late])]
+        edited, late = rows < 0, np.isin(rows, self._late)
+        indexed = ~(edited | late)
+        out[indexed] = self._loaded.index.vectors(rows[indexed])
+        out[late] = self._late_vectors[np.searchsorted(self._late, rows[late])]
+        out[edited] = self.changes.vectors[np.searchsorted(-self.changes.rows, -rows[edited])]  # later edits are lower
         return out
 
     def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:

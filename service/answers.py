@@ -73,6 +73,7 @@ def gallery_answer(
         name=name,
         generation=gallery.generation,
         items=gallery.item_count,
+        unfolded=gallery.current.changes.pending,
         columns=[_column(column) for column in gallery.current.described_columns()],
         model=model_stamp(model),
         newer_refused=newer_refused,

@@ -21,7 +21,7 @@ from service.middleware import RequestMiddleware
 from service.opening import poll_galleries, put_in_service, wait_for_galleries
 from service.recent import remembering
 from service.results import Matcher
-from service.routes import batch, detect, feedback, health, heatmaps, items, pages, search, session
+from service.routes import batch, detect, edits, feedback, health, heatmaps, items, pages, search, session
 from service.state import ServiceState
 from service.tracing import Tracing
 
@@ -76,6 +76,7 @@ def create_app(
                     await asyncio.wait({task})
             if state.queues is not None:
                 await state.queues.stop(settings.drain_s)
+            await asyncio.gather(*(served.stop(settings.drain_s) for served in state.galleries.values()))
 
     app = FastAPI(
         title="threadmatch",
@@ -87,8 +88,10 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = state
-    for part in (search, batch, feedback, heatmaps, detect, items, session, health, pages):
+    app.state.routes = list(app.routes)  # one by one: included, they are hidden in their routers
+    for part in (search, batch, feedback, heatmaps, detect, items, edits, session, health, pages):
         app.include_router(part.router)
+        app.state.routes += part.router.routes
     install_access(app, settings, state.metrics.reject)
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, state.metrics.reject)
@@ -105,6 +108,7 @@ def _new_state(settings: Settings) -> ServiceState:
         metrics=metrics,
         tracing=Tracing(settings.otlp_endpoint),
         searches=Budget("searches", settings.max_searches),
+        edits=Budget("changes", settings.max_edits),
         galleries={name: ServedGallery(name, folder) for name, folder in folders.items()},
     )
 

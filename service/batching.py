@@ -33,10 +33,14 @@ R = TypeVar("R")
 
 
 class ModelThread:
-    """The one thread that calls the model, and whose turn it is."""
+    """The one thread that calls the model, and whose turn it is. Also for other work that one thread at a time does.
 
-    def __init__(self) -> None:
-        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str = "model") -> None:
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._turn = asyncio.Lock()  # first come, first served: no batcher starves another
         self._busy_since: float | None = None
 
@@ -67,10 +71,12 @@ class Limits:
     Args:
         max_batch: weight of one call; a single item may weigh more and then goes alone.
         max_waiting: items that may wait; the next is refused.
+        waiting: what they are, in the words of the refusal.
     """
 
     max_batch: int
     max_waiting: int
+    waiting: str = "searches are waiting for the model"
 
 
 def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
@@ -137,7 +143,7 @@ class MicroBatcher(Generic[T, R]):
         if self._stopping or self._worker is None or self._worker.done():
             raise StoppedError("the service is shutting down; try another instance")
         if len(self._queue) >= self._limits.max_waiting and self.waiting >= self._limits.max_waiting:
-            raise OverloadedError(f"{self.waiting} searches are waiting for the model already; try again soon")
+            raise OverloadedError(f"{self.waiting} {self._limits.waiting} already; try again soon")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(item, future))
         self._wake.set()

@@ -167,6 +167,21 @@ class Settings(BaseSettings):
     rerank_pairs: int = Field(
         default=400, ge=1, le=1_000_000, description="pairs in one call of the model; more suits a GPU"
     )
+    max_edits: int = Field(
+        default=64, ge=1, le=100_000, description="items being put or deleted, waiting ones included; beyond: 429"
+    )
+    fold_edits: int = Field(
+        default=1_000,
+        ge=0,
+        le=1_000_000,
+        description="changed items beside the index from which on they are folded into it, in the background; 0: never",
+    )
+    fold_after_s: float = Field(
+        default=3600.0, ge=1, le=31_536_000, description="seconds after which fewer changed items are folded too"
+    )
+    max_unfolded: int = Field(
+        default=50_000, ge=1, le=10_000_000, description="changed items that may wait for being folded; beyond: 503"
+    )
     decode_threads: int = Field(default=2, ge=1, le=256, description="threads that unpack photos")
     gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
     recent: str = Field(

@@ -38,8 +38,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
-from indexer.errors import FilterError, IndexerError, ItemNotFoundError
+from indexer.errors import (
+    BacklogError,
+    EditBusyError,
+    EditError,
+    FilterError,
+    GalleryFullError,
+    IndexerError,
+    ItemNotFoundError,
+)
 from model.errors import InvalidImageError
 
 logger = logging.getLogger(__name__)
@@ -185,6 +194,10 @@ STATUS: dict[type[Exception], int] = {
     InvalidImageError: 422,
     FilterError: 422,
     ItemNotFoundError: 404,
+    GalleryFullError: 507,
+    BacklogError: 503,
+    EditBusyError: 503,
+    EditError: 503,
     IndexerError: 503,
 }
 
@@ -234,7 +247,11 @@ def detail_of(error: Exception) -> str:
     """What a client may read of a known error. What it may not is logged here, or was where it happened."""
     if isinstance(error, ModelFailedError):
         return MODEL_FAILED_DETAIL  # its text may name paths and internals
-    if isinstance(error, IndexerError) and status_of(error) == STATUS[IndexerError]:
+    if (
+        isinstance(error, IndexerError)
+        and not isinstance(error, EditError)
+        and status_of(error) == STATUS[IndexerError]
+    ):
         logger.error("gallery failed", exc_info=error)
         return GALLERY_FAILED_DETAIL
     return str(error)
@@ -277,7 +294,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        methods = {method.strip() for method in headers.get("Allow", "").split(",") if method.strip()}
+        methods = _methods_here(request)
         methods |= {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
         headers["Allow"] = ", ".join(sorted(methods))
         if request.method == "OPTIONS":
@@ -295,6 +312,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail=detail,
         headers=headers,
     )
+
+
+def _methods_here(request: Request) -> set[str]:
+    """Every method that this address takes; the framework names those of the first route only."""
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes if route.path == routes[0].path for method in route.methods or ()}
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

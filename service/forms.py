@@ -12,8 +12,9 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -21,6 +22,8 @@ from starlette.requests import Request
 
 from service.errors import InvalidFieldError, TooLargeError, UnsupportedMediaTypeError, UploadTimeoutError
 from service.schemas import SearchOptions
+
+Fields = TypeVar("Fields", bound=BaseModel)
 
 IMAGE_FIELD = "image"
 IMAGES_FIELD = "images"
@@ -74,9 +77,20 @@ async def read_search(request: Request, limits: UploadLimits) -> tuple[bytes, Se
     Raises:
         UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
     """
+    _refuse_query(request)
     async with _form(request, limits, field=IMAGE_FIELD, max_files=MAX_FILES) as form:
         image = await _image_of(form, limits)
-        return image, _options_of(form, IMAGE_FIELD)
+        return image, check_together(_fields_of(form, SearchOptions, IMAGE_FIELD))
+
+
+async def read_photo_and(request: Request, limits: UploadLimits, kind: type[Fields]) -> tuple[bytes, Fields]:
+    """Read one photo and the text fields of any form; the query string is the route's affair.
+
+    Raises:
+        UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
+    """
+    async with _form(request, limits, field=IMAGE_FIELD, max_files=MAX_FILES) as form:
+        return await _image_of(form, limits), _fields_of(form, kind, IMAGE_FIELD)
 
 
 async def read_batch(request: Request, limits: UploadLimits, *, most: int) -> tuple[list[Upload], SearchOptions]:
@@ -90,6 +104,7 @@ async def read_batch(request: Request, limits: UploadLimits, *, most: int) -> tu
     Raises:
         UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
     """
+    _refuse_query(request)
     async with _form(request, limits, field=IMAGES_FIELD, max_files=most) as form:
         sent = form.getlist(IMAGES_FIELD)
         if not 1 <= len(sent) <= most:
@@ -99,7 +114,7 @@ async def read_batch(request: Request, limits: UploadLimits, *, most: int) -> tu
                 f"{IMAGES_FIELD!r} came as text; send files (with a file name in their Content-Disposition)"
             )
         photos = [Upload(_shown(image.filename), await image.read()) for image in sent if isinstance(image, UploadFile)]
-        return photos, _options_of(form, IMAGES_FIELD)
+        return photos, check_together(_fields_of(form, SearchOptions, IMAGES_FIELD))
 
 
 def check_photo(data: bytes, max_image_bytes: int) -> None:
@@ -114,12 +129,15 @@ def check_photo(data: bytes, max_image_bytes: int) -> None:
         raise _too_large(_size(len(data)), max_image_bytes)
 
 
-@asynccontextmanager
-async def _form(request: Request, limits: UploadLimits, *, field: str, max_files: int) -> AsyncIterator[FormData]:
-    """The parsed body, of bounded size and time."""
+def _refuse_query(request: Request) -> None:
     if request.query_params:
         name = next(iter(request.query_params))
         raise InvalidFieldError(f"{name[:80]!r} was given in the address; send it as a form field beside the image")
+
+
+@asynccontextmanager
+async def _form(request: Request, limits: UploadLimits, *, field: str, max_files: int) -> AsyncIterator[FormData]:
+    """The parsed body, of bounded size and time."""
     _check_content_type(request, field)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.body_bytes:
@@ -196,9 +214,9 @@ def _size(size_bytes: int) -> str:
 async def _image_of(form: FormData, limits: UploadLimits) -> bytes:
     sent = form.getlist(IMAGE_FIELD)
     if not sent:
-        raise InvalidFieldError(f"the file field {IMAGE_FIELD!r} is missing; it holds the photo to search")
+        raise InvalidFieldError(f"the file field {IMAGE_FIELD!r} is missing; it holds the photo")
     if len(sent) > 1:
-        raise InvalidFieldError(f"{len(sent)} fields are named {IMAGE_FIELD!r}; send one photo a search")
+        raise InvalidFieldError(f"{len(sent)} fields are named {IMAGE_FIELD!r}; send one photo a request")
     image = sent[0]
     if not isinstance(image, UploadFile):
         raise InvalidFieldError(
@@ -218,13 +236,13 @@ def _shown(filename: str | None) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in name)[:MAX_NAME_CHARS]
 
 
-def _options_of(form: FormData, image_field: str) -> SearchOptions:
+def _fields_of(form: FormData, kind: type[Fields], image_field: str) -> Fields:
     values: dict[str, str] = {}
     for name, value in form.multi_items():
         if name == image_field:
             continue
-        if name not in SearchOptions.model_fields:
-            known = [*SearchOptions.model_fields, image_field]
+        if name not in kind.model_fields:
+            known = [*kind.model_fields, image_field]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise InvalidFieldError(f"{name[:80]!r} is not a field; did you mean {nearest!r}? All: {', '.join(known)}")
         if isinstance(value, UploadFile):
@@ -234,12 +252,11 @@ def _options_of(form: FormData, image_field: str) -> SearchOptions:
         values[name] = value
     try:
         # An empty field is what an HTML form sends for "not filled in".
-        fields = SearchOptions.model_validate({name: value for name, value in values.items() if value.strip()})
+        return kind.model_validate({name: value for name, value in values.items() if value.strip()})
     except ValidationError as error:
         raise InvalidFieldError(
             "; ".join(_fault(fault["loc"], fault["msg"], values) for fault in error.errors())
         ) from error
-    return check_together(fields)
 
 
 def check_together(form: SearchOptions) -> SearchOptions:

@@ -14,11 +14,22 @@ from indexer.errors import IndexerError
 from indexer.gallery import Gallery
 from service.config import DEFAULT_GALLERY
 from service.errors import NotReadyError
+from service.folding import Folder, FoldRule
 from service.metrics import Metrics
 from service.queues import ModelQueues
 from service.retriever import Retriever
+from service.writing import ItemWriter
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditLimits:
+    """Bounds on edits of one gallery: those that wait for the disk, those that wait for being folded, when to fold."""
+
+    max_waiting: int
+    max_unfolded: int
+    fold: FoldRule
 
 
 @dataclass(slots=True)
@@ -33,6 +44,8 @@ class ServedGallery:
     name: str
     folder: Path
     retriever: Retriever | None = None
+    writer: ItemWriter | None = None
+    fold: Folder | None = None
     missing: str = "the gallery is being opened"  # why there is no retriever
     newer_refused: str | None = None  # why a newer generation is not in service
 
@@ -51,8 +64,24 @@ class ServedGallery:
             raise NotReadyError(f"gallery {self.name!r} is not ready: {self.missing}")
         return self.retriever
 
-    def put_in_service(self, gallery: Gallery, queues: ModelQueues, metrics: Metrics) -> None:
-        """Answer searches from `gallery`."""
+    def open_writer(self) -> ItemWriter:
+        """What puts and deletes items.
+
+        Raises:
+            NotReadyError: there is no gallery to change; says why.
+        """
+        self.open_retriever()
+        assert self.writer is not None, "a gallery in service has both"
+        return self.writer
+
+    def put_in_service(self, gallery: Gallery, queues: ModelQueues, limits: EditLimits) -> None:
+        """Answer searches from `gallery`, and take edits of it; on the running loop."""
+        metrics = queues.metrics
+        self.writer = ItemWriter(
+            self.name, gallery, queues, max_waiting=limits.max_waiting, max_unfolded=limits.max_unfolded
+        )
+        self.writer.start()
+        self.fold = Folder(self.name, gallery, limits.fold, metrics)
         self.retriever = Retriever(gallery, queues, name=self.name)
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         logger.info(
@@ -60,13 +89,21 @@ class ServedGallery:
             extra={"gallery": self.name, "generation": gallery.generation, "items": gallery.item_count},
         )
 
+    async def stop(self, timeout_s: float) -> None:
+        """Let edits that wait be written, and close what is open."""
+        if self.fold is not None:
+            await self.fold.stop()
+        if self.writer is not None:
+            await self.writer.stop(timeout_s)
+
     async def refresh(self, metrics: Metrics) -> None:
-        """Take a newer generation into service, if there is one that fits the model."""
+        """Take a newer generation into service, if there is one that fits the model; see whether a fold is due."""
         if self.retriever is None:
             return
         gallery = self.retriever.gallery
         try:
             moved = await asyncio.to_thread(gallery.refresh)
+            pending = (await asyncio.to_thread(lambda: gallery.current)).changes.pending
         except (IndexerError, OSError) as error:
             if self.newer_refused != str(error):  # say it once, not every second
                 logger.error(
@@ -81,3 +118,6 @@ class ServedGallery:
         if moved:
             logger.info("gallery moved", extra={"gallery": self.name, "generation": gallery.generation})
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
+        metrics.gallery_unfolded.labels(self.name).set(pending)
+        if self.fold is not None:
+            self.fold.look(pending)

@@ -72,6 +72,19 @@ class Metrics:
         self.gallery_refusals = self._by_gallery(
             "newer_refused", "1 while a newer generation cannot be taken", "livemax"
         )
+        self.gallery_unfolded = self._by_gallery(
+            "unfolded", "changed items that are searched beside the index", "livemax"
+        )
+        self.edits = Counter(
+            "threadmatch_gallery_edits",
+            "items put (created, replaced, unchanged) or deleted (deleted, absent), and edits refused",
+            ["gallery", "outcome"],
+            registry=here,
+        )
+        self.folds = Counter(
+            "threadmatch_gallery_folds", "times changed items were folded into the index", ["gallery", "outcome"],
+            registry=here,
+        )  # fmt: skip
         self.ready = Gauge(
             "threadmatch_ready", "1 when the last readiness check passed", multiprocess_mode="livemin", registry=here
         )

@@ -10,7 +10,8 @@ from indexer.gallery import Gallery
 from model.images import ImageLimits
 from service.config import DEFAULT_GALLERY
 from service.errors import StartError
-from service.galleries import ServedGallery
+from service.folding import FoldRule
+from service.galleries import EditLimits, ServedGallery
 from service.loading import open_both, open_detector, open_further
 from service.queues import Capacity, ModelQueues
 from service.results import Matcher
@@ -31,7 +32,7 @@ async def put_in_service(state: ServiceState, model: Matcher, opened: Mapping[st
     }
     queues = await _started(state, model)
     for name, gallery in {DEFAULT_GALLERY: opened[DEFAULT_GALLERY], **further}.items():
-        state.galleries[name].put_in_service(gallery, queues, state.metrics)
+        state.galleries[name].put_in_service(gallery, queues, _edit_limits(state))
     state.metrics.ready.set(1)
 
 
@@ -63,13 +64,13 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
         model, gallery = await asyncio.to_thread(
             open_both, settings.gallery, model=settings.model, device=settings.device
         )
-        served.put_in_service(gallery, await _started(state, model), state.metrics)
+        served.put_in_service(gallery, await _started(state, model), _edit_limits(state))
         state.metrics.ready.set(1)
     elif state.queues is None:
         raise StartError("it waits for the default gallery, which says which model is loaded")
     else:
         gallery = await asyncio.to_thread(open_further, served.name, served.folder, state.queues.model)
-        served.put_in_service(gallery, state.queues, state.metrics)
+        served.put_in_service(gallery, state.queues, _edit_limits(state))
 
 
 async def _started(state: ServiceState, model: Matcher) -> ModelQueues:
@@ -93,6 +94,15 @@ def _capacity(state: ServiceState) -> Capacity:
         gallery_threads=settings.gallery_threads,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         keep_views=state.recent is not None,
+    )
+
+
+def _edit_limits(state: ServiceState) -> EditLimits:
+    settings = state.settings
+    return EditLimits(
+        max_waiting=settings.max_edits,
+        max_unfolded=settings.max_unfolded,
+        fold=FoldRule(edits=settings.fold_edits, after_s=settings.fold_after_s),
     )
 
 

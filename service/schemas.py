@@ -87,6 +87,29 @@ class SearchOptions(BaseModel):
 HEATMAP_EXAMPLE = "/v1/search/1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d/matches/MH06-black-main/heatmap.png"
 
 
+class ItemFields(BaseModel):
+    """The text fields of PUT /v1/items/{id}."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product_id: str | None = Field(
+        default=None, max_length=512, description="several items of one product share it", examples=["MH06-black"]
+    )
+    box: str | None = Field(
+        default=None,
+        max_length=200,
+        description="part of the photo to encode, x0,y0,x1,y1 in pixels of the upright photo; all of it by default",
+        examples=["40,60,440,600"],
+        json_schema_extra={"format": "pixel-box"},
+    )
+    metadata: str | None = Field(
+        default=None,
+        description="a JSON object: the catalogue's other columns",
+        examples=['{"name": "Stark Fundamental Hoodie", "price": 42}'],
+        json_schema_extra={"format": "json-object"},
+    )
+
+
 class QueryAnswer(Answer):
     """The photo as it was searched."""
 
@@ -241,6 +264,13 @@ class ItemAnswer(Answer):
     gallery: GalleryStamp
 
 
+class DeletedAnswer(Answer):
+    """What became of DELETE /v1/items/{id}."""
+
+    id: str = Field(examples=["MH06-black-main"])
+    deleted: bool = Field(description="false when there was no such item", examples=[True])
+
+
 class ColumnAnswer(Answer):
     """One metadata column that filters and answers can use."""
 
@@ -263,6 +293,9 @@ class GalleryAnswer(Answer):
     )
     generation: str = Field(examples=["000003"])
     items: int = Field(examples=[436])
+    unfolded: int = Field(
+        description="changes that are searched beside the index, not yet folded into it", examples=[3]
+    )
     columns: list[ColumnAnswer]
     model: ModelStamp
     newer_refused: str | None = Field(

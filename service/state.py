@@ -33,6 +33,7 @@ class ServiceState:
     metrics: Metrics
     tracing: Tracing
     searches: Budget
+    edits: Budget
     galleries: dict[str, ServedGallery]
     queues: ModelQueues | None = None  # None until the default gallery is open, which says which model it is
     recent: RecentSearches | None = None  # None where none are kept

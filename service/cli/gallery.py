@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +25,16 @@ def info(folder: Folder, *, as_json: AsJson = False) -> None:
     with _errors():
         gallery = Gallery.open(folder)
         manifest = gallery.describe()
+        changes = manifest["changes"] = gallery.describe_changes()
+        items = manifest["items_now"] = gallery.item_count
         gallery.close()
     stamp, index = manifest["model"], manifest["index"]
     _show(
         manifest,
         as_json,
         f"generation  {manifest['generation']}, {manifest['kind']} of {manifest['created']}",
-        f"items       {manifest['items']} ({manifest['rejected']} rows rejected)",
+        f"items       {items} ({manifest['rejected']} rows rejected)",
+        f"changes     {_changes(changes)}",
         f"model       {stamp['name']} {stamp['fingerprint']} (features {stamp['features_fingerprint']})",
         f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries;"
         f" {index['why']}",
@@ -61,9 +65,9 @@ def verify(folder: Folder, *, as_json: AsJson = False) -> None:
     with _errors():
         report = run(folder, tell=lambda items: typer.echo(f"{items} items checked", err=True))
     verdict = f"{len(report.problems)} problems" if report.problems else "all good"
-    _show(
-        report.as_json(), as_json, *report.problems, f"generation {report.generation}: {report.items} items, {verdict}"
-    )
+    beside = f" and {report.changes} changes on top" if report.changes else ""
+    summary = f"generation {report.generation}: {report.items} items{beside}, {verdict}"
+    _show(report.as_json(), as_json, *report.problems, summary)
     if report.problems:
         raise typer.Exit(1)
 
@@ -73,13 +77,19 @@ def rollback(
     folder: Folder,
     *,
     to: Annotated[str | None, typer.Option(help="generation to put in service; default: the one before")] = None,
+    edits: Annotated[
+        bool, typer.Option("--edits/--no-edits", help="keep on top what was put and deleted over HTTP since then")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Put an earlier generation in service. A running service follows by itself; nothing is deleted."""
+    """Put an earlier generation in service. A running service follows by itself; nothing is deleted.
+
+    Items put or deleted over HTTP since that generation stay so, unless --no-edits takes them back too.
+    """
     from indexer.upkeep import rollback as run
 
     with _errors():
-        manifest = run(folder, to)
+        manifest = run(folder, to, edits=edits)
     result = {"generation": manifest.generation, "items": manifest.items}
     _show(result, as_json, f"generation {manifest.generation} is in service: {manifest.items} items")
 
@@ -89,15 +99,27 @@ def compact(
     folder: Folder,
     *,
     keep: Annotated[int, typer.Option(min=1, help="generations to keep")] = 2,
+    fold_only: Annotated[
+        bool, typer.Option("--fold-only", help="fold changed items into the index, remove nothing; as the service does")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no kept generation needs and give its room back."""
+    """Fold changed items into the index, remove what no kept generation needs, and give its room back.
+
+    Searches and changes go on meanwhile, but changes wait while the database file is shrunk, at the very end.
+    """
+    from indexer.edits import fold
     from indexer.upkeep import compact as run
 
     with _errors():
-        result = run(folder, keep=keep)
-    text = "removed {generations} generations, {rows} row versions, {contents} photos' features; {bytes} bytes freed"
-    _show(result, as_json, text.format(**result))
+        result = asdict(fold(folder)) if fold_only else run(folder, keep=keep)
+    text = "generation {generation}: {folded} changes folded, {pending} wait"
+    if not fold_only:
+        text += "; removed {generations} generations, {rows} row versions, {contents} photos' features; {bytes} bytes"
+    lines = [text.format(**result)]
+    if result["pending"] and not result["folded"]:
+        lines.append("an ingestion was broken off: run it again, and the changes are folded after it")
+    _show(result, as_json, *lines)
 
 
 @gallery_app.command("delete")
@@ -130,6 +152,12 @@ def export(
     with _errors():
         count = run(folder, out, photos=photos)
     _show({"items": count, "catalogue": str(out)}, as_json, f"{count} items in {out}")
+
+
+def _changes(found: dict[str, Any]) -> str:
+    if not found["pending"]:
+        return "none beside the index"
+    return "{pending} beside the index ({put} items put, {deleted} deleted), the oldest of {oldest}".format(**found)
 
 
 def _show(result: Any, as_json: bool, *lines: str) -> None:

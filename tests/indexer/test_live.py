@@ -62,6 +62,8 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
         for candidate, regions in zip(candidates, gallery.regions(candidates), strict=True):
             if candidate.id == "new":
                 np.testing.assert_array_equal(regions, content(77).regions)
+        vectors = gallery.current.embeddings(candidates)
+        np.testing.assert_allclose(1 - vectors @ query(), [candidate.distance for candidate in candidates], atol=1e-5)
         assert gallery.generation == "000001"
         with pytest.raises(ItemNotFoundError, match="item-4"):
             gallery.item("item-4")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,17 @@ def put(folder: Path, item_id: str, seed: int, *, box: str = "", **metadata: Any
 
 def delete(folder: Path, item_id: str) -> Edited:
     return apply(folder, Delete(item_id))
+
+
+def main() -> None:
+    """Arguments: gallery, first number. Puts item after item until it is killed; a line for each that is durable."""
+    folder, first = Path(sys.argv[1]), int(sys.argv[2])
+    writer = editor(folder)
+    for number in itertools.count(first):
+        edit = put_edit(f"w-{number}", number, name=f"w-{number}")
+        assert writer.apply([edit]) == [Edited(existed=False, changed=True)]
+        print(f"w-{number}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

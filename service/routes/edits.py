@@ -1,0 +1,111 @@
+"""PUT and DELETE /v1/items/{id}: change the gallery while it is in service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from model.decoding import ACCEPTED_FORMATS
+from service.answers import item_answer
+from service.choosing import Chosen
+from service.errors import SearchTimeoutError
+from service.forms import IMAGE_FIELD, UploadLimits
+from service.galleries import ServedGallery
+from service.item_form import checked_id, read_item
+from service.routes.describe import errors, text_fields
+from service.schemas import DeletedAnswer, GalleryStamp, ItemAnswer, ItemFields
+from service.state import ServiceState, service_of
+
+R = TypeVar("R")
+
+router = APIRouter(tags=["gallery"])
+
+ItemId = Annotated[str, Path(description="the item's id, percent-encoded", examples=["MH06-black-main"])]
+Service = Annotated[ServiceState, Depends(service_of)]
+
+
+def _form_schema() -> dict[str, Any]:
+    photo = {"type": "string", "format": "binary", "description": f"the photo: {', '.join(ACCEPTED_FORMATS)}"}
+    return {
+        "title": "ItemForm",
+        "type": "object",
+        "required": [IMAGE_FIELD],
+        "properties": {IMAGE_FIELD: photo, **text_fields(ItemFields)},
+        "additionalProperties": False,
+    }
+
+
+@router.put(
+    "/v1/items/{item_id:path}",
+    summary="Put an item into the gallery",
+    response_model=ItemAnswer,
+    responses={
+        201: {"model": ItemAnswer, "description": "the item is new"},
+        **errors(404, 405, 408, 413, 415, 422, 429, 500, 503, 507),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
+)
+async def put_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
+    """Once this answers, the item is on the disk and the next search finds it, whichever process answers that.
+
+    An item with the same id is replaced (200); else it is new (201). The same request again changes nothing.
+    """
+    writer = chosen.open_writer()
+    settings = service.settings
+    limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
+    name = checked_id(request, _id_of(request, item_id))
+    with service.edits.take():
+        new = await read_item(request, name, limits)
+        item, edited = await _in_time(settings.search_timeout_s, writer.put(new))
+    stamp = await asyncio.to_thread(_stamp, chosen)
+    answer = item_answer(item, stamp, gallery=chosen.named_in_links)
+    request.state.log.update(item=name, existed=edited.existed, changed=edited.changed)
+    status = 200 if edited.existed else 201
+    return Response(answer.model_dump_json(), status_code=status, media_type="application/json")
+
+
+@router.delete(
+    "/v1/items/{item_id:path}",
+    summary="Delete an item from the gallery",
+    response_model=DeletedAnswer,
+    responses=errors(404, 405, 422, 429, 500, 503, 507),
+)
+async def delete_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
+    """Once this answers, no search finds the item any more. The same request again answers `deleted: false`."""
+    writer = chosen.open_writer()
+    name = checked_id(request, _id_of(request, item_id))
+    with service.edits.take():
+        deleted = await _in_time(service.settings.search_timeout_s, writer.delete(name))
+    request.state.log.update(item=name, deleted=deleted)
+    return Response(DeletedAnswer(id=name, deleted=deleted).model_dump_json(), media_type="application/json")
+
+
+def _id_of(request: Request, item_id: str) -> str:
+    """The id; 405 for the address of an item's photo, which cannot be changed on its own; 404 without an id."""
+    if not item_id:
+        raise HTTPException(404)
+    raw_path: bytes = request.scope.get("raw_path") or b""
+    if raw_path.endswith(b"/image") and item_id.endswith("/image"):
+        raise HTTPException(405, headers={"Allow": "GET"})
+    return item_id
+
+
+def _stamp(chosen: ServedGallery) -> GalleryStamp:
+    snapshot = chosen.open_retriever().gallery.current
+    return GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
+
+
+async def _in_time(timeout_s: float, work: Awaitable[R]) -> R:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError as error:
+        raise SearchTimeoutError(
+            f"the change took more than {timeout_s:g} s and may have been made or not; it is safe to repeat"
+        ) from error
