@@ -185,7 +185,7 @@ class Snapshot:
 
     def regions_of(self, item_id: str) -> NDArray[np.float16]:
         """(R, C) regions of one item by its id; ItemNotFoundError, DamagedItemError."""
-        data, crc = self._one("SELECT r.data, r.crc32c FROM items i LEFT JOIN regions r USING (content)", item_id)
+        data, crc = self._one("r.data, r.crc32c", item_id, "regions r")
         if data is None or checksum(data) != crc:
             raise DamagedItemError(item_id, "regions")
         return np.frombuffer(data, "<f2").reshape(self.manifest.regions_shape)
