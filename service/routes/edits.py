@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.decoding import ACCEPTED_FORMATS
+from service.access.roles import needs
 from service.answers import item_answer
 from service.choosing import Chosen
 from service.errors import SearchTimeoutError
@@ -51,6 +52,7 @@ def _form_schema() -> dict[str, Any]:
     },
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
+@needs("write")
 async def put_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
     """Once this answers, the item is on the disk and the next search finds it, whichever process answers that.
 
@@ -76,6 +78,7 @@ async def put_item(item_id: ItemId, request: Request, service: Service, chosen: 
     response_model=DeletedAnswer,
     responses=errors(404, 405, 422, 429, 500, 503, 507),
 )
+@needs("write")
 async def delete_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
     """Once this answers, no search finds the item any more. The same request again answers `deleted: false`."""
     writer = chosen.open_writer()
