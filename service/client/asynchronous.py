@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import httpx
 
 from service.client import calls
-from service.client.calls import Call, Photo, SearchFields
+from service.client.calls import Call, HeatmapMethod, Photo, SearchFields, Side, Verdict
 from service.client.retries import Retries
 from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
-from service.schemas import GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
+from service.schemas import BatchAnswer, FeedbackAnswer, GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
 
 A = TypeVar("A")
 
@@ -58,6 +59,30 @@ class AsyncClient:
     async def search(self, photo: Photo, *, gallery: str | None = None, **fields: Unpack[SearchFields]) -> SearchAnswer:
         """The items that show the garment of a photo, likeliest first."""
         return await self._send(await asyncio.to_thread(calls.search, photo, gallery, fields))
+
+    async def search_batch(
+        self, photos: Sequence[Photo], *, gallery: str | None = None, **fields: Unpack[SearchFields]
+    ) -> BatchAnswer:
+        """Up to 64 photos with one set of fields; each gets an answer or an error of its own."""
+        return await self._send(await asyncio.to_thread(calls.search_batch, photos, gallery, fields))
+
+    async def heatmap(
+        self,
+        request_id: str,
+        item_id: str,
+        *,
+        gallery: str | None = None,
+        side: Side = "query",
+        method: HeatmapMethod = "graph",
+    ) -> bytes:
+        """Where a match of a recent search was decided: a PNG to lay over the photo."""
+        return await self._send(calls.heatmap(request_id, item_id, gallery=gallery, side=side, method=method))
+
+    async def feedback(
+        self, request_id: str, item_id: str, verdict: Verdict, *, gallery: str | None = None
+    ) -> FeedbackAnswer:
+        """Say whether an item was the garment of a photo."""
+        return await self._send(calls.feedback(request_id, item_id, verdict, gallery))
 
     async def item(self, item_id: str, *, gallery: str | None = None) -> ItemAnswer:
         """One item of the gallery."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
@@ -13,13 +13,24 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.client.errors import AnswerNotUnderstoodError, failure_of
-from service.schemas import GalleryAnswer, ItemAnswer, MatcherName, ReadyAnswer, SearchAnswer
+from service.schemas import (
+    BatchAnswer,
+    FeedbackAnswer,
+    GalleryAnswer,
+    ItemAnswer,
+    MatcherName,
+    ReadyAnswer,
+    SearchAnswer,
+)
 
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)
 
 Photo: TypeAlias = bytes | str | os.PathLike[str]
 """An image file's bytes, or its path."""
+Verdict: TypeAlias = Literal["match", "no_match"]
+Side: TypeAlias = Literal["query", "item"]
+HeatmapMethod: TypeAlias = Literal["graph", "gradcam"]
 Corners: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the upright photo."""
 
@@ -94,6 +105,27 @@ def search(photo: Photo, gallery: str | None, fields: SearchFields) -> Call[Sear
     )
 
 
+def search_batch(photos: Sequence[Photo], gallery: str | None, fields: SearchFields) -> Call[BatchAnswer]:
+    """POST /v1/search/batch."""
+    sent = as_text({**fields, "gallery": gallery})
+    files = [("images", upload(photo)) for photo in photos]
+    return Call(method="POST", path="/v1/search/batch", read=_model(BatchAnswer), data=sent, files=files)
+
+
+def heatmap(request_id: str, item_id: str, *, gallery: str | None, side: Side, method: HeatmapMethod) -> Call[bytes]:
+    """GET /v1/search/{request_id}/matches/{item_id}/heatmap.png."""
+    path = f"/v1/search/{segment(request_id)}/matches/{segment(item_id)}/heatmap.png"
+    params = as_text({"side": side, "method": method, "gallery": gallery})
+    return Call(method="GET", path=path, read=_content, params=params)
+
+
+def feedback(request_id: str, item_id: str, verdict: Verdict, gallery: str | None) -> Call[FeedbackAnswer]:
+    """POST /v1/feedback. The same verdict twice counts once, so it may be sent again."""
+    form = {"request_id": request_id, "item_id": item_id, "verdict": verdict}
+    sent = form if gallery is None else {**form, "gallery": gallery}
+    return Call(method="POST", path="/v1/feedback", read=_model(FeedbackAnswer), json=sent)
+
+
 def item(item_id: str, gallery: str | None) -> Call[ItemAnswer]:
     """GET /v1/items/{id}."""
     return Call(method="GET", path=item_path(item_id), read=_model(ItemAnswer), params=as_text({"gallery": gallery}))
@@ -116,9 +148,14 @@ def ready() -> Call[ReadyAnswer]:
 
 
 def item_path(item_id: str) -> str:
-    """The id as one segment of an address; a whole "." or ".." would be taken for a step up."""
-    segment = quote(item_id, safe="")
-    return f"/v1/items/{segment.replace('.', '%2E') if segment in ('.', '..') else segment}"
+    """Where an item is."""
+    return f"/v1/items/{segment(item_id)}"
+
+
+def segment(text: str) -> str:
+    """An id as one segment of an address; a whole "." or ".." would be taken for a step up."""
+    quoted = quote(text, safe="")
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted
 
 
 def as_text(fields: Mapping[str, object]) -> dict[str, str]:
