@@ -26,6 +26,7 @@ FOREVER = 2**62  # `until` of a version that nothing has replaced
 
 PAGE_BYTES = 16_384  # the regions of an item fill several pages; larger pages mean fewer of them to chase
 CACHE_KIB = 16_384
+READ_CACHE_KIB = 2_048  # of each reading connection; the kernel's page cache holds the rest, once for all processes
 BUSY_TIMEOUT_S = 30.0
 
 EDITS_GONE = "edits_gone"  # key in `meta`: edits up to this number were removed; every generation left holds them
@@ -182,7 +183,7 @@ def _open(path: Path, how: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{READ_CACHE_KIB}")
         connection.execute("PRAGMA query_only = 1")
         check_format(connection)
     except BaseException:
