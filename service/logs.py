@@ -40,8 +40,11 @@ def set_up_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger(
+        "uvicorn.access"
+    ).disabled = True  # ours says more; in a worker this runs after uvicorn's own set-up
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, root.level))
