@@ -43,8 +43,7 @@ def set_up_logging(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    logging.getLogger(
-        "uvicorn.access"
-    ).disabled = True  # ours says more; in a worker this runs after uvicorn's own set-up
+    # Ours says more. It is switched off again here because in a worker this runs after uvicorn's own set-up.
+    logging.getLogger("uvicorn.access").disabled = True
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, root.level))
