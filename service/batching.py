@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+HELD_WEIGHT = 0.1  # of the newest in the running mean of how long a part of a budget is held
+MAX_RETRY_AFTER_S = 30
 
 
 class ModelThread:
@@ -234,10 +238,12 @@ class Budget:
     Args:
         what: what is counted, in the words of the refusal.
         most: the amount there is. A single taker may always have it all.
+        clock: seconds, never falling.
     """
 
-    def __init__(self, what: str, most: int) -> None:
-        self._what, self._most = what, most
+    def __init__(self, what: str, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._most, self._clock = what, most, clock
+        self._held_s = 1.0  # running mean of how long one is held
         self.taken = 0
 
     @contextlib.contextmanager
@@ -249,10 +255,13 @@ class Budget:
         """
         if self.taken and self.taken + amount > self._most:
             raise OverloadedError(
-                f"{self.taken} {self._what} are in progress and at most {self._most} fit; try again soon"
+                f"{self.taken} {self._what} are in progress and at most {self._most} fit; try again soon",
+                retry_after_s=min(MAX_RETRY_AFTER_S, math.ceil(self._held_s)),
             )
         self.taken += amount
+        started = self._clock()
         try:
             yield
         finally:
             self.taken -= amount
+            self._held_s += HELD_WEIGHT * (self._clock() - started - self._held_s)

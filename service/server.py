@@ -65,6 +65,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
     """
     config = uvicorn.Config(
         app,
+        http="h11",  # the one of the two parsers that bounds the bytes of a request's head
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -97,6 +98,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         "service.app:app_from_env",
         factory=True,
         workers=settings.workers,
+        http="h11",  # the one of the two parsers that bounds the bytes of a request's head
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -207,3 +207,14 @@ def test_a_budget_refuses_what_does_not_fit_but_never_a_single_taker() -> None:
     with budget.take(6), budget.take(4), pytest.raises(OverloadedError), budget.take(1):
         pass
     assert budget.taken == 0
+
+
+def test_a_refusal_says_to_wait_about_as_long_as_a_part_is_held() -> None:
+    now = 0.0
+    budget = Budget("searches", 1, clock=lambda: now)
+    for _ in range(60):
+        with budget.take():
+            now += 7.5
+    with budget.take(), pytest.raises(OverloadedError) as refused, budget.take():
+        pass
+    assert refused.value.retry_after_s == 8
