@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from service.client.errors import AnswerNotUnderstoodError, failure_of
 from service.schemas import (
     BatchAnswer,
+    DeletedAnswer,
     FeedbackAnswer,
     GalleryAnswer,
     ItemAnswer,
@@ -49,6 +51,13 @@ class SearchFields(TypedDict, total=False):
     min_probability: float | None
     heatmaps: Literal["links", "inline"]
     collapse_duplicates: bool
+
+
+class ItemText(TypedDict, total=False):
+    """The text fields of an item that is put, beside its metadata. None leaves a field out."""
+
+    product_id: str | None
+    box: str | Corners | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +138,22 @@ def feedback(request_id: str, item_id: str, verdict: Verdict, gallery: str | Non
 def item(item_id: str, gallery: str | None) -> Call[ItemAnswer]:
     """GET /v1/items/{id}."""
     return Call(method="GET", path=item_path(item_id), read=_model(ItemAnswer), params=as_text({"gallery": gallery}))
+
+
+def put_item(
+    item_id: str, photo: Photo, *, gallery: str | None, metadata: Mapping[str, Any] | None, fields: ItemText
+) -> Call[ItemAnswer]:
+    """PUT /v1/items/{id}."""
+    sent = as_text({**fields, "metadata": None if metadata is None else json.dumps(metadata)})
+    params = as_text({"gallery": gallery})
+    path, files = item_path(item_id), [("image", upload(photo))]
+    return Call(method="PUT", path=path, read=_model(ItemAnswer), params=params, data=sent, files=files)
+
+
+def delete_item(item_id: str, gallery: str | None) -> Call[DeletedAnswer]:
+    """DELETE /v1/items/{id}."""
+    params = as_text({"gallery": gallery})
+    return Call(method="DELETE", path=item_path(item_id), read=_model(DeletedAnswer), params=params)
 
 
 def item_photo(item_id: str, gallery: str | None) -> Call[bytes]:

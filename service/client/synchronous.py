@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from service.client import calls
-from service.client.calls import Call, HeatmapMethod, Photo, SearchFields, Side, Verdict
+from service.client.calls import Call, HeatmapMethod, ItemText, Photo, SearchFields, Side, Verdict
 from service.client.retries import Retries
 from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
-from service.schemas import BatchAnswer, FeedbackAnswer, GalleryAnswer, ItemAnswer, ReadyAnswer, SearchAnswer
+from service.schemas import (
+    BatchAnswer,
+    DeletedAnswer,
+    FeedbackAnswer,
+    GalleryAnswer,
+    ItemAnswer,
+    ReadyAnswer,
+    SearchAnswer,
+)
 
 A = TypeVar("A")
 
@@ -87,6 +95,22 @@ class Client:
     def item(self, item_id: str, *, gallery: str | None = None) -> ItemAnswer:
         """One item of the gallery."""
         return self._send(calls.item(item_id, gallery))
+
+    def put_item(
+        self,
+        item_id: str,
+        photo: Photo,
+        *,
+        gallery: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **fields: Unpack[ItemText],
+    ) -> ItemAnswer:
+        """Add an item, or replace the one with this id. It is durable, and found, when this returns."""
+        return self._send(calls.put_item(item_id, photo, gallery=gallery, metadata=metadata, fields=fields))
+
+    def delete_item(self, item_id: str, *, gallery: str | None = None) -> DeletedAnswer:
+        """Take an item out of the gallery; one that is not there is no error."""
+        return self._send(calls.delete_item(item_id, gallery))
 
     def item_photo(self, item_id: str, *, gallery: str | None = None) -> bytes:
         """An item's display photo, JPEG."""
