@@ -28,7 +28,8 @@ def test_every_block_runs(
     (work / "street.jpg").write_bytes(photo(3))
     monkeypatch.chdir(work)
     outputs: list[str] = []
-    with serving("--gallery", str(gallery), "--model", str(tiny_model_folder), "--device", "cpu") as (process, address):
+    options = ("--gallery", str(gallery), "--model", str(tiny_model_folder), "--device", "cpu")
+    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path / "feedback")) as (process, address):
         for block in blocks(PAGE):
             if wanted(block):
                 assert ADDRESS in block.code, f"line {block.line} calls nothing"
