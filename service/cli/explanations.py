@@ -31,8 +31,8 @@ def evaluate_explanations(
     from model.data.pairs import read_labelled
     from model.errors import ModelError
     from model.inference import DEFAULT_MODEL, load_model
-    from model.train.report import write_json
     from model.train.faithfulness import markdown, measure
+    from model.train.report import write_json
 
     console = Console(stderr=True)
     try:
