@@ -16,6 +16,7 @@ from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, optio
 from service.schemas import (
     BatchAnswer,
     DeletedAnswer,
+    DetectAnswer,
     FeedbackAnswer,
     GalleryAnswer,
     ItemAnswer,
@@ -73,6 +74,10 @@ class AsyncClient:
     ) -> BatchAnswer:
         """Up to 64 photos with one set of fields; each gets an answer or an error of its own."""
         return await self._send(await asyncio.to_thread(calls.search_batch, photos, gallery, fields))
+
+    async def detect(self, photo: Photo) -> DetectAnswer:
+        """Boxes around what may be garments, the surest first, to send as `box` of a search; there may be none."""
+        return await self._send(await asyncio.to_thread(calls.detect, photo))
 
     async def heatmap(
         self,

@@ -17,6 +17,7 @@ from service.client.errors import AnswerNotUnderstoodError, failure_of
 from service.schemas import (
     BatchAnswer,
     DeletedAnswer,
+    DetectAnswer,
     FeedbackAnswer,
     GalleryAnswer,
     ItemAnswer,
@@ -119,6 +120,11 @@ def search_batch(photos: Sequence[Photo], gallery: str | None, fields: SearchFie
     sent = as_text({**fields, "gallery": gallery})
     files = [("images", upload(photo)) for photo in photos]
     return Call(method="POST", path="/v1/search/batch", read=_model(BatchAnswer), data=sent, files=files)
+
+
+def detect(photo: Photo) -> Call[DetectAnswer]:
+    """POST /v1/detect."""
+    return Call(method="POST", path="/v1/detect", read=_model(DetectAnswer), files=[("image", upload(photo))])
 
 
 def heatmap(request_id: str, item_id: str, *, gallery: str | None, side: Side, method: HeatmapMethod) -> Call[bytes]:

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from indexer.gallery import Gallery
 from model.detection import Proposal
@@ -19,19 +19,7 @@ from service.app import create_app
 from service.errors import StartError
 from service.loading import open_detector
 from service.state import state_of
-from tests.support.serving import is_error, photo, post, running, settings
-
-
-def scene(*, orientation: int = 1) -> bytes:
-    """300 x 400 as stored: a red garment at 90,100..210,300 before a noisy wall."""
-    noise = np.random.default_rng(0).integers(-25, 25, (400, 300, 1))
-    image = Image.fromarray((np.array((120, 140, 120)) + noise).astype(np.uint8))
-    ImageDraw.Draw(image).rectangle((90, 100, 209, 299), fill=(190, 30, 40))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    with io.BytesIO() as file:
-        image.save(file, "JPEG", quality=95, exif=exif)
-        return file.getvalue()
+from tests.support.serving import is_error, photo, post, running, scene, settings
 
 
 async def detect(client: httpx.AsyncClient, image: bytes, **fields: str) -> httpx.Response:

@@ -35,6 +35,18 @@ def photo(seed: int = 0, *, size: tuple[int, int] = (120, 160), kind: str = "JPE
     return out.getvalue()
 
 
+def scene(*, orientation: int = 1) -> bytes:
+    """300 x 400 as stored: a red garment at 90,100..210,300 before a noisy wall."""
+    noise = np.random.default_rng(0).integers(-25, 25, (400, 300, 1))
+    image = Image.fromarray((np.array((120, 140, 120)) + noise).astype(np.uint8))
+    ImageDraw.Draw(image).rectangle((90, 100, 209, 299), fill=(190, 30, 40))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with io.BytesIO() as file:
+        image.save(file, "JPEG", quality=95, exif=exif)
+        return file.getvalue()
+
+
 def make_catalogue(folder: Path, ids: list[str], *, first_seed: int = 1) -> Path:
     """Photos and a JSON Lines catalogue; every two items are views of one product."""
     images = folder / "images"
