@@ -6,13 +6,14 @@ Each command is said before it runs, so that whoever reads the output can type i
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -20,9 +21,20 @@ from typing import Final
 
 import httpx
 
+from service.config import variable
+
 START_S: Final = 180.0
 STOP_S: Final = 40.0
 """A little more than the service gives to searches in progress."""
+
+NOT_OURS: Final = frozenset(
+    variable(name)
+    for name in (
+        "allow_anonymous", "allowed_hosts", "cors_origins", "feedback", "galleries", "gallery", "host", "keys", "model",
+        "port", "rate_limit", "recent", "wait_for_gallery",
+    )
+)  # fmt: skip
+"""Settings of the user's own service that must not reach ours: who may ask, what it serves, where it keeps things."""
 
 
 class CommandError(Exception):
@@ -76,22 +88,29 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(arguments: Sequence[str], log: Path) -> Iterator[Service]:
+def service(arguments: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
     """Run `threadmatch serve` until the block ends; it is stopped whatever happens.
+
+    It gets the environment without what `NOT_OURS` names, so that a key file or a second gallery of the user's own
+    service changes nothing here; limits and sizes of batches stay as the user set them.
 
     Args:
         arguments: of `threadmatch`, beginning with "serve".
         log: file for the service's own log.
+        settings: by field name; they win over the environment.
 
     Raises:
         CommandError: it did not start.
     """
+    environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_OURS}
+    environment |= {variable(name): value for name, value in (settings or {}).items()}
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*program(), *arguments],
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for us, who then stop the service in order
         )
         running = Service("", process, log)

@@ -53,7 +53,7 @@ class LoadOptions:
         work: folder for the copy and the log.
         clients, seconds, workers, seed: of the load.
         writes: whether clients put and delete items, too.
-        settings: THREADMATCH_* variables of the service, without the prefix.
+        settings: of the service, by field name.
     """
 
     gallery: Path
@@ -197,11 +197,11 @@ def run_load(options: LoadOptions) -> dict[str, Any]:
     model = load_model(options.model or before.manifest.model.name, device="cpu")
     shared = (truths_of(before, model, options.photos), Ledger(), Tally())
     before.close()
-    os.environ.update({f"THREADMATCH_{name}": value for name, value in options.settings.items()})
     named = ["--model", options.model] if options.model else []
     arguments = ["serve", "--gallery", str(folder), "--port", "0", "--workers", str(options.workers), *named]
     stop = threading.Event()
-    with service(arguments, options.work / "load.log") as running, ThreadPoolExecutor(options.clients) as pool:
+    log = options.work / "load.log"
+    with service(arguments, log, options.settings) as running, ThreadPoolExecutor(options.clients) as pool:
         done = [
             pool.submit(Client(number, running.address, options, shared, stop).run) for number in range(options.clients)
         ]

@@ -15,11 +15,13 @@ from PIL import Image
 
 from model.data.drawn import draw_shop_image
 from model.data.garment import garment
+from service.access.keys import add_key
+from service.config import Settings, variable
 from service.demo.asking import DemoQuery, Outcome, read_queries
 from service.demo.errors import DemoError
 from service.demo.picture import choose_rows
 from service.demo.sources import choose_source
-from service.processes import program
+from service.processes import NOT_OURS, program
 
 TIME_LIMIT_S = 240
 ENVIRONMENT = {
@@ -30,9 +32,10 @@ ENVIRONMENT = {
 }
 
 
-def demo(work: Path, model: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def demo(work: Path, model: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [*program(), "demo", "--work", str(work), "--model", str(model), "--check", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S, env=ENVIRONMENT)
+    environment = {**ENVIRONMENT, **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,21 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
-def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(photos: Path, work: Path, tiny_model_folder: Path) -> None:
+@pytest.fixture
+def own_service(tmp_path: Path) -> dict[str, str]:
+    """What a user exports for a service of their own: keys, another gallery, every address, a folder of feedback."""
+    add_key(tmp_path / "keys.json", role="search", galleries=("*",), label="a shop")
+    return {
+        "THREADMATCH_KEYS": str(tmp_path / "keys.json"),
+        "THREADMATCH_GALLERIES": f"women={tmp_path / 'women'}",
+        "THREADMATCH_HOST": "0.0.0.0",
+        "THREADMATCH_FEEDBACK": str(tmp_path / "feedback"),
+    }
+
+
+def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(
+    photos: Path, work: Path, tiny_model_folder: Path, own_service: dict[str, str]
+) -> None:
     sheet = work / "sheet.png"
     done = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "3", "--write-picture", str(sheet))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,9 +84,11 @@ def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(photos: Path, work:
     with Image.open(sheet) as picture:
         assert picture.format == "PNG"
         assert picture.width > 600
-    again = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2")
-    assert again.returncode == 0, again.stderr
+    again = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2", **own_service)
+    assert again.returncode == 0, again.stdout + again.stderr
     assert "0 encoded" in again.stdout, "the gallery is there already"
+    assert "POST http://127.0.0.1:" in again.stdout
+    assert not Path(own_service["THREADMATCH_FEEDBACK"]).exists(), "the demo leaves the user's service alone"
 
 
 def test_drawn_garments_need_no_photos_and_ctrl_c_ends_the_service_too(work: Path, tiny_model_folder: Path) -> None:
@@ -128,6 +147,10 @@ def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_
         port = str(taken.getsockname()[1])
         done = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2", "--port", port)
     assert (done.returncode, "choose another --port" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_the_settings_that_a_service_of_ours_does_not_get_are_settings() -> None:
+    assert set(map(variable, Settings.model_fields)) > NOT_OURS
 
 
 def source_of(data: Path, tmp_path: Path) -> None:
