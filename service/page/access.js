@@ -12,13 +12,21 @@ export async function enter(changed) {
   onSignIn(askForKey);
   byId("gallery-name").addEventListener("change", () => { choose(byId("gallery-name").value); changed(); });
   byId("sign-in").addEventListener("click", async () => { if (await askForKey()) changed(); });
-  byId("sign-out").addEventListener("click", async () => {
-    await ask("/v1/session", { method: "DELETE", signIn: false }).catch(() => null);
-    await look();
-    changed();
-  });
+  byId("sign-out").addEventListener("click", leave);
   const session = await look();
   if (session?.keys_required && !session.role) await askForKey();
+}
+
+// End the session. A fresh page has nothing of what was found: no matches, photos, filters or gallery names.
+async function leave() {
+  try {
+    await ask("/v1/session", { method: "DELETE", signIn: false });
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    byId("gallery").textContent = `You are still signed in. ${error.words.title}. ${error.words.detail}`;
+    return;
+  }
+  location.reload();
 }
 
 // Read the session and show it. null where the service knows no keys.
@@ -48,9 +56,10 @@ function choose(name, { inAddress = true } = {}) {
 // Open the dialog. True once the service has taken a key, false when the user would rather not.
 function askForKey() {
   asking ??= new Promise((resolve) => { answerDialog = resolve; }).finally(() => { asking = null; });
+  if (byId("access").open) return asking; // another request was first, and the user may be typing
   byId("access-error").textContent = "";
   byId("key").value = "";
-  if (!byId("access").open) byId("access").showModal();
+  byId("access").showModal();
   return asking;
 }
 

@@ -198,7 +198,7 @@ function removed() {
 async function meetGallery() {
   const words = byId("gallery");
   try {
-    const answer = await ask("/v1/gallery");
+    const answer = await ask("/v1/gallery", { signIn: false }); // `enter` has asked; a search will ask again
     words.textContent = `${count(answer.items, "item")} in the gallery`;
     takeFeedback(answer.feedback);
     filters.offer(answer.columns, changed);

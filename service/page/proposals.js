@@ -18,7 +18,7 @@ export async function propose(photo, signal, choose) {
   form.append("image", photo.file, photo.name);
   let answer;
   try {
-    answer = await ask("/v1/detect", { method: "POST", form, signal, signIn: false });
+    answer = await ask("/v1/detect", { method: "POST", form, signal });
   } catch (error) {
     if (error instanceof Problem && MISSING.includes(error.status)) offered = false;
     return; // proposals are a help; the search itself says what is wrong

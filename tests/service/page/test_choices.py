@@ -3,113 +3,162 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from model.inference import Model
+from service.access.keys import add_key, key_id, revoke_key
 from tests.support.browser import DESKTOP, PHONE, edges, jpeg, opened, show
+from tests.support.processes import serving
+from tests.support.serving import build_gallery, photo, scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, FilePayload, Page
+
+STREET: FilePayload = {"name": "street.jpg", "mimeType": "image/jpeg", "buffer": scene()}
+PLAIN: FilePayload = {"name": "plain.png", "mimeType": "image/png", "buffer": photo(9, kind="PNG", size=(8, 8))}
 
 
-def answer(page: Page, path: str, status: int, body: dict[str, Any]) -> None:
-    """Answer requests of this page to a path."""
-    page.route(f"**{path}*", lambda route: route.fulfill(status=status, body=json.dumps(body)))
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A service that asks for keys, and its key file."""
+
+    address: str
+    file: Path
+
+    def key(self, *galleries: str) -> str:
+        """A new key for these galleries."""
+        return add_key(self.file, role="search", galleries=galleries, label="a browser")[0]
 
 
-def test_garments_found_in_the_photo_are_frames_to_choose(phone: Page) -> None:
+@pytest.fixture(scope="module")
+def guarded(
+    browser: Browser, gallery_folder: Path, tiny_model: Model, tiny_model_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Guarded]:  # fmt: skip
+    """Two galleries, `default` and `women`, behind a key file."""
+    root = tmp_path_factory.mktemp("guarded")
+    add_key(root / "keys.json", role="admin", galleries=("*",), label="the first")
+    women = build_gallery(root, tiny_model, [f"women-{number}" for number in range(4)], first_seed=500)
+    options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
+    with serving(*options, f"--named-gallery=women={women}", "--keys", str(root / "keys.json")) as (_, address):
+        yield Guarded(address, root / "keys.json")
+
+
+def sign_in(page: Page, key: str) -> None:
+    """Answer the dialog that is open."""
+    dialog = page.get_by_role("dialog", name="Sign in")
+    dialog.get_by_label("Your key").fill(key)
+    page.keyboard.press("Enter")
+    dialog.wait_for(state="hidden")
+
+
+def shown_photos(page: Page) -> list[str]:
+    """Addresses of the photos of the matches."""
+    addresses: list[str] = page.eval_on_selector_all("#matches img", "all => all.map((one) => one.getAttribute('src'))")
+    return addresses
+
+
+def test_the_garment_found_in_the_photo_is_a_frame_to_take(phone: Page) -> None:
+    with phone.expect_response("**/v1/detect") as looked:
+        show(phone, STREET)
+    [found] = [proposal["box"] for proposal in looked.value.json()["boxes"]]
+    choice = phone.get_by_role("button", name="Only the garment")
+    with phone.expect_response("**/v1/search") as chosen:
+        choice.tap()
+    assert chosen.value.json()["query"]["box"] == pytest.approx(found, abs=0.5)
+    assert choice.get_attribute("aria-pressed") == "true"
+    with phone.expect_response("**/v1/search"):
+        phone.get_by_role("button", name="Whole photo").tap()
+    phone.evaluate("scrollTo(0, 0)")
+    left, top, right, bottom = edges(phone, "#stage")
+    with phone.expect_response("**/v1/search") as tapped:
+        phone.touchscreen.tap((left + right) / 2, (top + bottom) / 2)
+    assert tapped.value.json()["query"]["box"] == pytest.approx(found, abs=0.5), "the one under the finger"
+
+
+def test_where_nothing_stands_out_there_is_nothing_to_choose(phone: Page) -> None:
+    show(phone, STREET)
+    phone.locator("#proposals button").wait_for()
+    with phone.expect_response("**/v1/detect") as looked:
+        phone.set_input_files("#photo", PLAIN)
+    assert looked.value.json()["boxes"] == []
+    phone.locator("#matches li").first.wait_for()
+    assert phone.locator("#proposals").is_hidden()
+    assert phone.locator("#error").is_hidden()
+
+
+def test_several_garments_of_a_detector_are_numbered(phone: Page) -> None:
+    """The detector that comes with the service finds one at most, so here the answer of another one stands in."""
     boxes = [
         {"box": [0, 0, 119, 160], "score": 0.9, "label": None},  # nearly the whole photo: no choice
         {"box": [30, 40, 90, 120], "score": 0.8, "label": "skirt"},
         {"box": [60, 80, 120, 160], "score": 0.5, "label": None},
     ]
-    answer(phone, "/v1/detect", 200, {"width": 120, "height": 160, "boxes": boxes, "detector": "d", "request_id": "r"})
+    answer = {"width": 120, "height": 160, "boxes": boxes, "detector": "d", "request_id": "r"}
+    phone.route("**/v1/detect", lambda route: route.fulfill(body=json.dumps(answer)))
     show(phone, jpeg(9))
     choices = phone.locator("#proposals button")
     choices.first.wait_for()
     assert choices.all_inner_texts() == ["1 skirt", "2 Garment"]
-    with phone.expect_response("**/v1/search") as chosen:
-        choices.first.tap()
-    assert chosen.value.json()["query"]["box"] == pytest.approx([30, 40, 90, 120], abs=0.2)
-    assert choices.first.get_attribute("aria-pressed") == "true"
-    phone.get_by_role("button", name="Whole photo").tap()
-    phone.evaluate("scrollTo(0, 0)")
-    left, top, right, bottom = edges(phone, "#stage")
-    with phone.expect_response("**/v1/search") as tapped:
-        phone.touchscreen.tap(left + 0.9 * (right - left), top + 0.8 * (bottom - top))
-    assert tapped.value.json()["query"]["box"] == pytest.approx([60, 80, 120, 160], abs=0.2), "the one under the finger"
 
 
-def test_a_service_that_finds_no_garments_shows_no_choices(phone: Page) -> None:
-    answer(phone, "/v1/detect", 501, {"error": "NotImplemented", "detail": "no detector", "request_id": "r"})
-    show(phone, jpeg(9))
-    assert phone.locator("#proposals").is_hidden()
-    assert phone.locator("#error").is_hidden()
-
-
-def test_a_key_is_asked_for_and_its_galleries_can_be_chosen(browser: Browser, address: str) -> None:
+def test_a_key_is_asked_for_and_its_galleries_can_be_chosen(browser: Browser, guarded: Guarded) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (extra dev)")
-    signed_in = False
-
-    def session(route: Route) -> None:
-        nonlocal signed_in
-        if route.request.method == "DELETE":
-            signed_in = False
-        if route.request.method == "POST":
-            signed_in = route.request.post_data_json == {"key": "right"}
-            if not signed_in:
-                body = {"error": "Unauthorized", "detail": "this key is not known here", "request_id": "r"}
-                route.fulfill(status=401, body=json.dumps(body))
-                return
-        role, galleries = ("search", ["default", "women"]) if signed_in else (None, [])
-        route.fulfill(body=json.dumps({"keys_required": True, "role": role, "galleries": galleries}))
-
-    with opened(browser, "about:blank", **DESKTOP) as page:
-        page.route("**/v1/session*", session)
-        page.goto(address)
+    key = guarded.key("default", "women")
+    with opened(browser, guarded.address, **DESKTOP) as page:
         dialog = page.get_by_role("dialog", name="Sign in")
         dialog.wait_for()
         found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
-        dialog.get_by_label("Your key").fill("wrong")
+        dialog.get_by_label("Your key").fill(f"{key[:-4]}AAAA")
         page.keyboard.press("Enter")
         dialog.get_by_text("This key is not known here").wait_for()
-        dialog.get_by_label("Your key").fill("right")
-        page.keyboard.press("Enter")
-        dialog.wait_for(state="hidden")
+        sign_in(page, key)
         page.get_by_text("40 items in the gallery").wait_for()
-        with page.expect_request("**/v1/search") as sent:
-            page.set_input_files("#photo", jpeg(9))
-        assert b'name="gallery"\r\n\r\ndefault' in (sent.value.post_data_buffer or b"")
-        with page.expect_request("**/v1/search") as other:
+        show(page, STREET)
+        assert not any("women" in address for address in shown_photos(page))
+        with page.expect_response("**/v1/search") as other:
             page.get_by_label("Gallery").select_option("women")
-        assert b'name="gallery"\r\n\r\nwomen' in (other.value.post_data_buffer or b"")
-        page.get_by_role("heading", name="This gallery is not open to you").wait_for()  # this service has only one
+        assert {match["id"][:6] for match in other.value.json()["matches"]} == {"women-"}
+        page.get_by_text("4 items in the gallery", exact=True).wait_for()
+        page.locator("#matches img[src*=women]").first.wait_for()
+        page.wait_for_function("[...document.querySelectorAll('#matches img')].every((one) => one.naturalWidth > 0)")
         assert page.url.endswith("?gallery=women"), "a reload keeps the choice"
-        page.get_by_role("button", name="Sign out").click()
-        page.get_by_role("button", name="Sign in").wait_for()
 
 
-def test_a_session_that_ended_asks_for_the_key_and_goes_on(browser: Browser, address: str) -> None:
-    ended = True
+def test_signing_out_leaves_nothing_on_the_screen(browser: Browser, guarded: Guarded) -> None:
+    with opened(browser, guarded.address, **PHONE) as page:
+        sign_in(page, guarded.key("women"))
+        page.get_by_text("4 items in the gallery").wait_for()
+        assert page.locator("#chooser").is_hidden(), "one gallery is no choice"
+        show(page, STREET)
+        page.get_by_role("button", name="Sign out").tap()
+        page.get_by_role("dialog", name="Sign in").wait_for()
+        page.get_by_role("button", name="Not now").tap()
+        page.get_by_text("You need to sign in").wait_for()
+        assert page.get_by_role("dialog").count() == 0, "not now is an answer"
+        assert (shown_photos(page), page.locator("#preview").get_attribute("src")) == ([], None)
+        for part in ("#matches", "#stages", "#view", "#filters", "#stage", "#sign-out", "#chooser"):
+            assert page.locator(part).is_hidden(), part
+        assert page.locator("#sign-in").is_visible()
 
-    def search(route: Route) -> None:
-        if ended:
-            route.fulfill(status=401, body=json.dumps({"error": "Unauthorized", "detail": "no key", "request_id": "r"}))
-        else:
-            route.continue_()
 
-    def sign_in(route: Route) -> None:
-        nonlocal ended
-        ended = ended and route.request.method != "POST"
-        route.fulfill(body=json.dumps({"keys_required": True, "role": "search", "galleries": ["default"]}))
-
-    with opened(browser, "about:blank", **PHONE) as page:
-        page.route("**/v1/session*", sign_in)
-        page.route("**/v1/search", search)
-        page.goto(address)
-        page.set_input_files("#photo", jpeg(9))
-        page.get_by_label("Your key").fill("tm_key")
-        page.get_by_role("button", name="Sign in", exact=True).last.tap()
-        page.locator("#matches li").first.wait_for()
+def test_a_session_that_ended_asks_for_the_key_and_goes_on(browser: Browser, guarded: Guarded) -> None:
+    revoked = guarded.key("default")
+    with opened(browser, guarded.address, **PHONE) as page:
+        sign_in(page, revoked)
+        show(page, jpeg(3))
+        revoke_key(guarded.file, key_id(revoked))
+        page.set_input_files("#photo", STREET)
+        page.get_by_role("dialog", name="Sign in").wait_for()
+        with page.expect_response(lambda answer: answer.url.endswith("/v1/search") and answer.ok):
+            sign_in(page, guarded.key("default"))
+        page.get_by_role("button", name="Only the garment").wait_for()
+        page.wait_for_function("document.getElementById('results').getAttribute('aria-busy') === 'false'")
+        assert page.locator("#error").is_hidden()
+        assert shown_photos(page)

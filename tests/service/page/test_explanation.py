@@ -121,5 +121,5 @@ def test_the_photos_of_a_product_are_compared_one_by_one(desktop: Page) -> None:
         views.last.click()
     [match] = other.value.json()["matches"]
     desktop.wait_for_function("(shown) => document.getElementById('theirs').getAttribute('src') !== shown", arg=shown)
-    assert desktop.locator("#theirs").get_attribute("src") == match["image_url"]
+    assert desktop.locator("#theirs").get_attribute("src") == f"{match['image_url']}?gallery=default"
     assert desktop.locator("#reasons button").count() > 1, "its own regions"
