@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from service import recent
 from service.config import Settings, variable
+from service.draining import DrainingServer
 from service.errors import StartError
 from service.supervisor import Supervisor
 
@@ -121,7 +122,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         raise StartError("a worker could not start; the log above has the reason")
 
 
-class _AnnouncingServer(uvicorn.Server):
+class _AnnouncingServer(DrainingServer):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
