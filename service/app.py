@@ -88,14 +88,18 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = state
-    app.state.routes = list(app.routes)  # one by one: included, they are hidden in their routers
-    for part in (search, batch, feedback, heatmaps, detect, items, edits, session, health, pages):
-        app.include_router(part.router)
-        app.state.routes += part.router.routes
+    _add_routes(app)
     install_access(app, settings, state.metrics.reject)
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, state.metrics.reject)
     return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    app.state.routes = list(app.routes)  # one by one: included, they are hidden in their routers
+    for part in (search, batch, feedback, heatmaps, detect, items, edits, session, health, pages):
+        app.include_router(part.router)
+        app.state.routes += part.router.routes
 
 
 def _new_state(settings: Settings) -> ServiceState:

@@ -7,6 +7,7 @@ With `--workers` above 1 each process writes its numbers into a shared folder (P
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -30,23 +31,9 @@ class Metrics:
         self.requests = Counter(
             "threadmatch_http_requests", "requests answered", ["route", "method", "status"], registry=here
         )
-        self.stage_seconds = Histogram(
-            "threadmatch_search_stage_seconds",
-            "seconds of each stage of a search",
-            ["stage"],
-            buckets=SECONDS,
-            registry=here,
-        )
-        self.model_seconds = Histogram(
-            "threadmatch_model_call_seconds",
-            "seconds of one call of the model",
-            ["stage"],
-            buckets=SECONDS,
-            registry=here,
-        )
-        self.batch_size = Histogram(
-            "threadmatch_model_batch_size", "photos or pairs in one call", ["stage"], buckets=SIZES, registry=here
-        )
+        self.stage_seconds = self._by_stage("search_stage_seconds", "seconds of each stage of a search", SECONDS)
+        self.model_seconds = self._by_stage("model_call_seconds", "seconds of one call of the model", SECONDS)
+        self.batch_size = self._by_stage("model_batch_size", "photos or pairs in one call", SIZES)
         self.model_failures = Counter(
             "threadmatch_model_failures", "calls of the model that failed", ["stage"], registry=here
         )
@@ -88,6 +75,9 @@ class Metrics:
         self.ready = Gauge(
             "threadmatch_ready", "1 when the last readiness check passed", multiprocess_mode="livemin", registry=here
         )
+
+    def _by_stage(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"threadmatch_{name}", meaning, ["stage"], buckets=buckets, registry=self.registry)
 
     def _by_gallery(self, name: str, meaning: str, mode: Literal["livemax", "livemin"]) -> Gauge:
         return Gauge(

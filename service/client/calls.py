@@ -17,14 +17,13 @@ from service.client.errors import AnswerNotUnderstoodError, failure_of
 from service.schemas import (
     BatchAnswer,
     DeletedAnswer,
-    DetectAnswer,
-    FeedbackAnswer,
     GalleryAnswer,
     ItemAnswer,
     MatcherName,
     ReadyAnswer,
     SearchAnswer,
 )
+from service.side_schemas import DetectAnswer, FeedbackAnswer
 
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)

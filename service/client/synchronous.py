@@ -16,13 +16,12 @@ from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, optio
 from service.schemas import (
     BatchAnswer,
     DeletedAnswer,
-    DetectAnswer,
-    FeedbackAnswer,
     GalleryAnswer,
     ItemAnswer,
     ReadyAnswer,
     SearchAnswer,
 )
+from service.side_schemas import DetectAnswer, FeedbackAnswer
 
 A = TypeVar("A")
 

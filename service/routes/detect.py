@@ -16,7 +16,7 @@ from service.detecting import detect
 from service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
 from service.forms import IMAGE_FIELD, UploadLimits, read_search
 from service.routes.describe import errors
-from service.schemas import DetectAnswer, ProposalAnswer
+from service.side_schemas import DetectAnswer, ProposalAnswer
 from service.state import ServiceState, service_of
 
 router = APIRouter(tags=["search"])

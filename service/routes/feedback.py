@@ -14,7 +14,7 @@ from service.choosing import gallery_for
 from service.errors import FeedbackOffError
 from service.json_body import read_json
 from service.routes.describe import errors
-from service.schemas import FeedbackAnswer, FeedbackForm
+from service.side_schemas import FeedbackAnswer, FeedbackForm
 from service.state import ServiceState, service_of
 
 router = APIRouter(tags=["search"])

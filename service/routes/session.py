@@ -13,7 +13,7 @@ from service.access.guard import AccessRules, access_of
 from service.access.roles import NOBODY, Access, needs
 from service.errors import KeysError, NotReadyError, UnauthorizedError
 from service.routes.describe import errors
-from service.schemas import SessionAnswer, SessionForm
+from service.side_schemas import SessionAnswer, SessionForm
 from service.state import ServiceState, service_of
 
 router = APIRouter(tags=["access"])
