@@ -240,8 +240,9 @@ async def test_a_client_that_leaves_ends_all_searches_of_its_batch(
 
     scope = {
         "type": "http", "method": "POST", "path": "/v1/search/batch", "raw_path": b"/v1/search/batch",
-        "query_string": b"", "headers": [(b"content-type", b"multipart/form-data; boundary=b")], "http_version": "1.1",
-        "scheme": "http", "client": ("127.0.0.1", 1), "server": ("test", 80), "root_path": "",
+        "query_string": b"", "http_version": "1.1",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")],
+        "scheme": "http", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": "",
     }  # fmt: skip
     async with running(app) as client:
         encoded = sum(model.encoded)
