@@ -77,7 +77,7 @@ def test_a_frame_is_drawn_typed_or_moved_with_arrow_keys(desktop: Page) -> None:
     assert box_of(whole.value) == [0, 0, 120, 160]
 
 
-def test_a_finger_pulls_a_corner(phone: Page) -> None:
+def test_a_finger_pulls_a_corner_and_draws_a_frame(phone: Page) -> None:
     show(phone, jpeg(9))
     phone.evaluate("scrollTo(0, 0)")
     session = phone.context.new_cdp_session(phone)
@@ -86,14 +86,24 @@ def test_a_finger_pulls_a_corner(phone: Page) -> None:
         for kind, at in (
             ("touchStart", points[:1]),
             *(("touchMove", (point,)) for point in points[1:]),
+            (
+                "touchMove",
+                points[-1:],
+            ),  # it rests: lifted at full speed it flings, and chromium eats the tap after a fling
             ("touchEnd", ()),
         ):
+            phone.wait_for_timeout(60)
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]})
 
     left, top, right, bottom = edges(phone, "#stage")
     with phone.expect_response("**/v1/search") as pulled:
         swipe((right - 8, bottom - 8), (right - 30, bottom - 30), ((left + right) / 2 - 8, (top + bottom) / 2 - 8))
     assert box_of(pulled.value) == pytest.approx([0, 0, 60, 80], abs=6)
+    phone.get_by_role("button", name="Draw a frame").tap()
+    with phone.expect_response("**/v1/search") as drawn:
+        swipe((right - 60, bottom - 60), (right - 30, bottom - 30), (right - 2, bottom - 2))
+    assert box_of(drawn.value)[2:] == pytest.approx([120, 160], abs=3)
+    assert box_of(drawn.value)[0] > 60
 
 
 def test_stage_one_stands_beside_the_reranked_order(desktop: Page) -> None:
