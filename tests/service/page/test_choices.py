@@ -127,7 +127,7 @@ def test_a_key_is_asked_for_and_its_galleries_can_be_chosen(browser: Browser, gu
         assert {match["id"][:6] for match in other.value.json()["matches"]} == {"women-"}
         page.get_by_text("4 items in the gallery", exact=True).wait_for()
         page.locator("#matches img[src*=women]").first.wait_for()
-        page.wait_for_function("[...document.querySelectorAll('#matches img')].every((one) => one.naturalWidth > 0)")
+        page.wait_for_function("() => [...document.querySelectorAll('#matches img')].every((one) => one.naturalWidth > 0)")
         assert page.url.endswith("?gallery=women"), "a reload keeps the choice"
 
 
@@ -159,6 +159,6 @@ def test_a_session_that_ended_asks_for_the_key_and_goes_on(browser: Browser, gua
         with page.expect_response(lambda answer: answer.url.endswith("/v1/search") and answer.ok):
             sign_in(page, guarded.key("default"))
         page.get_by_role("button", name="Only the garment").wait_for()
-        page.wait_for_function("document.getElementById('results').getAttribute('aria-busy') === 'false'")
+        page.wait_for_function("() => document.getElementById('results').getAttribute('aria-busy') === 'false'")
         assert page.locator("#error").is_hidden()
         assert shown_photos(page)
