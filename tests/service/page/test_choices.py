@@ -127,7 +127,9 @@ def test_a_key_is_asked_for_and_its_galleries_can_be_chosen(browser: Browser, gu
         assert {match["id"][:6] for match in other.value.json()["matches"]} == {"women-"}
         page.get_by_text("4 items in the gallery", exact=True).wait_for()
         page.locator("#matches img[src*=women]").first.wait_for()
-        page.wait_for_function("() => [...document.querySelectorAll('#matches img')].every((one) => one.naturalWidth > 0)")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#matches img')].every((one) => one.naturalWidth > 0)"
+        )
         assert page.url.endswith("?gallery=women"), "a reload keeps the choice"
 
 
