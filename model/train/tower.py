@@ -5,6 +5,8 @@ Letters  n images, c channels of a map, h x w the map, E embedding size, R regio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -99,12 +101,28 @@ def encode_maps(tower: Tower, images: MapSet) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def bare_features(config: GRNetConfig, rest: nn.Module, images: MapSet, at: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16."""
+def bare_features(
+    config: GRNetConfig,
+    rest: nn.Module,
+    images: MapSet,
+    at: NDArray[np.int64],
+    *,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16.
+
+    Args:
+        config: how to pool.
+        rest: of the backbone.
+        images: maps of the front.
+        at: which of them.
+        change: what happens to each batch of maps first.
+    """
     pooled: list[Tensor] = []
     regions: list[Tensor] = []
     for start in range(0, len(at), ENCODE_BATCH):
-        one, many = pool_both(config, rest(images.take(at[start : start + ENCODE_BATCH])))
+        maps = images.take(at[start : start + ENCODE_BATCH])
+        one, many = pool_both(config, rest(maps if change is None else change(maps)))
         pooled.append(one)
         regions.append(many.half())
     return torch.cat(pooled), torch.cat(regions)

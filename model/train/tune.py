@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
+from model.train.distort import distorted
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.fit import PairPools, Pools, start_from_data
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
@@ -63,7 +64,9 @@ def tune(
         torch.manual_seed(settings.seed)
         start_from_data(network, _pools(network, rest, training, at_most=START_SAMPLE))
     finetune(network, rest, training, held_out, settings=settings, run=run)
-    return _pools(network, rest, training), _pools(network, rest, held_out)
+    plain = _pools(network, rest, training)
+    copies = [_distorted(network, rest, training.queries, settings, number) for number in range(settings.head_copies)]
+    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies])), _pools(network, rest, held_out)
 
 
 def bare_model(network: GRNet) -> Model:
@@ -91,3 +94,14 @@ def _pools(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | N
         return Pools(pooled, regions, [images.products[n] for n in at])
 
     return PairPools(pools(pairs.gallery), pools(pairs.queries))
+
+
+def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int) -> Pools:
+    """Features of zoomed and covered maps; each copy has its own distortions."""
+    rng = np.random.default_rng([settings.seed, number, len(images.products)])
+
+    def change(maps: Tensor) -> Tensor:
+        return distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)
+
+    at = np.arange(len(images.products))
+    return Pools(*bare_features(network.config, rest, images, at, change=change), images.products)

@@ -17,6 +17,7 @@ from model.data.pairs import NO_SETUP, LabelledImage
 from model.errors import DataError
 from model.grnet import GRNet
 from model.images import Box
+from model.train.compute import Precision
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
 from model.train.tower import Tower, evaluate_maps
@@ -85,11 +86,16 @@ def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone
         assert torch.equal(before, after)
 
 
-def test_garments_never_seen_are_ranked_better_than_before(backbone: Backbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_garments_never_seen_are_ranked_better_than_before(
+    backbone: Backbone, tmp_path: Path, precision: Precision
+) -> None:
     train, val = _pairs(backbone, range(60), 0), _pairs(backbone, range(1000, 1040), 1)
     network, rest = _start(backbone)
     before = evaluate_maps(_tower(network, rest, train), val)
-    settings = replace(SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9)
+    settings = replace(
+        SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision
+    )
     best = finetune(network, rest, train, val, settings=settings, run=tmp_path)
     assert best["global_mrr"] > before["global_mrr"]
     assert best["greedy_mrr"] > before["greedy_mrr"]
