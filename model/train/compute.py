@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -34,24 +35,31 @@ def mixed(precision: Precision, device: str = "cpu") -> torch.autocast:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-class _Float32Conv2d(nn.Conv2d):
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
+@cache
+def _in_float32(layer: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """A kind of convolution, timm's padded one say, that stays out of mixed precision."""
+
+    class Float32(layer):  # type: ignore[misc, valid-type]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(x.device.type, enabled=False):
+                out: torch.Tensor = super().forward(x.float())
+                return out
+
+    return Float32
 
 
 @contextmanager
 def depthwise_in_float32(module: nn.Module) -> Iterator[None]:
     """Keep depthwise convolutions out of mixed precision: they are no matrix products, and on CPUs their gradient in
     bfloat16 takes three times as long as in float32."""
-    chosen = [one for one in module.modules() if type(one) is nn.Conv2d and one.groups > 1]
-    for one in chosen:
-        one.__class__ = _Float32Conv2d
+    chosen = [(one, type(one)) for one in module.modules() if isinstance(one, nn.Conv2d) and one.groups > 1]
+    for one, kind in chosen:
+        one.__class__ = _in_float32(kind)
     try:
         yield
     finally:
-        for one in chosen:
-            one.__class__ = nn.Conv2d
+        for one, kind in chosen:
+            one.__class__ = kind
 
 
 def keep_freed_memory() -> None:

@@ -34,6 +34,7 @@ from model.similarity import greedy_similarity_across
 from model.train.compute import Precision, check_precision, depthwise_in_float32, keep_freed_memory, mixed
 from model.train.distort import distorted
 from model.train.maps import MapPairs, MapSet
+from model.train.processes import Processes
 from model.train.tower import ENCODE_BATCH, Tower, encode_maps, evaluate_maps
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,13 @@ def finetune(
     *,
     settings: FinetuneSettings,
     run: Path,
+    processes: Processes | None = None,
     after_evaluation: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Train in place; keep the averaged weights that rank `val` best by greedy matching.
+
+    Each of several processes draws its own share of a step's queries, and their gradients are averaged. A query is
+    compared with the items of its process.
 
     Args:
         network: with a trained backbone; neck and embedding at a good start (`fit.start_from_data`).
@@ -101,27 +106,32 @@ def finetune(
         settings: how.
         run: folder for finetune.jsonl and finetune.pt; an unfinished run there goes on from its last evaluation, on the
             CPU to the same bits.
+        processes: that train together; None: this one, on the CPU.
         after_evaluation: called with the step and its figures.
 
     Returns:
         The best figures on `val`.
     """
+    processes = processes or Processes()
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     sample = train.gallery.take(np.linspace(0, len(train.gallery.products) - 1, ENCODE_BATCH).astype(np.int64))
     tower = Tower(network, rest, sample).to(memory_format=torch.channels_last).requires_grad_(True)
-    session = _Session.begin(tower, settings, run)
+    session = _Session.begin(tower.to(processes.device), settings, run, processes)
     if session.step == 0 and not session.best:
         session.keep({"step": 0, **evaluate_maps(session.averaged, val)})
+    shared = processes.shared(tower)
     asked = _asked(train)
     neighbours: NDArray[np.int64] | None = None
     started = time.monotonic()
     while session.step < settings.steps:
         if neighbours is None:  # made anew after each evaluation, so that a resumed run has the same ones
             neighbours = _neighbours(tower, train.gallery)
-        rng = np.random.default_rng([settings.seed, session.step])  # of the step alone: a resumed run draws the same
+        # Of step and process alone: a resumed run draws the same.
+        rng = np.random.default_rng([settings.seed, session.step, *([processes.rank] if processes.rank else [])])
+        drawn = _draw(asked, neighbours, settings, settings.queries // processes.count, rng)
         with depthwise_in_float32(tower):
-            losses = _step(tower, train, _draw(asked, neighbours, settings, rng), rng, settings)
+            losses = _step(shared, tower, train, drawn, rng, settings)
             session.advance(losses["total"])
         if session.step % settings.evaluate_every == 0 or session.step == settings.steps:
             row = {"step": session.step, "seconds": time.monotonic() - started}
@@ -160,12 +170,16 @@ def _neighbours(tower: Tower, gallery: MapSet) -> NDArray[np.int64]:
 
 
 def _draw(
-    asked: list[list[int]], neighbours: NDArray[np.int64], settings: FinetuneSettings, rng: np.random.Generator
+    asked: list[list[int]],
+    neighbours: NDArray[np.int64],
+    settings: FinetuneSettings,
+    queries: int,
+    rng: np.random.Generator,
 ) -> _Draw:
     """Groups around random items and their neighbours."""
-    askable = np.asarray([n for n, queries in enumerate(asked) if queries])
+    askable = np.asarray([n for n, own in enumerate(asked) if own])
     items: list[int] = []
-    wanted = min(settings.queries, len(askable))
+    wanted = min(queries, len(askable))
     while len(items) < wanted:
         near = neighbours[rng.choice(askable)]
         near = np.concatenate([near[:1], rng.permutation(near[1:])])
@@ -175,26 +189,33 @@ def _draw(
 
 
 def _step(
-    tower: Tower, train: MapPairs, drawn: _Draw, rng: np.random.Generator, settings: FinetuneSettings
+    shared: nn.Module,
+    tower: Tower,
+    train: MapPairs,
+    drawn: _Draw,
+    rng: np.random.Generator,
+    settings: FinetuneSettings,
 ) -> dict[str, Tensor]:
-    """The losses of one step."""
+    """The losses of one step; `shared` is the tower, or what averages its gradients over processes."""
     queries = distorted(train.queries.take(drawn.queries), rng, zoomed=settings.zoomed, covered=settings.covered)
     maps = torch.cat([queries, train.gallery.take(drawn.items)])
     mirror = torch.from_numpy(rng.random(len(maps)) < settings.mirrored)
     maps = torch.where(mirror[:, None, None, None], maps.flip(3), maps)
+    device = next(tower.parameters()).device
     tower.eval()  # batch norm keeps its statistics; those of garments alone lost 10 points on garments never seen
-    with mixed(settings.precision):
-        embedding, regions = tower(maps.contiguous(memory_format=torch.channels_last))
+    with mixed(settings.precision, device.type):
+        embedding, regions = shared(maps.contiguous(memory_format=torch.channels_last).to(device))
     embedding, regions = embedding.float(), regions.float()
     q = len(queries)
     names = np.asarray(train.gallery.products)[drawn.items]
-    duplicate = torch.from_numpy(names[None] == names[:, None]).fill_diagonal_(False)
+    duplicate = torch.from_numpy(names[None] == names[:, None]).fill_diagonal_(False).to(device)
     similar = {
         "embedding": embedding[:q] @ embedding[q:].T,
         "local": greedy_similarity_across(regions[:q], regions[q:], grids=tower.config.grids),
     }  # (q, q) each
+    own = torch.arange(q, device=device)
     losses = {
-        name: F.cross_entropy((cosine / settings.temperature).masked_fill(duplicate, float("-inf")), torch.arange(q))
+        name: F.cross_entropy((cosine / settings.temperature).masked_fill(duplicate, float("-inf")), own)
         for name, cosine in similar.items()
     }
     return {**losses, "total": losses["embedding"] + losses["local"]}
@@ -210,12 +231,13 @@ class _Session:
     schedule: torch.optim.lr_scheduler.LRScheduler
     settings: FinetuneSettings
     run: Path
+    processes: Processes
     step: int
     best: dict[str, float]
     best_weights: dict[str, Tensor]
 
     @classmethod
-    def begin(cls, tower: Tower, settings: FinetuneSettings, run: Path) -> _Session:
+    def begin(cls, tower: Tower, settings: FinetuneSettings, run: Path, processes: Processes) -> _Session:
         """A new session, or the one that the run's folder holds."""
         groups: list[dict[str, Any]] = [
             {
@@ -232,10 +254,11 @@ class _Session:
             return min(1.0, (step + 1) / settings.warm_up) * cosine
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
-        session = cls(tower, copy.deepcopy(tower).requires_grad_(False), optimiser, schedule, settings, run, 0, {}, {})
+        averaged = copy.deepcopy(tower).requires_grad_(False)
+        session = cls(tower, averaged, optimiser, schedule, settings, run, processes, 0, {}, {})
         path = run / "finetune.pt"
         if path.exists():
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
             tower.load_state_dict(saved["tower"])
             session.averaged.load_state_dict(saved["averaged"])
             optimiser.load_state_dict(saved["optimiser"])
@@ -260,13 +283,18 @@ class _Session:
                     average.lerp_(value, 1 - keep)
 
     def keep(self, row: dict[str, float]) -> None:
-        """Log an evaluation, remember the best, write all to disk."""
-        with (self.run / "finetune.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        logger.info("evaluated", extra=row)
+        """Remember the best; log an evaluation and write all to disk, where this is the process that does."""
         if row["greedy_mrr"] >= self.best.get("greedy_mrr", -1.0):
             self.best = row
             self.best_weights = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
+        if self.processes.main:
+            self._write(row)
+        self.processes.wait()
+
+    def _write(self, row: dict[str, float]) -> None:
+        with (self.run / "finetune.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        logger.info("evaluated", extra=row)
         staged = self.run / "finetune.pt.partial"
         torch.save(
             {
@@ -285,6 +313,6 @@ class _Session:
     def give_back(self, network: GRNet) -> None:
         """Put the best averaged weights into the network."""
         self.tower.load_state_dict(self.best_weights)
-        self.tower.eval()
+        self.tower.to("cpu").eval()
         self.tower.write_to(network)
         self.tower.rest.requires_grad_(False)

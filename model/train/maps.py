@@ -34,9 +34,9 @@ class MapSet:
     products: list[str]
     maps: NDArray[np.float16]
 
-    def take(self, at: NDArray[np.int64], device: str = "cpu") -> Tensor:
+    def take(self, at: NDArray[np.int64]) -> Tensor:
         """(len(at), c, h, w) float32, channels last in memory."""
-        chosen = torch.from_numpy(self.maps[at]).to(device)  # (b, h, w, c)
+        chosen = torch.from_numpy(self.maps[at])  # (b, h, w, c)
         return chosen.float().permute(0, 3, 1, 2)
 
 

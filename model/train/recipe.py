@@ -39,6 +39,7 @@ from model.train.curves import write_curves
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings
 from model.train.fit import FitSettings, PairPools, Pools, fit, settings_dict, start_from_data
+from model.train.processes import Processes
 from model.train.scoring import calibrate_network
 from model.train.tune import Tables, bare_model, tune
 
@@ -97,7 +98,7 @@ def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in ([named] if isinstance(named, str) else named))
 
 
-def train(recipe: Recipe, run: Path) -> dict[str, Any]:
+def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     """Train as the recipe says; an unfinished run in the same folder goes on.
 
     Args:
@@ -105,12 +106,13 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
         run: folder for the cached features, curves.jsonl, state.pt and checkpoint/.
 
     Returns:
-        The figures on `val` and where the checkpoint is.
+        The figures on `val` and where the checkpoint is; None in a helping process of several.
 
     Raises:
         DataError, ConfigError, CheckpointError: as their rooms say.
     """
     run.mkdir(parents=True, exist_ok=True)
+    processes = Processes.start()
     train_on, val = _tables(recipe.train, Split.TRAIN), _tables(recipe.val, Split.VAL)
     if shared := {image.product_id for image in train_on.queries} & {image.product_id for image in val.queries}:
         raise DataError(
@@ -121,14 +123,13 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
         network = GRNet(recipe.model)
     load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
     network.backbone.eval()
-    if recipe.finetune is None:
-        bare = bare_model(network)
-        training, held_out = (_encoded(bare, tables, run / "features") for tables in (train_on, val))
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.fit.seed)
-            start_from_data(network, training)
-    else:
-        training, held_out = tune(network, recipe.finetune, train_on, val, run)
+    if recipe.finetune is not None:
+        training, held_out = tune(network, recipe.finetune, train_on, val, run, processes)
+    elif processes.main:
+        training, held_out = _start(network, recipe, train_on, val, run)
+    processes.end()
+    if not processes.main:  # the head takes minutes on the CPU, and one process trains it
+        return None
     figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     network.eval()
     network.name = recipe.name
@@ -152,6 +153,16 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any]:
     except DataError as error:  # no matplotlib: the model is trained all the same
         logger.warning("curves are not drawn: %s", error)
     return result
+
+
+def _start(network: GRNet, recipe: Recipe, train_on: Tables, val: Tables, run: Path) -> tuple[PairPools, PairPools]:
+    """Features of the backbone as it is; neck and embedding start as their principal components."""
+    bare = bare_model(network)
+    training, held_out = (_encoded(bare, tables, run / "features") for tables in (train_on, val))
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.fit.seed)
+        start_from_data(network, training)
+    return training, held_out
 
 
 def _tables(places: tuple[Path, ...], split: Split) -> Tables:

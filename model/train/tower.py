@@ -93,11 +93,16 @@ def pool_both(config: GRNetConfig, feature_map: Tensor) -> tuple[Tensor, Tensor]
 def encode_maps(tower: Tower, images: MapSet) -> tuple[Tensor, Tensor]:
     """(n, E) embeddings and (n, R, C) regions of a set of maps."""
     tower.eval()
-    parts = [
-        tower(images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))))
-        for start in range(0, len(images.products), ENCODE_BATCH)
-    ]
-    return torch.cat([embedding for embedding, _ in parts]), torch.cat([regions for _, regions in parts])
+    device = next(tower.parameters()).device
+    embeddings: list[Tensor] = []
+    regions: list[Tensor] = []
+    for start in range(0, len(images.products), ENCODE_BATCH):
+        embedding, many = tower(
+            images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))).to(device)
+        )
+        embeddings.append(embedding.cpu())
+        regions.append(many.cpu())
+    return torch.cat(embeddings), torch.cat(regions)
 
 
 @torch.no_grad()
@@ -118,13 +123,14 @@ def bare_features(
         at: which of them.
         change: what happens to each batch of maps first.
     """
+    device = next((one.device for one in rest.parameters()), torch.device("cpu"))
     pooled: list[Tensor] = []
     regions: list[Tensor] = []
     for start in range(0, len(at), ENCODE_BATCH):
         maps = images.take(at[start : start + ENCODE_BATCH])
-        one, many = pool_both(config, rest(maps if change is None else change(maps)))
-        pooled.append(one)
-        regions.append(many.half())
+        one, many = pool_both(config, rest((maps if change is None else change(maps)).to(device)))
+        pooled.append(one.cpu())
+        regions.append(many.half().cpu())
     return torch.cat(pooled), torch.cat(regions)
 
 

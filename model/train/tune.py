@@ -19,6 +19,7 @@ from model.train.distort import distorted
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.fit import PairPools, Pools, start_from_data
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
+from model.train.processes import Processes
 from model.train.tower import bare_features
 
 START_SAMPLE = 3000
@@ -34,7 +35,7 @@ class Tables:
 
 
 def tune(
-    network: GRNet, settings: FinetuneSettings, train: Tables, val: Tables, run: Path
+    network: GRNet, settings: FinetuneSettings, train: Tables, val: Tables, run: Path, processes: Processes
 ) -> tuple[PairPools, PairPools]:
     """Fine-tune a network in place.
 
@@ -43,6 +44,7 @@ def tune(
         settings: how.
         train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
         run: folder for maps/, finetune.jsonl and finetune.pt; an unfinished run there goes on.
+        processes: that fine-tune together; the main one makes the maps.
 
     Returns:
         Features of the tuned backbone for `train` and `val`, before neck and embedding.
@@ -58,15 +60,18 @@ def tune(
     def maps(images: list[LabelledImage]) -> MapSet:
         return make_maps(front, images, image_px=side, cache=run / "maps", label=label)
 
-    training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=settings.seed)))
-    held_out = MapPairs(maps(val.gallery), maps(val.queries))
+    with processes.main_first():
+        training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=settings.seed)))
+        held_out = MapPairs(maps(val.gallery), maps(val.queries))
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         start_from_data(network, _pools(network, rest, training, at_most=START_SAMPLE))
-    finetune(network, rest, training, held_out, settings=settings, run=run)
-    plain = _pools(network, rest, training)
+    finetune(network, rest, training, held_out, settings=settings, run=run, processes=processes)
+    rest.to(processes.device)
+    plain, val_pools = _pools(network, rest, training), _pools(network, rest, held_out)
     copies = [_distorted(network, rest, training.queries, settings, number) for number in range(settings.head_copies)]
-    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies])), _pools(network, rest, held_out)
+    rest.to("cpu")
+    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies])), val_pools
 
 
 def bare_model(network: GRNet) -> Model:

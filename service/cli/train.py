@@ -17,7 +17,7 @@ def train(
     run: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")] = Path("runs/latest"),
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
-    """Train GRNet's head on your own pairs, over cached features of a frozen backbone."""
+    """Train on your own pairs: fine-tune the backbone if the recipe says so, then GRNet's head."""
     from model.errors import ModelError
     from model.train.recipe import read_recipe
     from model.train.recipe import train as train_recipe
@@ -28,6 +28,8 @@ def train(
     except ModelError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    if result is None:
+        return
     if as_json:
         json.dump(result, sys.stdout, indent=2)
         sys.stdout.write("\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from model.errors import ConfigError
@@ -25,16 +26,19 @@ def test_a_precision_that_is_none_is_named() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_matrix_products_are_in_the_precision_and_depthwise_convolutions_are_not(precision: str) -> None:
     wanted = getattr(torch, precision)
-    net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 2, 1))
+    net = nn.Sequential(
+        nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, groups=8), Conv2dSame(8, 8, 3, stride=2, groups=8), nn.Conv2d(8, 2, 1)
+    )
+    kinds = [type(layer) for layer in net]
     seen: list[torch.dtype] = []
     for layer in net:
         layer.register_forward_hook(lambda _layer, _given, out: seen.append(out.dtype))
     with depthwise_in_float32(net), mixed(precision):  # type: ignore[arg-type]
         out = net(torch.randn(1, 4, 6, 6))
-    assert seen == [wanted, torch.float32, wanted]
+    assert seen == [wanted, torch.float32, torch.float32, wanted]
     out.float().sum().backward()
     assert {one.grad.dtype for one in net.parameters() if one.grad is not None} == {torch.float32}
-    assert all(type(layer) is nn.Conv2d for layer in net), "the classes are put back"
+    assert [type(layer) for layer in net] == kinds, "the classes are put back"
 
 
 def test_the_classes_are_put_back_after_an_error_too() -> None:

@@ -1,0 +1,36 @@
+"""One of the processes that test_processes.py starts: fine-tunes a tiny network over the maps it is given.
+
+    torchrun --nproc-per-node N finetune_together.py FOLDER
+
+FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.backbone import build_backbone
+from model.config import GRNetConfig
+from model.grnet import GRNet
+from model.train.finetune import FinetuneSettings, finetune
+from model.train.maps import MapPairs, MapSet
+from model.train.processes import Processes
+
+folder = Path(sys.argv[1])
+processes = Processes.start()
+torch.set_num_threads(1)
+maps = np.load(folder / "maps.npz")
+names = [f"p{n}" for n in range(len(maps["gallery"]))]
+pairs = MapPairs(MapSet(names, maps["gallery"]), MapSet(names, maps["queries"]))
+torch.manual_seed(0)
+config = GRNetConfig(backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16)
+network = GRNet(config, backbone=build_backbone(config.backbone).eval())
+rest = network.backbone.split(3)[1]
+settings = FinetuneSettings(from_stage=3, steps=4, queries=8, group=2, evaluate_every=2, warm_up=1, average=0.5)
+finetune(network, rest, pairs, pairs, settings=settings, run=folder / "run", processes=processes)
+torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
+processes.end()
