@@ -1,6 +1,7 @@
-"""A run's curves.jsonl as a picture and as TensorBoard events: loss, accuracy and reciprocal rank against the step.
+"""A run's curves as pictures and as TensorBoard events: loss, accuracy and reciprocal rank against the step.
 
-Both are drawn from curves.jsonl alone, after the run, while it goes on, or years later; drawing again replaces them.
+Both are drawn from finetune.jsonl and curves.jsonl alone, after the run, while it goes on, or years later; drawing
+again replaces them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from model.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-CURVES_FILE = "curves.jsonl"
-PICTURE_FILE = "curves.png"
+PHASES = {"finetune.jsonl": "finetune", "curves.jsonl": ""}
+"""File of each phase of a run, in order, and the folder of its events below EVENTS_FOLDER."""
 EVENTS_FOLDER = "tensorboard"
 PANELS = (("loss", "loss"), ("top1", "top-1 on val"), ("mrr", "MRR on val"), ("", "other figures"))
 """Beginning or end of a figure's name, and the title of its panel; what fits nowhere goes in the last."""
@@ -32,21 +33,29 @@ class CurveFiles:
     events: Path | None
 
 
-def write_curves(run_folder: Path) -> CurveFiles:
-    """Draw a run's curves: `curves.png`, and event files in `tensorboard/` for `tensorboard --logdir`.
+def write_curves(run_folder: Path) -> list[CurveFiles]:
+    """Draw a run's curves: a picture beside each phase's file, and event files for `tensorboard --logdir`.
 
     Args:
-        run_folder: holds curves.jsonl, one JSON object an evaluation with a `step`.
+        run_folder: holds finetune.jsonl, curves.jsonl or both, one JSON object an evaluation with a `step`.
+
+    Returns:
+        One for each phase that the run has begun.
 
     Raises:
-        DataError: no curves.jsonl there, no line in it, or matplotlib (extra `train`) is missing.
+        DataError: none of the files is there, one has no whole line, or matplotlib (extra `train`) is missing.
     """
-    curves = read_curves(run_folder / CURVES_FILE)
-    return CurveFiles(_draw(curves, run_folder), _write_events(curves, run_folder / EVENTS_FOLDER))
+    begun = [name for name in PHASES if (run_folder / name).exists()]
+    files = []
+    for name in begun or [*PHASES][-1:]:
+        curves = read_curves(run_folder / name)
+        events = _write_events(curves, run_folder / EVENTS_FOLDER / PHASES[name])
+        files.append(CurveFiles(_draw(curves, (run_folder / name).with_suffix(".png")), events))
+    return files
 
 
 def read_curves(path: Path) -> Curves:
-    """Every numeric figure of a curves.jsonl by name.
+    """Every numeric figure of a phase by name.
 
     A line that was cut off by a kill is passed over. A run that went on from an earlier step wrote some steps twice:
     the later line counts.
@@ -85,7 +94,7 @@ def _panel(name: str) -> str:
     raise AssertionError("the last panel takes everything")
 
 
-def _draw(curves: Curves, folder: Path) -> Path:
+def _draw(curves: Curves, path: Path) -> Path:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -104,7 +113,6 @@ def _draw(curves: Curves, folder: Path) -> Path:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
-    path = folder / PICTURE_FILE
     staged = path.with_name(f".{path.name}.partial")
     figure.savefig(staged, format="png", dpi=110)
     staged.replace(path)

@@ -8,15 +8,21 @@ from typing import Annotated
 import typer
 
 
-def curves(run: Annotated[Path, typer.Argument(help="folder of a training run, with curves.jsonl")]) -> None:
-    """Draw loss and accuracy of a run: curves.png, and event files for `tensorboard --logdir RUN/tensorboard`."""
+def curves(
+    run: Annotated[Path, typer.Argument(help="folder of a training run, with finetune.jsonl or curves.jsonl")],
+) -> None:
+    """Draw loss and accuracy of a run: finetune.png, curves.png, and events for `tensorboard --logdir`."""
     from model.errors import ModelError
-    from model.train.curves import write_curves
+    from model.train.curves import EVENTS_FOLDER, write_curves
 
     try:
-        files = write_curves(run)
+        written = write_curves(run)
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(str(files.picture))
-    typer.echo(str(files.events) if files.events else "no TensorBoard events: install the extra `train`")
+    for files in written:
+        typer.echo(str(files.picture))
+    if all(files.events for files in written):
+        typer.echo(str(run / EVENTS_FOLDER))
+    else:
+        typer.echo("no TensorBoard events: install the extra `train`")

@@ -44,7 +44,7 @@ def test_curves_are_drawn_and_written_as_events_and_a_second_time_replaces_them(
     pytest.importorskip("tensorboardX")
     _run(tmp_path)
     for _ in range(2):
-        files = write_curves(tmp_path)
+        (files,) = write_curves(tmp_path)
     assert files.events is not None
     with Image.open(files.picture) as picture:
         assert picture.width > 800
@@ -54,6 +54,18 @@ def test_curves_are_drawn_and_written_as_events_and_a_second_time_replaces_them(
     }
     assert _events(files.events) == pytest.approx(expected)
     assert len(list(files.events.iterdir())) == 1
+
+
+def test_fine_tuning_has_a_picture_and_events_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    _run(tmp_path)
+    (tmp_path / "finetune.jsonl").write_text('{"step": 0, "greedy_top1": 0.25}\n')
+    finetune, head = write_curves(tmp_path)
+    assert (finetune.picture.name, head.picture.name) == ("finetune.png", "curves.png")
+    assert finetune.events is not None
+    assert head.events is not None
+    assert _events(finetune.events) == {("greedy/top1", 0): 0.25}
+    assert ("greedy/top1", 0) not in _events(head.events)
 
 
 def test_a_torn_line_is_passed_over_and_a_repeated_step_counts_once(tmp_path: Path) -> None:
