@@ -20,6 +20,7 @@ from PIL import Image
 from indexer.errors import DamagedItemError, ItemNotFoundError
 from indexer.gallery import Gallery, Item
 from indexer.snapshot import Snapshot
+from model.data.pairs import NEGATIVES_FILE
 from service.errors import StartError
 from service.feedback import FeedbackReader, Verdict
 
@@ -98,7 +99,7 @@ class _Builder:
                 self._save(self._snapshot.item(stored.id))
         self._write("gallery.csv", ("image", "product_id", "id", "box"), self._gallery)
         self._write("queries.csv", ("image", "product_id"), self._queries)
-        self._write("negatives.csv", ("image", "product_id", "id"), self._negatives)
+        self._write(NEGATIVES_FILE, ("image", "product_id", "id"), self._negatives)
         self._counts.queries, self._counts.items = len(self._queries), len(self._gallery)
         self._counts.negatives = len(self._negatives)
         return self._counts

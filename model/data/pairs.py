@@ -2,6 +2,7 @@
 
 gallery.csv   image, product_id, optional id (else the image's path), optional box, any further columns
 queries.csv   image, product_id, optional box, optional setup, any further columns
+negatives.csv image (a query's), product_id, id (of a gallery item that is not it); optional, for training
 
 A set that is one file with both sides and all splits in it is a manifest: see `model.data.manifest`.
 """
@@ -16,6 +17,7 @@ from model.errors import DataError, InvalidImageError
 from model.images import Box
 
 NO_SETUP = ""
+NEGATIVES_FILE = "negatives.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,13 @@ class LabelledImage:
     category: str
 
 
-def read_labelled(table: Path, *, images: Path | None = None) -> list[LabelledImage]:
+def read_labelled(table: Path, *, images: Path | None = None, may_be_empty: bool = False) -> list[LabelledImage]:
     """Read a gallery.csv or queries.csv.
 
     Args:
         table: the file, UTF-8.
         images: folder that image paths are below; None takes the table's folder.
+        may_be_empty: whether a header alone will do.
 
     Raises:
         DataError: no such file, a missing column, or a row that cannot be used; the row number is the line in the file.
@@ -50,7 +53,7 @@ def read_labelled(table: Path, *, images: Path | None = None) -> list[LabelledIm
             rows = [_row(row, root, f"{table}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read: {error}") from error
-    if not rows:
+    if not rows and not may_be_empty:
         raise DataError(f"{table} has no rows")
     return rows
 

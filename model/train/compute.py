@@ -6,7 +6,6 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -35,9 +34,13 @@ def mixed(precision: Precision, device: str = "cpu") -> torch.autocast:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-@cache
+_KINDS: dict[type, type[nn.Conv2d]] = {}
+
+
 def _in_float32(layer: type[nn.Conv2d]) -> type[nn.Conv2d]:
     """A kind of convolution, timm's padded one say, that stays out of mixed precision."""
+    if layer in _KINDS:
+        return _KINDS[layer]
 
     class Float32(layer):  # type: ignore[misc, valid-type]
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -45,7 +48,7 @@ def _in_float32(layer: type[nn.Conv2d]) -> type[nn.Conv2d]:
                 out: torch.Tensor = super().forward(x.float())
                 return out
 
-    return Float32
+    return _KINDS.setdefault(layer, Float32)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from model.engine import Engine
 from model.grnet import GRNet
 from model.similarity import greedy_similarity, greedy_similarity_across
 from model.train.compute import Precision, check_precision, keep_freed_memory, mixed
-from model.train.features import EncodedSet
 from model.train.metrics import first_hit, rates
+from model.train.pools import PairPools
 
 logger = logging.getLogger(__name__)
 
@@ -69,42 +69,6 @@ class FitSettings:
     def steps(self) -> int:
         """Of both phases."""
         return self.metric_steps + self.head_steps
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """Tensors of an encoded set: pooled (n, C) and regions (n, R, C) of the bare backbone, and the products."""
-
-    pooled: Tensor
-    regions: Tensor
-    products: list[str]
-
-    @classmethod
-    def of(cls, encoded: EncodedSet) -> Pools:
-        return cls(
-            torch.from_numpy(encoded.embeddings),
-            torch.from_numpy(encoded.regions),
-            [image.product_id for image in encoded.images],
-        )
-
-    @classmethod
-    def joined(cls, parts: list[Pools]) -> Pools:
-        """One set of several."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            torch.cat([one.pooled for one in parts]),
-            torch.cat([one.regions for one in parts]),
-            [product for one in parts for product in one.products],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PairPools:
-    """A gallery and its queries."""
-
-    gallery: Pools
-    queries: Pools
 
 
 def start_from_data(network: GRNet, train: PairPools) -> None:
@@ -181,14 +145,14 @@ def fit(
     shortlist: NDArray[np.int64] | None = None
     started = time.monotonic()
     while step < settings.steps:
-        if shortlist is None or (step <= settings.metric_steps and step % settings.refresh == 0):
+        if shortlist is None or _stale(step, settings):
             shortlist = _shortlist(network, train, settings.shortlist)
         rng = np.random.default_rng([settings.seed, step])  # of the step alone: a resumed run draws the same
         torch.manual_seed(settings.seed * 1_000_003 + step)
         losses = (_metric_losses if step < settings.metric_steps else _head_losses)(
             network,
             train,
-            _draw(train, matches, shortlist, settings, rng, metric=step < settings.metric_steps),
+            draw(train, matches, shortlist, settings, rng, metric=step < settings.metric_steps),
             settings,
         )
         optimiser.zero_grad()
@@ -207,6 +171,11 @@ def fit(
             if after_evaluation:
                 after_evaluation(step, row)
     return state.restore_best()
+
+
+def _stale(step: int, settings: FitSettings) -> bool:
+    """Whether the shortlist is made anew: now and then while the embedding learns, and once when it has."""
+    return step == settings.metric_steps or (step < settings.metric_steps and step % settings.refresh == 0)
 
 
 def _groups(parts: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -251,7 +220,7 @@ def _embed(network: GRNet, pooled: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Draw:
+class Draw:
     """One step's images: (q,) query positions, (q, k) gallery positions with the match first, (q, q * k) true where a
     gallery image shows the query's product without being its match of this step."""
 
@@ -260,7 +229,7 @@ class _Draw:
     duplicate: Tensor
 
 
-def _draw(
+def draw(
     train: PairPools,
     matches: list[list[int]],
     shortlist: NDArray[np.int64],
@@ -268,46 +237,57 @@ def _draw(
     rng: np.random.Generator,
     *,
     metric: bool,
-) -> _Draw:
+) -> Draw:
+    """Queries at random, each with a match and its negatives."""
     queries, negatives = (
         (settings.metric_queries, settings.metric_negatives) if metric else (settings.queries, settings.negatives)
     )
     answerable = np.asarray([n for n, own in enumerate(matches) if own])
     chosen = rng.choice(answerable, min(queries, len(answerable)), replace=False)
     items = np.asarray(
-        [[rng.choice(matches[n]), *rng.choice(shortlist[n], negatives, replace=False)] for n in chosen]
+        [[rng.choice(matches[n]), *_negatives(shortlist[n], train.refused.get(n, ()), negatives, rng)] for n in chosen]
     )  # (q, k)
     shown = np.asarray(train.gallery.products)[items.reshape(-1)]
     duplicate = torch.from_numpy(shown[None] == np.asarray(train.queries.products)[chosen][:, None])
     duplicate[torch.arange(len(chosen)), torch.arange(len(chosen)) * items.shape[1]] = False
-    return _Draw(chosen, items, duplicate)
+    return Draw(chosen, items, duplicate)
 
 
-def _features(network: GRNet, train: PairPools, draw: _Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _negatives(
+    near: NDArray[np.int64], refused: Sequence[int], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """What was refused by people, as far as there is room, and others of the shortlist."""
+    if not refused:
+        return rng.choice(near, count, replace=False)
+    first = rng.permutation(np.asarray(refused, dtype=np.int64))[:count]
+    return np.concatenate([first, rng.choice(np.setdiff1d(near, first), count - len(first), replace=False)])
+
+
+def _features(network: GRNet, train: PairPools, drawn: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Query embedding (q, E) and regions (q, R, C), item embedding (q * k, E) and regions (q * k, R, C)."""
-    at, items = torch.from_numpy(draw.queries), torch.from_numpy(draw.items.reshape(-1))
+    at, items = torch.from_numpy(drawn.queries), torch.from_numpy(drawn.items.reshape(-1))
     query_embedding, query_regions = network.project(train.queries.pooled[at], train.queries.regions[at].float())
     embedding, regions = network.project(train.gallery.pooled[items], train.gallery.regions[items].float())
     return query_embedding, query_regions, embedding, regions
 
 
-def _metric_losses(network: GRNet, train: PairPools, draw: _Draw, settings: FitSettings) -> dict[str, Tensor]:
+def _metric_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSettings) -> dict[str, Tensor]:
     """Softmax of each query over all items of the step, by embedding and by greedy local matching."""
-    query_embedding, query_regions, embedding, regions = _features(network, train, draw)
-    own = torch.arange(len(draw.queries)) * draw.items.shape[1]
+    query_embedding, query_regions, embedding, regions = _features(network, train, drawn)
+    own = torch.arange(len(drawn.queries)) * drawn.items.shape[1]
     local = greedy_similarity_across(query_regions, regions, grids=network.config.grids)  # (q, q * k)
     losses = {
-        name: F.cross_entropy((similar / settings.temperature).masked_fill(draw.duplicate, float("-inf")), own)
+        name: F.cross_entropy((similar / settings.temperature).masked_fill(drawn.duplicate, float("-inf")), own)
         for name, similar in (("embedding", query_embedding @ embedding.T), ("local", local))
     }
     return {**losses, "total": losses["embedding"] + losses["local"]}
 
 
-def _head_losses(network: GRNet, train: PairPools, draw: _Draw, settings: FitSettings) -> dict[str, Tensor]:
+def _head_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSettings) -> dict[str, Tensor]:
     """Softmax of each query over its own match and the shortlist's negatives, by GRNet's score."""
-    q, k = draw.items.shape
+    q, k = drawn.items.shape
     with torch.no_grad():  # neck and embedding stay as the first phase left them
-        _embedding, query_regions, _item, regions = _features(network, train, draw)
+        _embedding, query_regions, _item, regions = _features(network, train, drawn)
     one = query_regions.repeat_interleave(k, dim=0)  # (q * k, R, C)
     with mixed(settings.precision):
         score = network.head(one, regions).float().view(q, k)

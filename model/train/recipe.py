@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import torch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import GRNetConfig
 from model.data.manifest import Split, read_pairs
-from model.data.pairs import LabelledImage
+from model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import Model
@@ -38,7 +38,8 @@ from model.train.calibration import expected_calibration_error
 from model.train.curves import write_curves
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings
-from model.train.fit import FitSettings, PairPools, Pools, fit, settings_dict, start_from_data
+from model.train.fit import FitSettings, fit, settings_dict, start_from_data
+from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
 from model.train.tune import Tables, bare_model, tune
@@ -130,6 +131,7 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     processes.end()
     if not processes.main:  # the head takes minutes on the CPU, and one process trains it
         return None
+    training = replace(training, refused=refused_positions(train_on, len(training.queries.products)))
     figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     network.eval()
     network.name = recipe.name
@@ -168,11 +170,25 @@ def _start(network: GRNet, recipe: Recipe, train_on: Tables, val: Tables, run: P
 def _tables(places: tuple[Path, ...], split: Split) -> Tables:
     gallery: list[LabelledImage] = []
     queries: list[LabelledImage] = []
+    refused: list[tuple[Path, str]] = []
     for place in places:
         shop, street = read_pairs(place, split)
         gallery += shop
         queries += street
-    return Tables(gallery, queries)
+        if (place / NEGATIVES_FILE).exists():
+            refused += [(one.path, one.id) for one in read_labelled(place / NEGATIVES_FILE, may_be_empty=True)]
+    return Tables(gallery, queries, refused)
+
+
+def refused_positions(tables: Tables, queries: int) -> dict[int, list[int]]:
+    """Positions of refused items by position of the query; `queries` counts its distorted copies too."""
+    items = {image.id: position for position, image in enumerate(tables.gallery)}
+    by_image: dict[Path, list[int]] = {}
+    for path, item in tables.refused:
+        if item in items:
+            by_image.setdefault(path, []).append(items[item])
+    paths = [image.path for image in tables.queries]
+    return {n: own for n in range(queries) if (own := by_image.get(paths[n % len(paths)]))}
 
 
 def _encoded(model: Model, tables: Tables, cache: Path) -> PairPools:

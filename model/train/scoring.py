@@ -15,7 +15,7 @@ from model.engine import Engine
 from model.errors import DataError
 from model.grnet import GRNet
 from model.train.calibration import ScoredQueries, calibrate, fit_calibration
-from model.train.fit import PairPools
+from model.train.pools import PairPools
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from model.inference import Model
 from model.pretrained import load_pretrained
 from model.similarity import scale_spans
 from model.train.features import EncodedSet, encode_images
-from model.train.fit import PairPools, Pools
+from model.train.pools import PairPools, Pools
 from model.train.recipe import Recipe
 
 SET_PARTS = ("train", "val", "test")

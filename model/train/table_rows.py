@@ -24,7 +24,8 @@ from model.grnet import GRNet
 from model.matchers import GreedyMatcher
 from model.train.evaluation import figures
 from model.train.features import EncodedSet
-from model.train.fit import Pools, fit, start_from_data
+from model.train.fit import fit, start_from_data
+from model.train.pools import Pools
 from model.train.provenance import provenance
 from model.train.ranking import FINAL, rank_encoded, scorer_of
 from model.train.report import write_json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from model.grnet import GRNet
 from model.inference import Model
 from model.train.distort import distorted
 from model.train.finetune import FinetuneSettings, finetune
-from model.train.fit import PairPools, Pools, start_from_data
+from model.train.fit import start_from_data
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
+from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.tower import bare_features
 
@@ -28,10 +29,15 @@ START_SAMPLE = 3000
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The images of a labelled set."""
+    """The images of a labelled set.
+
+    Fields:
+        refused: (image of a query, id of a gallery item that is not it).
+    """
 
     gallery: list[LabelledImage]
     queries: list[LabelledImage]
+    refused: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def tune(

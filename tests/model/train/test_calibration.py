@@ -22,7 +22,7 @@ from model.train.calibration import (
     no_match_rates,
     reliability,
 )
-from model.train.fit import PairPools, Pools
+from model.train.pools import PairPools, Pools
 from model.train.scoring import calibrate_network
 
 RIGHT_MEAN, SPREAD = 3.0, 1.2

@@ -12,15 +12,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from model.checkpoint import load_checkpoint
 from model.config import GRNetConfig
+from model.data.pairs import read_labelled
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import load_model
 from model.train.evaluation import evaluate
 from model.train.features import encode_images
-from model.train.fit import FitSettings, PairPools, Pools, evaluate_pools, fit, start_from_data
-from model.train.recipe import read_recipe, train
+from model.train.fit import FitSettings, draw, evaluate_pools, fit, start_from_data
+from model.train.pools import PairPools, Pools
+from model.train.recipe import read_recipe, refused_positions, train
 from model.train.report import markdown
+from model.train.tune import Tables
 
 CHANNELS = 256  # of timm's test_efficientnet
 CONFIG = GRNetConfig(
@@ -167,7 +171,6 @@ def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path
     model = load_model(result["checkpoint"])
     assert model.name == "stripes"
     assert model.fingerprint == result["fingerprint"]
-    from model.data.pairs import read_labelled
 
     gallery = read_labelled(photo_sets / "val" / "gallery.csv")
     queries = read_labelled(photo_sets / "val" / "queries.csv")
@@ -196,21 +199,38 @@ def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp
     result = train(recipe, tmp_path / "run")
     assert result is not None
     assert result["finetune"]["steps"] == 2
-    tuned = load_model(result["checkpoint"])
+    tuned = load_checkpoint(Path(str(result["checkpoint"])))
     changed = {
         name.split(".")[0]
         for name, value in load_file(photo_sets / "backbone.safetensors").items()
-        if "weight" in name and not torch.allclose(tuned.network.backbone.body.state_dict()[name], value, rtol=1e-2)
+        if "weight" in name and not torch.allclose(tuned.backbone.body.state_dict()[name], value, rtol=1e-2)
     }
     assert changed, "the backbone that ships is the tuned one"
     assert "conv_stem" not in changed, "its first stages are as they were"
     again = train(recipe, tmp_path / "run")
     assert again is not None
-    assert load_model(again["checkpoint"]).fingerprint == tuned.fingerprint
+    assert again["fingerprint"] == result["fingerprint"]
+
+
+def test_what_people_refused_is_among_the_negatives(photo_sets: Path, tmp_path: Path) -> None:
+    shop = read_labelled(photo_sets / "train" / "gallery.csv")
+    street = read_labelled(photo_sets / "train" / "queries.csv")
+    tables = Tables(shop, street, [(street[2].path, shop[7].id), (street[2].path, shop[0].id), (tmp_path, shop[1].id)])
+    refused = refused_positions(tables, 2 * len(street))
+    assert refused == {2: [7, 0], len(street) + 2: [7, 0]}, (
+        "of the query and of its copy; a photo of no query counts not"
+    )
+    data = replace(_pools(range(40), 0), refused={4: [30, 31]})
+    matches = [[n] for n in range(40)]
+    shortlist = np.stack([np.setdiff1d(np.arange(12), [n])[:8] for n in range(40)])
+    drawn = draw(data, matches, shortlist, replace(SETTINGS, queries=40), np.random.default_rng(0), metric=False)
+    for query, items in zip(drawn.queries, drawn.items, strict=True):
+        assert items[0] == query, "the match comes first"
+        assert len(set(items)) == 1 + SETTINGS.negatives
+        assert ({30, 31} <= set(items)) == (query == 4)
 
 
 def test_features_come_back_from_the_cache(photo_sets: Path, tmp_path: Path, tiny_model: object) -> None:
-    from model.data.pairs import read_labelled
     from model.inference import Model
 
     assert isinstance(tiny_model, Model)
