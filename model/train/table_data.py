@@ -58,16 +58,22 @@ _SPANS = scale_spans(GRNetConfig().grids)
 
 @dataclass(frozen=True, slots=True)
 class TableData:
-    """A recipe's sets and a test set; `network` is the bare backbone, whose parts rows share and nobody changes."""
+    """A recipe's sets and a test set.
+
+    Fields:
+        network: the bare backbone, whose parts rows share and nobody changes.
+        tuned: the checkpoint it is of, whose neck and embedding rows start from; None: the backbone is pretrained.
+        label: digest of all that decides a row but its own settings.
+    """
 
     recipe: Recipe
     network: GRNet
+    tuned: GRNet | None
     bare: Model
     train: Pair
     val: Pair
     test: Pair
     label: str
-    """Digest of all that decides a row but its own settings."""
 
 
 def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = None) -> TableData:
@@ -77,7 +83,7 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
         recipe: its data, backbone and [fit]; the model's other settings are the rows'.
         test: a manifest (its test part) or a folder with gallery.csv and queries.csv.
         cache: folder for features.
-        backbone: checkpoint folder whose backbone is taken, such as a fine-tuned one; None: the recipe's, pretrained.
+        backbone: checkpoint folder whose backbone, neck and embedding are taken; None: the recipe's, pretrained.
 
     Raises:
         DataError: sets that cannot be read or share products. ConfigError: another backbone than the recipe's.
@@ -86,10 +92,11 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = GRNet(GRNetConfig(**kept, scales=PAPER_SCALES))
-    if backbone is None:
+    tuned = None if backbone is None else _tuned(backbone, recipe)
+    if tuned is None:
         load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
     else:
-        network.backbone = _backbone_of(backbone, recipe)
+        network.backbone = tuned.backbone
     network.eval()
     images = {
         "train": _read(recipe.train, Split.TRAIN),
@@ -103,8 +110,9 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
     listed = {part: [[str(one.path), one.product_id, str(one.box)] for side in sides for one in side]
               for part, sides in images.items()}  # fmt: skip
     fit = {one.name: getattr(recipe.fit, one.name) for one in fields(recipe.fit) if one.name != "seed"}
-    label = digest([bare.features_fingerprint, listed, fit])
-    return TableData(recipe, network, bare, pairs["train"], pairs["val"], pairs["test"], label)
+    features = bare.features_fingerprint if tuned is None else Model(tuned).features_fingerprint
+    label = digest([features, listed, fit])
+    return TableData(recipe, network, tuned, bare, pairs["train"], pairs["val"], pairs["test"], label)
 
 
 def digest(value: Any) -> str:
@@ -131,7 +139,7 @@ def _keep_apart(images: dict[str, tuple[list[LabelledImage], list[LabelledImage]
             )
 
 
-def _backbone_of(folder: Path, recipe: Recipe) -> Any:
+def _tuned(folder: Path, recipe: Recipe) -> GRNet:
     network = load_checkpoint(folder)
     for name in FEATURE_FIELDS[:2]:  # backbone and image_px
         found, expected = getattr(network.config, name), getattr(recipe.model, name)
@@ -139,4 +147,4 @@ def _backbone_of(folder: Path, recipe: Recipe) -> Any:
             raise ConfigError(
                 f"{folder} has {name} {found!r}, the recipe {expected!r}; give a checkpoint of the recipe's"
             )
-    return network.backbone
+    return network

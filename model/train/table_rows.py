@@ -103,9 +103,18 @@ def _train(data: TableData, config: GRNetConfig, seed: int, folder: Path) -> tup
         torch.manual_seed(seed)
         network = GRNet(config, backbone=data.network.backbone)
         start_from_data(network, train)
+        _take_learned(network, data.tuned)
         found = fit(network, train, val, settings=replace(data.recipe.fit, seed=seed), run=folder)
     network.name = f"{data.recipe.name}-{_slug(config)}"
     return network.eval(), found
+
+
+def _take_learned(network: GRNet, tuned: GRNet | None) -> None:
+    """Start from a checkpoint's neck and embedding where they have the row's sizes."""
+    for name in ("neck", "embedding"):
+        own, learned = getattr(network, name), getattr(tuned, name, None)
+        if own is not None and learned is not None and own.weight.shape == learned.weight.shape:
+            own.load_state_dict(learned.state_dict())
 
 
 def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:

@@ -23,7 +23,8 @@ def table(
     seeds: Annotated[str, typer.Option(help="each row is trained once a seed; commas between")] = "0",
     candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands on")] = 200,
     backbone: Annotated[
-        Path | None, typer.Option(help="checkpoint whose (fine-tuned) backbone every row has; default: the recipe's")
+        Path | None,
+        typer.Option(help="checkpoint whose backbone every row has, and whose neck and embedding it starts from"),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="tables 3, 4, 7: trained checkpoint to measure; default: train row 7 of table 5")
