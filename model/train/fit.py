@@ -30,6 +30,12 @@ from model.train.pools import PairPools
 logger = logging.getLogger(__name__)
 
 
+BLEND_START = {"global": 0.0, "greedy": 24.0}
+"""Of the learned weights: greedy matching alone, about as steep as the softmaxes it was trained by."""
+BLEND_PACE = 20.0
+"""The blend's weights are as large as this, and learn that much faster than others, which are below one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
     """How to train over cached features."""
@@ -88,12 +94,12 @@ def start_from_data(network: GRNet, train: PairPools) -> None:
 
 
 def start_head(network: GRNet) -> None:
-    """Start the head as the blend of global and greedy similarity and nothing else."""
+    """Start the head as the blend's start and nothing else."""
     head = network.head
     with torch.no_grad():
         if head.blend is not None:
             head.classifier.weight.zero_()
-            head.blend.copy_(torch.tensor([{"global": 2.0, "greedy": 20.0}[name] for name in head.config.blend]))
+            head.blend.copy_(torch.tensor([BLEND_START[name] for name in head.config.blend]))
         if head.projection_bias is not None:
             head.projection_bias.normal_(std=0.5 / math.sqrt(len(head.projection_bias)))
 
@@ -135,7 +141,7 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     parts = torch.nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
-    optimiser = torch.optim.AdamW(_groups(parts, settings.weight_decay), lr=settings.learning_rate)
+    optimiser = torch.optim.AdamW(_groups(parts, settings), lr=settings.learning_rate)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, settings))
     state = _State(run, parts, optimiser, rate)
     step = state.resume()
@@ -178,11 +184,17 @@ def _stale(step: int, settings: FitSettings) -> bool:
     return step == settings.metric_steps or (step < settings.metric_steps and step % settings.refresh == 0)
 
 
-def _groups(parts: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _groups(parts: torch.nn.Module, settings: FitSettings) -> list[dict[str, object]]:
     """Decay matrices; leave biases, the blend and other vectors alone."""
-    matrices = [p for p in parts.parameters() if p.ndim > 1]
-    vectors = [p for p in parts.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    named = [(name.rpartition(".")[2], p) for name, p in parts.named_parameters()]
+    groups: list[dict[str, object]] = [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for name, p in named if p.ndim <= 1 and name != "blend"], "weight_decay": 0.0},
+    ]
+    blend = [p for name, p in named if name == "blend"]
+    if blend:
+        groups.append({"params": blend, "weight_decay": 0.0, "lr": BLEND_PACE * settings.learning_rate})
+    return groups
 
 
 def _cosine(step: int, settings: FitSettings) -> float:

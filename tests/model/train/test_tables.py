@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from model.backbone import build_backbone
+from model.checkpoint import load_checkpoint
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage, read_labelled
 from model.errors import ConfigError, DataError
@@ -140,6 +141,18 @@ def test_seeds_are_averaged_before_the_intervals(recipe: Recipe, place: Path) ->
     assert row["top1"] == pytest.approx(np.mean([one["methods"]["grnet"]["top1"] for one in found]))
 
 
+def test_rows_over_a_checkpoint_keep_its_neck_and_embedding(recipe: Recipe, place: Path) -> None:
+    head_alone = replace(recipe, fit=replace(recipe.fit, metric_steps=0))
+    settings = TableSettings(number="5", test=place / "test", rows=("1",), candidates=8, backbone=_any_row(place))
+    (row,) = make_table(head_alone, settings, out=place / "out")["rows"]
+    learned, given = (
+        load_checkpoint(path) for path in (Path(row["runs"][0]["folder"]) / "checkpoint", _any_row(place))
+    )
+    for part in ("neck", "embedding"):
+        assert torch.equal(getattr(learned, part).weight, getattr(given, part).weight), part
+    assert not torch.equal(learned.head.projection, given.head.projection), "the head begins anew"
+
+
 def test_test_garments_that_were_trained_on_are_refused(recipe: Recipe, place: Path) -> None:
     with pytest.raises(DataError, match="in train and in test"):
         make_table(recipe, TableSettings(number="5", test=place / "train"), out=place / "mixed")
@@ -150,7 +163,7 @@ def test_test_garments_that_were_trained_on_are_refused(recipe: Recipe, place: P
 
 
 def _any_row(place: Path) -> Path:
-    return next((place / "out" / "rows").iterdir()) / "checkpoint"
+    return min((place / "out" / "rows").iterdir()) / "checkpoint"
 
 
 @pytest.mark.parametrize(
