@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,9 @@ def pytest_configure() -> None:
     # Tests in this process take tiny networks, over which threads wait for each other five times as long as they work.
     # The processes that tests start have the threads that a user's have.
     torch.set_num_threads(1)
+    # Decoding processes fork from one server, which the first test that needs any starts: with all that any of them
+    # imports, in place of importing it once a process.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["model.train.features", "model.train.pixels"])
 
 
 TINY_CONFIG = GRNetConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,6 @@ import pytest
 from PIL import Image
 
 SETUPS = ("easy", "hard_view")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _decoders_share_their_imports() -> None:
-    """Decoding processes fork from one that has imported everything, in place of importing it each."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["model.train.features", "model.train.pixels"])
 
 
 @pytest.fixture(scope="session")
