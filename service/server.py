@@ -21,6 +21,7 @@ from service.draining import DrainingServer
 from service.errors import StartError
 from service.supervisor import Supervisor
 
+HTTP = "service.connections:TimedHead"  # over h11, the one of uvicorn's two parsers that bounds the bytes of a head
 WORKER_HEALTHCHECK_S = 60  # importing torch may keep a starting worker from answering for seconds
 
 
@@ -66,7 +67,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
     """
     config = uvicorn.Config(
         app,
-        http="h11",  # the one of the two parsers that bounds the bytes of a request's head
+        http=HTTP,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -99,7 +100,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         "service.app:app_from_env",
         factory=True,
         workers=settings.workers,
-        http="h11",  # the one of the two parsers that bounds the bytes of a request's head
+        http=HTTP,
         lifespan="on",
         log_config=None,
         access_log=False,
