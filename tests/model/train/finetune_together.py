@@ -8,6 +8,7 @@ FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDE
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ config = GRNetConfig(backbone="timm:test_efficientnet", image_px=64, neck_channe
 network = GRNet(config, backbone=build_backbone(config.backbone).eval())
 rest = network.backbone.split(3)[1]
 settings = FinetuneSettings(from_stage=3, steps=4, queries=8, group=2, evaluate_every=2, warm_up=1, average=0.5)
+time.sleep(2 * processes.rank)  # the others are late: what the first wrote meanwhile must not mislead them
 finetune(network, rest, pairs, pairs, settings=settings, run=folder / "run", processes=processes)
 torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
 processes.end()
