@@ -118,7 +118,6 @@ def finetune(
     sample = train.gallery.take(np.linspace(0, len(train.gallery.products) - 1, ENCODE_BATCH).astype(np.int64))
     tower = Tower(network, rest, sample).to(memory_format=torch.channels_last).requires_grad_(True)
     session = _Session.begin(tower.to(processes.device), settings, run, processes)
-    processes.wait()  # all have read what an earlier run left before one writes
     if session.step == 0 and not session.best:
         session.keep({"step": 0, **evaluate_maps(session.averaged, val)})
     shared = processes.shared(tower)
@@ -265,6 +264,7 @@ class _Session:
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
             session.step, session.best, session.best_weights = saved["step"], saved["best"], saved["best_weights"]
+        processes.wait()  # all have read what an earlier run left before one writes
         return session
 
     def advance(self, loss: Tensor) -> None:
