@@ -108,7 +108,9 @@ class SimilarityHead(nn.Module):
         logits = self.classifier(nodes[:, 0])  # (B, 2) or (B, 1); node 0 is h_1^11
         score: Tensor = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
         if self.blend is not None:
-            score = score + (self.blended(query, gallery) * self.blend).sum(1)
+            # In mixed precision too: half the digits of a cosine would not order look-alikes.
+            with torch.autocast(query.device.type, enabled=False):
+                score = score + self.blended(query, gallery) @ self.blend
         return score
 
     def blended(self, query: Tensor, gallery: Tensor) -> Tensor:
@@ -117,10 +119,7 @@ class SimilarityHead(nn.Module):
             "global": lambda: global_similarity(query[:, 0], gallery[:, 0]),
             "greedy": lambda: greedy_similarity(query, gallery, grids=self.config.grids),
         }
-        with torch.autocast(
-            query.device.type, enabled=False
-        ):  # half the digits of a cosine would not order look-alikes
-            return torch.stack([terms[name]() for name in self.config.blend], dim=1)
+        return torch.stack([terms[name]() for name in self.config.blend], dim=1)
 
 
 class GRNet(

@@ -12,12 +12,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class TimedHead(H11Protocol):
     """Closes a connection whose request line and headers do not come to their end.
 
-    uvicorn bounds the time between two requests and the bytes of a head, h11's parser the latter; a client that sends a
-    byte now and then held a connection for as long as it liked. Bodies and answers have limits of their own
+    uvicorn bounds the quiet between two requests, and h11 the bytes of a head. Neither bounds its time: a client that
+    sent a byte now and then held a connection for as long as it liked. Bodies and answers have limits of their own
     (`upload_timeout_s`, `search_timeout_s`).
     """
 
     head_timeout_s: ClassVar[float] = 20.0
+    """From the connection, or the first byte of a further request, to the end of the head."""
 
     _late: asyncio.TimerHandle | None = None
 

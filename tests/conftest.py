@@ -20,9 +20,6 @@ def pytest_configure() -> None:
     """Hear Ctrl-C, and let the processes that tests start hear it: a shell's background job begins with it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Tests in this process take tiny networks, over which threads wait for each other five times as long as they work.
-    # The processes that tests start have the threads that a user's have.
-    torch.set_num_threads(1)
     # Decoding processes fork from one server, which the first test that needs any starts: with all that any of them
     # imports, in place of importing it once a process.
     multiprocessing.get_context("forkserver").set_forkserver_preload(["model.train.features", "model.train.pixels"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.errors import ConfigError
 
@@ -21,48 +21,42 @@ _GROW_BYTES = 256 * 2**20
 
 
 def check_precision(name: str) -> None:
-    """Raises:
-    ConfigError: there is no such precision.
+    """Refuse what is no precision.
+
+    Raises:
+        ConfigError: `name` is none; the known ones are named.
     """
     if name not in get_args(Precision):
         raise ConfigError(f"precision {name!r} is not known, known are {', '.join(get_args(Precision))}")
 
 
-def mixed(precision: Precision, device: str = "cpu") -> torch.autocast:
-    """Matrix products in `precision`; weights, sums and losses stay float32. Needs no scaling of the loss, since
-    bfloat16 has float32's range."""
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-_KINDS: dict[type, type[nn.Conv2d]] = {}
-
-
-def _in_float32(layer: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    """A kind of convolution, timm's padded one say, that stays out of mixed precision."""
-    if layer in _KINDS:
-        return _KINDS[layer]
-
-    class Float32(layer):  # type: ignore[misc, valid-type]
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(x.device.type, enabled=False):
-                out: torch.Tensor = super().forward(x.float())
-                return out
-
-    return _KINDS.setdefault(layer, Float32)
-
-
 @contextmanager
-def depthwise_in_float32(module: nn.Module) -> Iterator[None]:
-    """Keep depthwise convolutions out of mixed precision: they are no matrix products, and on CPUs their gradient in
-    bfloat16 takes three times as long as in float32."""
-    chosen = [(one, type(one)) for one in module.modules() if isinstance(one, nn.Conv2d) and one.groups > 1]
-    for one, kind in chosen:
-        one.__class__ = _in_float32(kind)
-    try:
+def mixed(precision: Precision, module: nn.Module) -> Iterator[None]:
+    """Run a module with its matrix products in `precision`; weights and their gradients stay float32.
+
+    bfloat16 has float32's range, so the loss needs no scaling. Depthwise convolutions stay in float32: they are no
+    matrix products, and on CPUs their gradient in bfloat16 takes longer than in float32.
+    """
+    if precision == "float32":
         yield
+        return
+    depthwise = [one for one in module.modules() if isinstance(one, nn.Conv2d) and one.groups > 1]
+    for one in depthwise:
+        one.forward = _in_float32(one.forward)  # type: ignore[method-assign, assignment]
+    try:
+        with torch.autocast(next(module.parameters()).device.type, dtype=torch.bfloat16):
+            yield
     finally:
-        for one, kind in chosen:
-            one.__class__ = kind
+        for one in depthwise:
+            del one.forward  # the class's own is back
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def apart(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float())
+
+    return apart
 
 
 def keep_freed_memory() -> None:

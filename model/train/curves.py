@@ -1,6 +1,6 @@
 """A run's curves as pictures and as TensorBoard events: loss, accuracy and reciprocal rank against the step.
 
-Both are drawn from finetune.jsonl and curves.jsonl alone, after the run, while it goes on, or years later; drawing
+Both are drawn from the phases' files alone, after the run, while it goes on, or years later; drawing
 again replaces them.
 """
 
@@ -15,7 +15,10 @@ from model.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-PHASES = {"finetune.jsonl": "finetune", "curves.jsonl": ""}
+FINETUNE_LOG = "finetune.jsonl"
+END_TO_END_LOG = "end_to_end.jsonl"
+HEAD_LOG = "curves.jsonl"
+PHASES = {FINETUNE_LOG: "finetune", END_TO_END_LOG: "end_to_end", HEAD_LOG: ""}
 """File of each phase of a run, in order, and the folder of its events below EVENTS_FOLDER."""
 EVENTS_FOLDER = "tensorboard"
 PANELS = (("loss", "loss"), ("top1", "top-1 on val"), ("mrr", "MRR on val"), ("", "other figures"))
@@ -37,7 +40,7 @@ def write_curves(run_folder: Path) -> list[CurveFiles]:
     """Draw a run's curves: a picture beside each phase's file, and event files for `tensorboard --logdir`.
 
     Args:
-        run_folder: holds finetune.jsonl, curves.jsonl or both, one JSON object an evaluation with a `step`.
+        run_folder: holds the file of a phase at least, one JSON object an evaluation with a `step`.
 
     Returns:
         One for each phase that the run has begun.
@@ -46,8 +49,10 @@ def write_curves(run_folder: Path) -> list[CurveFiles]:
         DataError: none of the files is there, one has no whole line, or matplotlib (extra `train`) is missing.
     """
     begun = [name for name in PHASES if (run_folder / name).exists()]
+    if not begun:
+        raise DataError(f"{run_folder} has none of {', '.join(PHASES)}; expected the folder of a training run")
     files = []
-    for name in begun or [*PHASES][-1:]:
+    for name in begun:
         curves = read_curves(run_folder / name)
         events = _write_events(curves, run_folder / EVENTS_FOLDER / PHASES[name])
         files.append(CurveFiles(_draw(curves, (run_folder / name).with_suffix(".png")), events))

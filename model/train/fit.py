@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.engine import Engine
 from model.grnet import GRNet
-from model.similarity import greedy_similarity, greedy_similarity_across
-from model.train.compute import Precision, check_precision, keep_freed_memory, mixed
-from model.train.metrics import first_hit, rates
+from model.similarity import greedy_similarity_across
+from model.train.compute import Precision, check_precision, mixed
+from model.train.curves import HEAD_LOG
 from model.train.pools import PairPools
+from model.train.session import head_groups
+from model.train.validation import evaluate_pools
 
 logger = logging.getLogger(__name__)
 
 
 BLEND_START = {"global": 0.0, "greedy": 24.0}
 """Of the learned weights: greedy matching alone, about as steep as the softmaxes it was trained by."""
-BLEND_PACE = 20.0
-"""The blend's weights are as large as this, and learn that much faster than others, which are below one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ class FitSettings:
     evaluate_every: int = 150
     evaluate_queries: int = 600
     precision: Precision = "float32"
-    """"bfloat16": matrix products in mixed precision, nearly three times as fast on CPUs with AVX-512 BF16."""
+    """"bfloat16": matrix products in mixed precision, faster on CPUs with AVX-512 BF16 (docs/training.md)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -139,9 +138,9 @@ def fit(
         The best figures on `val`.
     """
     run.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
     parts = torch.nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
-    optimiser = torch.optim.AdamW(_groups(parts, settings), lr=settings.learning_rate)
+    groups = head_groups(parts, rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, settings))
     state = _State(run, parts, optimiser, rate)
     step = state.resume()
@@ -182,19 +181,6 @@ def fit(
 def _stale(step: int, settings: FitSettings) -> bool:
     """Whether the shortlist is made anew: now and then while the embedding learns, and once when it has."""
     return step == settings.metric_steps or (step < settings.metric_steps and step % settings.refresh == 0)
-
-
-def _groups(parts: torch.nn.Module, settings: FitSettings) -> list[dict[str, object]]:
-    """Decay matrices; leave biases, the blend and other vectors alone."""
-    named = [(name.rpartition(".")[2], p) for name, p in parts.named_parameters()]
-    groups: list[dict[str, object]] = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for name, p in named if p.ndim <= 1 and name != "blend"], "weight_decay": 0.0},
-    ]
-    blend = [p for name, p in named if name == "blend"]
-    if blend:
-        groups.append({"params": blend, "weight_decay": 0.0, "lr": BLEND_PACE * settings.learning_rate})
-    return groups
 
 
 def _cosine(step: int, settings: FitSettings) -> float:
@@ -268,7 +254,7 @@ def draw(
 def _negatives(
     near: NDArray[np.int64], refused: Sequence[int], count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """What was refused by people, as far as there is room, and others of the shortlist."""
+    """(count,) gallery positions: what people refused, as far as there is room, and others of the shortlist."""
     if not refused:
         return rng.choice(near, count, replace=False)
     first = rng.permutation(np.asarray(refused, dtype=np.int64))[:count]
@@ -301,7 +287,7 @@ def _head_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSet
     with torch.no_grad():  # neck and embedding stay as the first phase left them
         _embedding, query_regions, _item, regions = _features(network, train, drawn)
     one = query_regions.repeat_interleave(k, dim=0)  # (q * k, R, C)
-    with mixed(settings.precision):
+    with mixed(settings.precision, network.head):
         score = network.head(one, regions).float().view(q, k)
     same = torch.zeros(q, k)
     same[:, 0] = 1
@@ -312,33 +298,6 @@ def _head_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSet
         "pair": F.binary_cross_entropy_with_logits(score, same, weight=weight),
     }
     return {**losses, "total": losses["rerank"] + 0.1 * losses["pair"]}
-
-
-@torch.no_grad()
-def evaluate_pools(network: GRNet, pools: PairPools, *, queries: int, candidates: int = 100) -> dict[str, float]:
-    """top-1 of stage one, of greedy matching and of GRNet over stage one's shortlist, on evenly spaced queries."""
-    network.eval()
-    at = torch.linspace(0, len(pools.queries.products) - 1, min(queries, len(pools.queries.products))).long()
-    embedding, regions = network.project(pools.gallery.pooled, pools.gallery.regions.float())
-    query_embedding, query_regions = network.project(pools.queries.pooled[at], pools.queries.regions[at].float())
-    order = (query_embedding @ embedding.T).topk(min(candidates, len(embedding)), dim=1).indices
-    engine = Engine(network.head)
-    by_greedy, by_grnet = [], []
-    for query, short in zip(query_regions, order, strict=True):
-        shown = regions[short]
-        by_greedy.append(
-            short[greedy_similarity(query[None], shown, grids=network.config.grids).argsort(descending=True)]
-        )
-        by_grnet.append(short[engine.score(query, shown).argsort(descending=True)])
-    wanted = [pools.queries.products[n] for n in at.tolist()]
-    network.train()
-    figures = {}
-    for name, ranking in (("global", list(order)), ("greedy", by_greedy), ("grnet", by_grnet)):
-        ranks = first_hit([positions.numpy() for positions in ranking], pools.gallery.products, wanted)
-        figures[f"{name}_top1"] = rates(ranks)["top1"]
-        figures[f"{name}_mrr"] = rates(ranks)["mrr"]
-    figures["recall"] = float((ranks > 0).mean())
-    return figures
 
 
 class _State:
@@ -367,7 +326,7 @@ class _State:
         return int(saved["step"])
 
     def keep(self, step: int, row: dict[str, float]) -> None:
-        with (self.run / "curves.jsonl").open("a") as file:
+        with (self.run / HEAD_LOG).open("a") as file:
             file.write(json.dumps(row) + "\n")
         logger.info("evaluated", extra=row)
         if row["grnet_mrr"] >= self.best.get("grnet_mrr", -1.0):
@@ -391,8 +350,3 @@ class _State:
         if self.best_weights:
             self.parts.load_state_dict(self.best_weights)
         return self.best
-
-
-def settings_dict(settings: FitSettings) -> dict[str, object]:
-    """Plain JSON types, for the model card and the run's folder."""
-    return asdict(settings)

@@ -48,9 +48,8 @@ class Processes:
             raise ConfigError(
                 "training on GPUs or in several processes needs accelerate: install threadmatch with the extra `train`"
             ) from error
-        accelerator = Accelerator(
-            cpu=not torch.cuda.is_available()
-        )  # it takes several processes on CPUs only when told
+        # It joins several processes on CPUs only when told to use the CPU.
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
         return cls(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator)
 
     @property

@@ -1,4 +1,4 @@
-"""From a recipe file to a checkpoint: encode once, fine-tune the backbone if asked, train the head, calibrate, save.
+"""From a recipe file to a checkpoint: encode once, train the backbone if asked, train the head, calibrate, save.
 
 A recipe is TOML:
 
@@ -9,10 +9,11 @@ A recipe is TOML:
                                  # the weights and calibrates
     [model]                      # GRNetConfig
     neck_channels = 256
-    [finetune]                   # FinetuneSettings; without this part the backbone stays as it is
+    [finetune]                   # FinetuneSettings: the backbone, by what the head is built on
     steps = 2000
-    [fit]                        # FitSettings
-    head_steps = 400
+    [end_to_end]                 # EndToEndSettings: backbone and head at once; empty it is the recipe of sec. 5.1
+    [fit]                        # FitSettings: the head over features of the backbone as it then is; left out after
+    head_steps = 400             # [end_to_end] nothing more is trained
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,27 @@ import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import GRNetConfig
-from model.data.manifest import Split, read_pairs
-from model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
+from model.data.manifest import Split
+from model.data.sets import LabelledSet, keep_apart, read_sets
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import Model
 from model.pretrained import load_pretrained
 from model.train.calibration import expected_calibration_error
 from model.train.curves import write_curves
+from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.features import encode_images
-from model.train.finetune import FinetuneSettings
-from model.train.fit import FitSettings, fit, settings_dict, start_from_data
+from model.train.finetune import FinetuneSettings, finetune
+from model.train.fit import FitSettings, fit, start_from_data
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
-from model.train.tune import Tables, bare_model, tune
+from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare
 
 logger = logging.getLogger(__name__)
+
+PHASES = {"finetune": FinetuneSettings, "end_to_end": EndToEndSettings, "fit": FitSettings}
+"""Parts of a recipe that train, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Recipe:
     model: GRNetConfig
     fit: FitSettings
     finetune: FinetuneSettings | None
+    end_to_end: EndToEndSettings | None
     backbone_weights: Path | None
 
 
@@ -71,26 +77,36 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not a readable recipe: {error}") from error
     data = dict(values.get("data", {}))
-    unknown = set(values) - {"name", "data", "model", "finetune", "fit"}
+    unknown = set(values) - {"name", "data", "model", *PHASES}
     unknown |= set(data) - {"train", "val", "backbone_weights"}
     if unknown:
         raise ConfigError(
-            f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model], [finetune], [fit]"
+            f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model]"
+            f"{''.join(f', [{phase}]' for phase in PHASES)}"
         )
     if "train" not in data or "val" not in data:
         raise ConfigError(f"{path}: [data] needs train and val: manifests, or folders with gallery.csv and queries.csv")
-    for part, settings in (("fit", FitSettings), ("finetune", FinetuneSettings)):
+    for part, settings in PHASES.items():
         known = {field.name for field in fields(settings)}
         if wrong := set(values.get(part, {})) - known:
             raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
     weights = data.get("backbone_weights")
+    finetune = FinetuneSettings(**values["finetune"]) if "finetune" in values else None
+    end_to_end = EndToEndSettings(**values["end_to_end"]) if "end_to_end" in values else None
+    if finetune and end_to_end and finetune.from_stage != end_to_end.from_stage:
+        raise ConfigError(
+            f"{path}: [finetune] trains from stage {finetune.from_stage} and [end_to_end] from stage"
+            f" {end_to_end.from_stage}; one run keeps the maps of one stage, so give both the same from_stage"
+        )
+    nothing_more = {"metric_steps": 0, "head_steps": 0} if end_to_end and "fit" not in values else {}
     return Recipe(
         name=str(values.get("name", path.stem)),
         train=_folders(path, data["train"]),
         val=_folders(path, data["val"]),
         model=GRNetConfig.from_dict(values.get("model", {})),
-        fit=FitSettings(**values.get("fit", {})),
-        finetune=FinetuneSettings(**values["finetune"]) if "finetune" in values else None,
+        fit=FitSettings(**values.get("fit", nothing_more)),
+        finetune=finetune,
+        end_to_end=end_to_end,
         backbone_weights=path.parent / weights if weights else None,
     )
 
@@ -114,39 +130,85 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     """
     run.mkdir(parents=True, exist_ok=True)
     processes = Processes.start()
-    train_on, val = _tables(recipe.train, Split.TRAIN), _tables(recipe.val, Split.VAL)
-    if shared := {image.product_id for image in train_on.queries} & {image.product_id for image in val.queries}:
-        raise DataError(
-            f"{len(shared)} products are in train and in val, such as {sorted(shared)[:3]}; keep them apart"
-        )
+    train_on, val = read_sets(recipe.train, Split.TRAIN), read_sets(recipe.val, Split.VAL)
+    keep_apart({"train": train_on, "val": val})
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)
         network = GRNet(recipe.model)
     load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
     network.backbone.eval()
-    if recipe.finetune is not None:
-        training, held_out = tune(network, recipe.finetune, train_on, val, run, processes)
-    elif processes.main:
-        training, held_out = _start(network, recipe, train_on, val, run)
+    prepared: Prepared | None = None
+    training: PairPools | None
+    figures: dict[str, float] = {}
+    if recipe.finetune or recipe.end_to_end:
+        prepared, figures = _train_backbone(network, recipe, train_on, val, run, processes)
     processes.end()
-    if not processes.main:  # the head takes minutes on the CPU, and one process trains it
+    if not processes.main:  # what follows takes minutes, and one process does it
         return None
-    training = replace(training, refused=refused_positions(train_on, len(training.queries.products)))
-    figures = fit(network, training, held_out, settings=recipe.fit, run=run)
+    if prepared is None:
+        training, held_out = _start(network, recipe, train_on, val, run)
+    else:
+        training, held_out = _features(network, recipe, prepared, train_on, processes.device)
+    if training is not None:
+        figures = fit(network, training, held_out, settings=recipe.fit, run=run)
+    return _finish(network, recipe, held_out, figures, run)
+
+
+def _train_backbone(
+    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Path, processes: Processes
+) -> tuple[Prepared, dict[str, float]]:
+    """The phases that train the backbone, with figures of the last of them."""
+    first = recipe.finetune or recipe.end_to_end
+    assert first is not None
+    prepared = prepare(
+        network,
+        train_on,
+        val,
+        from_stage=first.from_stage,
+        seed=first.seed,
+        cache=run / "maps",
+        processes=processes,
+    )
+    maps = (network, prepared.rest, prepared.train, prepared.val)
+    figures: dict[str, float] = {}
+    if recipe.finetune is not None:
+        figures = finetune(*maps, settings=recipe.finetune, run=run, processes=processes)
+    if recipe.end_to_end is not None:
+        figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run, processes=processes)
+    return prepared, figures
+
+
+def _features(
+    network: GRNet, recipe: Recipe, prepared: Prepared, train_on: LabelledSet, device: torch.device
+) -> tuple[PairPools | None, PairPools]:
+    """What the head is trained on, None where nothing more is trained, and features of `val`."""
+    training = None
+    prepared.rest.to(device)
+    if recipe.fit.steps:
+        training = head_pools(network, prepared, train_on, recipe.finetune or FinetuneSettings())
+    held_out = pools_of(network, prepared.rest, prepared.val)
+    prepared.rest.to("cpu")
+    return training, held_out
+
+
+def _finish(
+    network: GRNet, recipe: Recipe, held_out: PairPools, figures: dict[str, float], run: Path
+) -> dict[str, Any]:
+    """Calibrate, save, and say what came out."""
     network.eval()
     network.name = recipe.name
     network.calibration, scored = calibrate_network(network, held_out)
     prints = save_checkpoint(network, run / "checkpoint")
     scores, same = scored.first_pages()
     finished = Model(load_checkpoint(run / "checkpoint"))
+    phases = {name: getattr(recipe, name) for name in PHASES}
     result = {
         "checkpoint": str(run / "checkpoint"),
         "fingerprint": prints.model,
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
         "calibration": network.calibration.to_dict(),
-        "fit": settings_dict(recipe.fit),
-        "finetune": None if recipe.finetune is None else asdict(recipe.finetune),
+        **{name: None if settings is None else asdict(settings) for name, settings in phases.items()},
         "model": recipe.model.to_dict(),
     }
     (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -157,42 +219,21 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     return result
 
 
-def _start(network: GRNet, recipe: Recipe, train_on: Tables, val: Tables, run: Path) -> tuple[PairPools, PairPools]:
+def _start(
+    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Path
+) -> tuple[PairPools, PairPools]:
     """Features of the backbone as it is; neck and embedding start as their principal components."""
     bare = bare_model(network)
-    training, held_out = (_encoded(bare, tables, run / "features") for tables in (train_on, val))
+    training, held_out = (_encoded(bare, images, run / "features") for images in (train_on, val))
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)
         start_from_data(network, training)
     return training, held_out
 
 
-def _tables(places: tuple[Path, ...], split: Split) -> Tables:
-    gallery: list[LabelledImage] = []
-    queries: list[LabelledImage] = []
-    refused: list[tuple[Path, str]] = []
-    for place in places:
-        shop, street = read_pairs(place, split)
-        gallery += shop
-        queries += street
-        if (place / NEGATIVES_FILE).exists():
-            refused += [(one.path, one.id) for one in read_labelled(place / NEGATIVES_FILE, may_be_empty=True)]
-    return Tables(gallery, queries, refused)
-
-
-def refused_positions(tables: Tables, queries: int) -> dict[int, list[int]]:
-    """Positions of refused items by position of the query; `queries` counts its distorted copies too."""
-    items = {image.id: position for position, image in enumerate(tables.gallery)}
-    by_image: dict[Path, list[int]] = {}
-    for path, item in tables.refused:
-        if item in items:
-            by_image.setdefault(path, []).append(items[item])
-    paths = [image.path for image in tables.queries]
-    return {n: own for n in range(queries) if (own := by_image.get(paths[n % len(paths)]))}
-
-
-def _encoded(model: Model, tables: Tables, cache: Path) -> PairPools:
+def _encoded(model: Model, images: LabelledSet, cache: Path) -> PairPools:
     return PairPools(
-        Pools.of(encode_images(model, tables.gallery, cache=cache)),
-        Pools.of(encode_images(model, tables.queries, cache=cache)),
+        Pools.of(encode_images(model, images.gallery, cache=cache)),
+        Pools.of(encode_images(model, images.queries, cache=cache)),
+        images.refused,
     )

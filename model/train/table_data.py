@@ -16,9 +16,9 @@ import torch
 
 from model.checkpoint import FEATURE_FIELDS, load_checkpoint
 from model.config import PAPER_SCALES, GRNetConfig
-from model.data.manifest import Split, read_pairs
-from model.data.pairs import LabelledImage
-from model.errors import ConfigError, DataError
+from model.data.manifest import Split
+from model.data.sets import keep_apart, read_sets
+from model.errors import ConfigError
 from model.grnet import GRNet
 from model.inference import Model
 from model.pretrained import load_pretrained
@@ -98,12 +98,13 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
     else:
         network.backbone = tuned.backbone
     network.eval()
-    images = {
-        "train": _read(recipe.train, Split.TRAIN),
-        "val": _read(recipe.val, Split.VAL),
-        "test": _read((test,), Split.TEST),
+    sets = {
+        "train": read_sets(recipe.train, Split.TRAIN),
+        "val": read_sets(recipe.val, Split.VAL),
+        "test": read_sets((test,), Split.TEST),
     }
-    _keep_apart(images)
+    keep_apart(sets)
+    images = {part: (one.gallery, one.queries) for part, one in sets.items()}
     with torch.random.fork_rng(devices=[]):
         bare = Model(GRNet(network.config, backbone=network.backbone))
     pairs = {part: Pair(*(encode_images(bare, side, cache=cache) for side in sides)) for part, sides in images.items()}
@@ -118,25 +119,6 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
 def digest(value: Any) -> str:
     """12 hex digits of anything that JSON can write."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _read(places: tuple[Path, ...], split: Split) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    gallery: list[LabelledImage] = []
-    queries: list[LabelledImage] = []
-    for place in places:
-        items, asked = read_pairs(place, split)
-        gallery += items
-        queries += asked
-    return gallery, queries
-
-
-def _keep_apart(images: dict[str, tuple[list[LabelledImage], list[LabelledImage]]]) -> None:
-    products = {part: {image.product_id for image in queries} for part, (_, queries) in images.items()}
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if shared := products[one] & products[other]:
-            raise DataError(
-                f"{len(shared)} products are in {one} and in {other}, such as {sorted(shared)[:3]}; keep them apart"
-            )
 
 
 def _tuned(folder: Path, recipe: Recipe) -> GRNet:

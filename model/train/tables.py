@@ -81,8 +81,8 @@ def make_table(recipe: Recipe, settings: TableSettings, *, out: Path) -> dict[st
         DataError, ConfigError, CheckpointError: as their rooms say.
     """
     table = TABLES[settings.number]
-    if recipe.finetune is not None and settings.backbone is None:
-        logger.warning("rows are trained over the pretrained backbone; give --backbone for the recipe's fine-tuned one")
+    if (recipe.finetune or recipe.end_to_end) and settings.backbone is None:
+        logger.warning("rows are trained over the pretrained backbone; give --backbone for the recipe's trained one")
     data = prepare(recipe, settings.test, cache=out / "features", backbone=settings.backbone)
     measured = (_rows if table.kind == "rows" else _methods)(table, data, settings, out)
     result: dict[str, Any] = {

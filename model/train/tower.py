@@ -67,6 +67,12 @@ class Tower(nn.Module):
         self.neck = None if network.neck is None else _Centred(network.neck, regions.mean((0, 1)))
         self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
+    @classmethod
+    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet) -> Tower:
+        """A tower whose means are those of items spread over a gallery."""
+        at = np.linspace(0, len(gallery.products) - 1, ENCODE_BATCH).astype(np.int64)
+        return cls(network, rest, gallery.take(at))
+
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
         pooled, regions = self._pooled(maps)

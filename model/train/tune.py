@@ -1,9 +1,9 @@
-"""Fine-tuning from tables of images to a tuned network and the features its head is trained on."""
+"""Around the training of a backbone: the maps it begins with, and the features that the head is trained on."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage
+from model.data.sets import LabelledSet
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
 from model.train.distort import distorted
-from model.train.finetune import FinetuneSettings, finetune
+from model.train.finetune import FinetuneSettings
 from model.train.fit import start_from_data
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
 from model.train.pools import PairPools, Pools
@@ -28,56 +29,78 @@ START_SAMPLE = 3000
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """The images of a labelled set.
+class Prepared:
+    """What the training of a backbone begins with.
 
     Fields:
-        refused: (image of a query, id of a gallery item that is not it).
+        rest: the stages that are trained, the network's own.
+        train, val: maps of the stages before them.
     """
 
-    gallery: list[LabelledImage]
-    queries: list[LabelledImage]
-    refused: list[tuple[Path, str]] = field(default_factory=list)
+    rest: nn.Module
+    train: MapPairs
+    val: MapPairs
 
 
-def tune(
-    network: GRNet, settings: FinetuneSettings, train: Tables, val: Tables, run: Path, processes: Processes
-) -> tuple[PairPools, PairPools]:
-    """Fine-tune a network in place.
+def prepare(
+    network: GRNet,
+    train: LabelledSet,
+    val: LabelledSet,
+    *,
+    from_stage: int,
+    seed: int,
+    cache: Path,
+    processes: Processes,
+) -> Prepared:
+    """Carry all images through the stages that stay as they are, and start neck, embedding and head from them.
 
     Args:
-        network: with its starting backbone, in evaluation mode.
-        settings: how.
+        network: with its starting backbone, in evaluation mode; started in place.
         train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
-        run: folder for maps/, finetune.jsonl and finetune.pt; an unfinished run there goes on.
-        processes: that fine-tune together; the main one makes the maps.
-
-    Returns:
-        Features of the tuned backbone for `train` and `val`, before neck and embedding.
+        from_stage: the first stage that is trained.
+        seed: of the loosened boxes and of the start.
+        cache: folder for the maps.
+        processes: that train together; the main one makes the maps.
 
     Raises:
         ConfigError: the backbone has no such stage. DataError: an image cannot be read.
     """
     side = network.config.image_px
-    front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(settings.from_stage)
-    _, rest = network.backbone.split(settings.from_stage)
-    label = f"{bare_model(network).features_fingerprint} {settings.from_stage}"
+    front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(from_stage)
+    _, rest = network.backbone.split(from_stage)
+    label = f"{bare_model(network).features_fingerprint} {from_stage}"
 
     def maps(images: list[LabelledImage]) -> MapSet:
-        return make_maps(front, images, image_px=side, cache=run / "maps", label=label)
+        return make_maps(front, images, image_px=side, cache=cache, label=label)
 
     with processes.main_first():
-        training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=settings.seed)))
+        training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=seed)))
         held_out = MapPairs(maps(val.gallery), maps(val.queries))
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        start_from_data(network, _pools(network, rest, training, at_most=START_SAMPLE))
-    finetune(network, rest, training, held_out, settings=settings, run=run, processes=processes)
-    rest.to(processes.device)
-    plain, val_pools = _pools(network, rest, training), _pools(network, rest, held_out)
-    copies = [_distorted(network, rest, training.queries, settings, number) for number in range(settings.head_copies)]
-    rest.to("cpu")
-    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies])), val_pools
+        torch.manual_seed(seed)
+        start_from_data(network, pools_of(network, rest, training, at_most=START_SAMPLE))
+    return Prepared(rest, training, held_out)
+
+
+def head_pools(network: GRNet, prepared: Prepared, train: LabelledSet, settings: FinetuneSettings) -> PairPools:
+    """Features of the trained backbone, before neck and embedding, that the head is trained on.
+
+    Args:
+        network: trained.
+        prepared: what it was trained with.
+        train: the images behind `prepared.train`.
+        settings: how many distorted copies of each query, and how.
+    """
+    plain = pools_of(network, prepared.rest, prepared.train)
+    copies = [
+        _distorted(network, prepared.rest, prepared.train.queries, settings, number)
+        for number in range(settings.head_copies)
+    ]
+    count = len(train.queries)
+    refused = {
+        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in train.refused.items()
+    }
+    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
 
 
 def bare_model(network: GRNet) -> Model:
@@ -94,7 +117,7 @@ def bare_model(network: GRNet) -> Model:
         return Model(GRNet(config, backbone=copy.deepcopy(network.backbone)))
 
 
-def _pools(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None) -> PairPools:
+def pools_of(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None) -> PairPools:
     """Features of maps; of evenly spaced ones where there are more than `at_most`."""
 
     def pools(images: MapSet) -> Pools:
@@ -109,6 +132,7 @@ def _pools(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | N
 
 def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int) -> Pools:
     """Features of zoomed and covered maps; each copy has its own distortions."""
+    # Another stream than those of the steps, which end in a process's rank.
     rng = np.random.default_rng([settings.seed, number, len(images.products)])
 
     def change(maps: Tensor) -> Tensor:

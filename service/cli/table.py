@@ -33,11 +33,13 @@ def table(
 ) -> None:
     """Make one of the paper's tables: train each row over cached features, measure it, write table-N.md and .json."""
     from model.errors import ModelError
+    from model.train.compute import keep_freed_memory
     from model.train.recipe import read_recipe
     from model.train.table_report import table_markdown
     from model.train.tables import TableSettings, make_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
     try:
         numbers = [int(seed) for seed in _listed(seeds)]
     except ValueError as error:

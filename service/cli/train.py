@@ -17,12 +17,14 @@ def train(
     run: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")] = Path("runs/latest"),
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
-    """Train on your own pairs: fine-tune the backbone if the recipe says so, then GRNet's head."""
+    """Train on your own pairs: the backbone if the recipe says so, and GRNet's head."""
     from model.errors import ModelError
+    from model.train.compute import keep_freed_memory
     from model.train.recipe import read_recipe
     from model.train.recipe import train as train_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
     try:
         result = train_recipe(read_recipe(config), run)
     except ModelError as error:

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from model.backbone import Backbone, build_backbone
+from tests.model.train.maps import CONFIG
 
 SETUPS = ("easy", "hard_view")
 
@@ -46,3 +50,10 @@ def draw_set(folder: Path, products: range, *, noise: float = 40, angles: int = 
 def striped_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 products, two photos each in the gallery, one query each."""
     return draw_set(tmp_path_factory.mktemp("striped") / "set", range(40), angles=2)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """A small one at random weights, frozen."""
+    torch.manual_seed(0)
+    return build_backbone(CONFIG.backbone).eval()

@@ -75,7 +75,7 @@ def test_a_torn_line_is_passed_over_and_a_repeated_step_counts_once(tmp_path: Pa
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"curves\.jsonl cannot be read"):
+    with pytest.raises(DataError, match=r"has none of finetune\.jsonl"):
         write_curves(tmp_path)
     (tmp_path / "curves.jsonl").write_text("nonsense\n")
     outcome = CliRunner().invoke(app, ["curves", str(tmp_path)])

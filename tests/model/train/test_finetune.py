@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.backbone import Backbone, build_backbone
-from model.config import GRNetConfig
+from model.backbone import Backbone
 from model.data.pairs import NO_SETUP, LabelledImage
 from model.errors import DataError
 from model.grnet import GRNet
@@ -21,47 +19,14 @@ from model.train.compute import Precision
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
 from model.train.tower import Tower, evaluate_maps
+from tests.model.train.maps import STAGE, start, striped_maps
 
-STAGE = 3
-CONFIG = GRNetConfig(
-    backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16, region_norm="l2",
-    similarity_channels=14, node_channels=10,
-)  # fmt: skip
 SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, group=3, evaluate_every=3, warm_up=2)
 
 
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    torch.manual_seed(0)
-    return build_backbone(CONFIG.backbone).eval()
-
-
-def _pairs(backbone: Backbone, products: range, seed: int) -> MapPairs:
-    """Maps of coloured stripes: the colours are the product, the noise is the photo."""
-    front, _ = backbone.split(STAGE)
-    rng = np.random.default_rng(seed)
-    stripes = np.stack(
-        [np.random.default_rng(n).integers(0, 256, (3, 8, 1)).repeat(8, 1).repeat(64, 2) for n in products]
-    )
-
-    def view(noise: float) -> MapSet:
-        pixels = np.clip(stripes + rng.normal(0, noise, stripes.shape), 0, 255).astype(np.float32)
-        with torch.no_grad():
-            maps = front(torch.from_numpy(pixels)).permute(0, 2, 3, 1)
-        return MapSet([f"p{n}" for n in products], maps.numpy().astype(np.float16))
-
-    return MapPairs(view(4), view(90))
-
-
-def _start(backbone: Backbone) -> tuple[GRNet, torch.nn.Module]:
-    torch.manual_seed(1)
-    network = GRNet(CONFIG, backbone=copy.deepcopy(backbone)).eval()
-    return network, network.backbone.split(STAGE)[1]
-
-
 def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone: Backbone, tmp_path: Path) -> None:
-    train, val = _pairs(backbone, range(20), 0), _pairs(backbone, range(100, 110), 1)
-    whole, rest = _start(backbone)
+    train, val = striped_maps(backbone, range(20), 0), striped_maps(backbone, range(100, 110), 1)
+    whole, rest = start(backbone)
     finetune(whole, rest, train, val, settings=SETTINGS, run=tmp_path / "whole")
 
     class PowerCutError(RuntimeError):
@@ -71,10 +36,10 @@ def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone
         if step == 6:
             raise PowerCutError
 
-    torn, rest = _start(backbone)
+    torn, rest = start(backbone)
     with pytest.raises(PowerCutError):
         finetune(torn, rest, train, val, settings=SETTINGS, run=tmp_path / "torn", after_evaluation=cut)
-    fresh, rest = _start(backbone)  # another process would start so
+    fresh, rest = start(backbone)  # another process would start so
     finetune(fresh, rest, train, val, settings=SETTINGS, run=tmp_path / "torn")
     for name, value in whole.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
@@ -90,8 +55,8 @@ def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone
 def test_garments_never_seen_are_ranked_better_than_before(
     backbone: Backbone, tmp_path: Path, precision: Precision
 ) -> None:
-    train, val = _pairs(backbone, range(60), 0), _pairs(backbone, range(1000, 1040), 1)
-    network, rest = _start(backbone)
+    train, val = striped_maps(backbone, range(60), 0), striped_maps(backbone, range(1000, 1040), 1)
+    network, rest = start(backbone)
     before = evaluate_maps(_tower(network, rest, train), val)
     settings = replace(
         SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision

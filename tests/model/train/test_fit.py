@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,19 @@ from safetensors.torch import load_file
 
 from model.checkpoint import load_checkpoint
 from model.config import GRNetConfig
-from model.data.pairs import read_labelled
+from model.data.manifest import Split
+from model.data.pairs import NEGATIVES_FILE, read_labelled
+from model.data.sets import read_sets
 from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import load_model
 from model.train.evaluation import evaluate
 from model.train.features import encode_images
-from model.train.fit import FitSettings, draw, evaluate_pools, fit, start_from_data
+from model.train.fit import FitSettings, draw, fit, start_from_data
 from model.train.pools import PairPools, Pools
-from model.train.recipe import read_recipe, refused_positions, train
+from model.train.recipe import read_recipe, train
 from model.train.report import markdown
-from model.train.tune import Tables
+from model.train.validation import evaluate_pools
 
 CHANNELS = 256  # of timm's test_efficientnet
 CONFIG = GRNetConfig(
@@ -212,14 +215,49 @@ def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp
     assert again["fingerprint"] == result["fingerprint"]
 
 
-def test_what_people_refused_is_among_the_negatives(photo_sets: Path, tmp_path: Path) -> None:
-    shop = read_labelled(photo_sets / "train" / "gallery.csv")
-    street = read_labelled(photo_sets / "train" / "queries.csv")
-    tables = Tables(shop, street, [(street[2].path, shop[7].id), (street[2].path, shop[0].id), (tmp_path, shop[1].id)])
-    refused = refused_positions(tables, 2 * len(street))
-    assert refused == {2: [7, 0], len(street) + 2: [7, 0]}, (
-        "of the query and of its copy; a photo of no query counts not"
-    )
+END_TO_END = """
+[end_to_end]
+from_stage = {stage}
+epochs = 1
+garments = 8
+"""
+
+
+def test_a_recipe_that_trains_end_to_end_needs_no_other_phase(photo_sets: Path, tmp_path: Path) -> None:
+    path = _write_recipe(photo_sets)
+    path.write_text(path.read_text().partition("[fit]")[0] + END_TO_END.format(stage=3))
+    result = train(read_recipe(path), tmp_path / "run")
+    assert result is not None
+    assert result["val"]["step"] in (0, 2), "16 garments are two steps of 8"
+    assert load_model(result["checkpoint"]).fingerprint == result["fingerprint"]
+    assert (tmp_path / "run" / "end_to_end.png").stat().st_size > 1000
+    assert not (tmp_path / "run" / "curves.jsonl").exists(), "the head was trained already"
+
+
+def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_path: Path) -> None:
+    tuning = "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
+    with pytest.raises(ConfigError, match=r"from stage 3 and .* from stage 0"):
+        read_recipe(_write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=0)))
+    result = train(read_recipe(_write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=3))), tmp_path / "run")
+    assert result is not None
+    assert len(list((tmp_path / "run" / "maps").glob("*.npy"))) == 4
+    for name in ("finetune", "end_to_end", "curves"):
+        assert (tmp_path / "run" / f"{name}.jsonl").read_text().startswith('{"step": 0'), name
+
+
+def test_what_people_refused_is_read_and_is_among_the_negatives(photo_sets: Path, tmp_path: Path) -> None:
+    place = tmp_path / "refusals"
+    shutil.copytree(photo_sets / "train", place)
+    shop, street = (read_labelled(place / f"{kind}.csv") for kind in ("gallery", "queries"))
+    own, other = street[2].path.name, street[3].path.name
+    rows = [(own, shop[n].id) for n in (7, 0, 2)] + [(other, "sold out"), (shop[1].path.name, shop[3].id)]
+    lines = [f"{photo},{item},refused" for photo, item in rows]
+    (place / NEGATIVES_FILE).write_text("\n".join(["image,id,product_id", *lines, ""]))
+    assert street[2].product_id == shop[2].product_id, "the third row is its match, the last a photo of no query"
+    read = read_sets([photo_sets / "train", place], Split.TRAIN)
+    before = (len(read.queries) - len(street), len(read.gallery) - len(shop))
+    assert before == (len(street), len(shop)), "two sets, one after the other"
+    assert read.refused == {before[0] + 2: [before[1], before[1] + 7]}
     data = replace(_pools(range(40), 0), refused={4: [30, 31]})
     matches = [[n] for n in range(40)]
     shortlist = np.stack([np.setdiff1d(np.arange(12), [n])[:8] for n in range(40)])

@@ -9,20 +9,29 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from model.backbone import build_backbone
+from model.train.curves import END_TO_END_LOG, FINETUNE_LOG
 from model.train.processes import Processes
 
-SCRIPT = Path(__file__).with_name("finetune_together.py")
+SCRIPT = Path(__file__).with_name("train_together.py")
 
 
-def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log", [FINETUNE_LOG, END_TO_END_LOG])
+def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path, log: str) -> None:
     _write_maps(tmp_path)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
-        [*torchrun, str(SCRIPT), str(tmp_path)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
+        [*torchrun, str(SCRIPT), str(tmp_path), log],
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": root,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -31,7 +40,7 @@ def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path) ->
     one, two = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "finetune.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / log).read_text().splitlines()]
     assert steps == [0, 2, 4], "one process writes"
 
 

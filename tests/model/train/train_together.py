@@ -1,8 +1,9 @@
-"""One of the processes that test_processes.py starts: fine-tunes a tiny network over the maps it is given.
+"""One of the processes that test_processes.py starts: trains a tiny network over the maps it is given.
 
-    torchrun --nproc-per-node N finetune_together.py FOLDER
+    torchrun --nproc-per-node N train_together.py FOLDER LOG
 
-FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its weights.
+LOG names the phase. FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its
+weights.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from model.backbone import build_backbone
 from model.config import GRNetConfig
 from model.grnet import GRNet
+from model.train.curves import FINETUNE_LOG
+from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.maps import MapPairs, MapSet
 from model.train.processes import Processes
@@ -31,8 +34,13 @@ torch.manual_seed(0)
 config = GRNetConfig(backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16)
 network = GRNet(config, backbone=build_backbone(config.backbone).eval())
 rest = network.backbone.split(3)[1]
-settings = FinetuneSettings(from_stage=3, steps=4, queries=8, group=2, evaluate_every=2, warm_up=1, average=0.5)
+shared = {"from_stage": 3, "group": 2, "average": 0.5}
 time.sleep(2 * processes.rank)  # the others are late: what the first wrote meanwhile must not mislead them
-finetune(network, rest, pairs, pairs, settings=settings, run=folder / "run", processes=processes)
+if sys.argv[2] == FINETUNE_LOG:
+    tuning = FinetuneSettings(**shared, steps=4, queries=8, evaluate_every=2, warm_up=1)
+    finetune(network, rest, pairs, pairs, settings=tuning, run=folder / "run", processes=processes)
+else:
+    whole = EndToEndSettings(**shared, epochs=2, garments=8)  # 16 garments are two steps
+    train_end_to_end(network, rest, pairs, pairs, settings=whole, run=folder / "run", processes=processes)
 torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
 processes.end()
