@@ -182,6 +182,9 @@ def test_heat_is_where_the_garment_in_common_is(
         assert heat.shape == (7, 7)
         heat = (heat - heat.min()) / (heat.max() - heat.min())  # as it is painted
         row, column = y // 32, x // 32
+        y_peak, x_peak = np.unravel_index(heat.argmax(), heat.shape)
+        assert row <= y_peak < row + 4
+        assert column <= x_peak < column + 4
         inside = heat[row : row + 4, column : column + 4]
         outside = (heat.sum() - inside.sum()) / (heat.size - inside.size)
         assert inside.mean() > 1.5 * outside

@@ -37,9 +37,12 @@ async def _app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
     server = uvicorn.Server(uvicorn.Config(_app, port=0, http=_Quick, lifespan="off", log_config=None))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    late = time.monotonic() + 30
     while not server.started:
+        assert thread.is_alive(), "the server ended"
+        assert time.monotonic() < late, "the server does not start"
         time.sleep(0.01)
     yield server.servers[0].sockets[0].getsockname()
     server.should_exit = True

@@ -1,0 +1,100 @@
+"""How long a step of training takes, by precision and by whether memory is kept: `python -m model.train.step_bench`.
+
+Steps are those of the recipe that ships, over maps of noise. Each setting has a process of its own, since memory is
+kept for good; they take turns, so that what else the machine does hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast, get_args
+
+import numpy as np
+import torch
+
+import model
+from model.grnet import GRNet
+from model.train.compute import Precision, keep_freed_memory
+from model.train.curves import FINETUNE_LOG, HEAD_LOG
+from model.train.finetune import finetune
+from model.train.fit import fit, start_head
+from model.train.maps import MapPairs, MapSet
+from model.train.recipe import read_recipe
+from model.train.tune import pools_of
+
+RECIPE = Path(model.__file__).parent / "weights" / "grnet-lite0" / "recipe.toml"
+ITEMS = 128
+WARM_UP = 2
+
+
+def main() -> None:
+    """Print a JSON object: seconds of a step of each phase and setting, the median over all turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=5, help="that are timed, a turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(_one(cast(Precision, given.one[0]), keep=given.one[1] == "kept", steps=given.steps)))
+        return
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(given.turns):
+        for precision, memory in itertools.product(get_args(Precision), ("given back", "kept")):
+            command = [sys.executable, "-m", __spec__.name, "--steps", str(given.steps), "--one", precision, memory]
+            line = subprocess.run(  # noqa: S603 - itself
+                command, stdout=subprocess.PIPE, text=True, check=True
+            ).stdout
+            for phase, seconds in json.loads(line).items():
+                found.setdefault(phase, {}).setdefault(f"{precision}, memory {memory}", []).extend(seconds)
+    medians = {phase: {name: statistics.median(each) for name, each in one.items()} for phase, one in found.items()}
+    print(json.dumps({"threads": torch.get_num_threads(), "seconds": medians}, indent=2))
+
+
+def _one(precision: Precision, *, keep: bool, steps: int) -> dict[str, list[float]]:
+    if keep:
+        keep_freed_memory()
+    recipe = read_recipe(RECIPE)
+    assert recipe.finetune is not None
+    torch.manual_seed(0)
+    network = GRNet(recipe.model).eval()
+    front, rest = network.backbone.split(recipe.finetune.from_stage)
+    side = recipe.model.image_px
+    with torch.no_grad():
+        shape = front(torch.zeros(1, 3, side, side)).shape[1:]
+    rng = np.random.default_rng(0)
+    names = [f"p{n}" for n in range(ITEMS)]
+
+    def noise() -> MapSet:
+        return MapSet(names, rng.normal(0, 1, (ITEMS, *shape[1:], shape[0])).astype(np.float16))
+
+    maps = MapPairs(noise(), noise())
+    few = MapPairs(*(MapSet(names[:4], one.maps[:4]) for one in (maps.gallery, maps.queries)))
+    pools = pools_of(network, rest, maps)
+    tuning = replace(recipe.finetune, group=1, precision=precision, evaluate_every=steps)  # nobody looks for neighbours
+    learning = replace(recipe.fit, precision=precision, evaluate_every=steps, evaluate_queries=4)
+    found: dict[str, list[float]] = {}
+    for count in (WARM_UP, steps):
+        with TemporaryDirectory() as folder:
+            run = Path(folder)
+            finetune(network, rest, maps, few, settings=replace(tuning, steps=count), run=run)
+            start_head(network)
+            fit(network, pools, pools, settings=replace(learning, head_steps=count), run=run)
+            found = {"finetune": [_seconds(run / FINETUNE_LOG) / count], "head": [_seconds(run / HEAD_LOG) / count]}
+    return found
+
+
+def _seconds(log: Path) -> float:
+    """Of all steps, evaluations left out, as the last line says."""
+    return float(json.loads(log.read_text().splitlines()[-1])["seconds"])
+
+
+if __name__ == "__main__":
+    main()
