@@ -9,39 +9,83 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.backbone import build_backbone
-from model.train.curves import END_TO_END_LOG, FINETUNE_LOG
+from model.inference import load_model
+from model.train.curves import END_TO_END_LOG, FINETUNE_LOG, HEAD_LOG
 from model.train.processes import Processes
+from tests.model.train.conftest import draw_set
+
+RECIPE = """
+name = "together"
+[data]
+train = "train"
+val = "val"
+backbone_weights = "backbone.safetensors"
+[model]
+backbone = "timm:test_efficientnet"
+image_px = 64
+neck_channels = 12
+embedding_channels = 16
+similarity_channels = 14
+node_channels = 10
+[finetune]
+from_stage = 3
+steps = 2
+queries = 8
+group = 2
+evaluate_every = 2
+[fit]
+metric_steps = 0
+head_steps = 2
+queries = 6
+negatives = 3
+shortlist = 6
+evaluate_every = 2
+"""
 
 SCRIPT = Path(__file__).with_name("train_together.py")
+ROOT = Path(__file__).parents[3]
+ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-@pytest.mark.parametrize("log", [FINETUNE_LOG, END_TO_END_LOG])
-def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path, log: str) -> None:
-    _write_maps(tmp_path)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    root = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [*torchrun, str(SCRIPT), str(tmp_path), log],
-        env={
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": "",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": root,
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _steps(log: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+
+def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path) -> None:
+    _write_maps(tmp_path)
+    _run(["torchrun", "--standalone", "--nproc-per-node", "2", str(SCRIPT), str(tmp_path)], tmp_path)
     one, two = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / log).read_text().splitlines()]
-    assert steps == [0, 2, 4], "one process writes"
+    for log in (FINETUNE_LOG, END_TO_END_LOG):
+        assert _steps(tmp_path / "run" / log) == [0, 2, 4], "one process writes"
+
+
+def test_the_documented_command_ends_in_one_checkpoint(tmp_path: Path) -> None:
+    """With two processes and a tiny recipe in place of what docs/training.md names."""
+    [line] = [line for line in (ROOT / "docs" / "training.md").read_text().splitlines() if "torchrun" in line]
+    for name, products in (("train", range(16)), ("val", range(100, 110))):
+        draw_set(tmp_path / name, products)
+    torch.manual_seed(1)
+    save_file(build_backbone("timm:test_efficientnet").body.state_dict(), tmp_path / "backbone.safetensors")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    said = _run(line.replace("--nproc-per-node 4", "--nproc-per-node 2").split(), tmp_path)
+    run = tmp_path / "runs" / "x"
+    assert said.count("checkpoint in runs/x/checkpoint") == 1
+    assert load_model(run / "checkpoint").name == "together"
+    assert _steps(run / FINETUNE_LOG) == [0, 2]
+    assert _steps(run / HEAD_LOG) == [0, 2]
 
 
 def test_one_process_on_the_cpu_needs_no_other() -> None:

@@ -1,9 +1,8 @@
 """One of the processes that test_processes.py starts: trains a tiny network over the maps it is given.
 
-    torchrun --nproc-per-node N train_together.py FOLDER LOG
+    torchrun --nproc-per-node N train_together.py FOLDER
 
-LOG names the phase. FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its
-weights.
+FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its weights.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import torch
 from model.backbone import build_backbone
 from model.config import GRNetConfig
 from model.grnet import GRNet
-from model.train.curves import FINETUNE_LOG
 from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.finetune import FinetuneSettings, finetune
 from model.train.maps import MapPairs, MapSet
@@ -36,11 +34,9 @@ network = GRNet(config, backbone=build_backbone(config.backbone).eval())
 rest = network.backbone.split(3)[1]
 shared = {"from_stage": 3, "group": 2, "average": 0.5}
 time.sleep(2 * processes.rank)  # the others are late: what the first wrote meanwhile must not mislead them
-if sys.argv[2] == FINETUNE_LOG:
-    tuning = FinetuneSettings(**shared, steps=4, queries=8, evaluate_every=2, warm_up=1)
-    finetune(network, rest, pairs, pairs, settings=tuning, run=folder / "run", processes=processes)
-else:
-    whole = EndToEndSettings(**shared, epochs=2, garments=8)  # 16 garments are two steps
-    train_end_to_end(network, rest, pairs, pairs, settings=whole, run=folder / "run", processes=processes)
+tuning = FinetuneSettings(**shared, steps=4, queries=8, evaluate_every=2, warm_up=1)
+finetune(network, rest, pairs, pairs, settings=tuning, run=folder / "run", processes=processes)
+whole = EndToEndSettings(**shared, epochs=2, garments=8)  # 16 garments are two steps
+train_end_to_end(network, rest, pairs, pairs, settings=whole, run=folder / "run", processes=processes)
 torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
 processes.end()
