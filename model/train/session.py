@@ -37,6 +37,7 @@ class Session(Generic[M]):
         chosen_by: the figure by which the best weights are kept.
         log: a line an evaluation; the state stands beside it as .pt.
         processes: that train together.
+        clip: largest norm of a step's gradient; 0: any.
     """
 
     module: M
@@ -46,6 +47,7 @@ class Session(Generic[M]):
     chosen_by: str
     log: Path
     processes: Processes
+    clip: float = 1.0
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -116,7 +118,8 @@ class Session(Generic[M]):
         """One step of the optimiser, and of the average."""
         self.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
         self.optimiser.step()
         self.schedule.step()
         self.step += 1

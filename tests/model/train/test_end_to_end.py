@@ -22,7 +22,7 @@ from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 
 SETTINGS = EndToEndSettings(
     from_stage=STAGE, epochs=3, garments=8, optimiser="adamw", rate=5e-3, metric=1.0, listwise=1.0, group=4,
-    covered=0.2, zoomed=0.2, average=0.5,
+    covered=0.2, zoomed=0.2, average=0.5, clip=1.0,
 )  # fmt: skip
 
 
@@ -31,8 +31,8 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     schedule = (paper.optimiser, paper.rate, paper.decay_every, paper.epochs, paper.momentum, paper.weight_decay)
     assert schedule == ("sgd", 0.01, 20, 60, 0.9, 5e-4)
     assert (paper.garments, paper.mirrored, paper.from_stage) == (32, 0.5, 0)
-    beyond = (paper.listwise, paper.metric, paper.covered, paper.zoomed, paper.average, paper.group)
-    assert beyond == (0, 0, 0, 0, 0, 1)
+    beyond = (paper.listwise, paper.metric, paper.covered, paper.zoomed, paper.average, paper.clip, paper.group)
+    assert beyond == (0, 0, 0, 0, 0, 0, 1)
     with pytest.raises(ConfigError, match="'lion' is not known, known are sgd, adamw"):
         replace(paper, optimiser="lion")  # type: ignore[arg-type]
 
