@@ -21,12 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.config import Calibration, GRNetConfig
+from model.descriptions import CONFIG_FILE, WEIGHTS_FILE, read_description
 from model.errors import CheckpointError, ConfigError
 from model.grnet import GRNet
 
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "region_norm",
 )  # fmt: skip
@@ -98,31 +96,6 @@ def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerp
 def _is_shared_copy(key: str) -> bool:
     parts = key.split(".")
     return parts[:2] == ["head", "steps"] and int(parts[2]) > 1
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The checkpoint's config.json.
-
-    Raises:
-        CheckpointError: missing or not what this release writes.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        description = json.loads(path.read_text())
-        return {
-            **description,
-            "model": GRNetConfig.from_dict(description["model"]),
-            "calibration": Calibration.from_dict(description.get("calibration", {})),
-        }
-    except FileNotFoundError as error:
-        found = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"
-        raise CheckpointError(
-            f"no {CONFIG_FILE} in {folder} (found: {found}); expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a description of a threadmatch model ({error!r})") from error
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_checkpoint(folder: Path) -> GRNet:

@@ -14,17 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.checkpoint import CONFIG_FILE, fetch_checkpoint, fingerprints, load_checkpoint
+from model.checkpoint import fetch_checkpoint, fingerprints, load_checkpoint
 from model.config import Calibration
+from model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
 from model.engine import Engine
 from model.errors import CheckpointError
 from model.explain import Explanation, Side, explain, grad_cam, region_heat
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.pyramid import region_boxes
-
-DEFAULT_MODEL = "grnet-lite0"
-SHIPPED = Path(__file__).parent / "weights"
 
 Floats = NDArray[np.float16] | NDArray[np.float32]
 
@@ -245,11 +243,6 @@ def model_folder(name: str) -> Path:
         return fetch_checkpoint(name)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; shipped with threadmatch: {', '.join(shipped_models()) or 'none'}") from error
-
-
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
 def _tensor(values: Floats | NDArray[np.uint8]) -> Tensor:

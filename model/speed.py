@@ -22,11 +22,12 @@ import torch
 
 from model.checkpoint import load_checkpoint
 from model.config import GRNetConfig
+from model.descriptions import SHIPPED, shipped_models
 from model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet, SimilarityHead
 from model.images import load_image
-from model.inference import SHIPPED, Model, shipped_models
+from model.inference import Model
 from model.matchers import LiteralMatcher
 
 PAPER_BACKBONE: Final = "googlenet"

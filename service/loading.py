@@ -7,10 +7,11 @@ from pathlib import Path
 
 from indexer.errors import GalleryModelMismatchError, IndexerError
 from indexer.gallery import Gallery
+from model.descriptions import shipped_models
 from model.detection import Detector
 from model.detection_weights import load_detector
 from model.errors import CheckpointError
-from model.inference import Model, load_model, shipped_models
+from model.inference import Model, load_model
 from service.config import DEFAULT_GALLERY, Settings
 from service.errors import StartError
 from service.results import Matcher

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -20,9 +19,6 @@ def pytest_configure() -> None:
     """Hear Ctrl-C, and let the processes that tests start hear it: a shell's background job begins with it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Decoding processes fork from one server, which the first test that needs any starts: with all that any of them
-    # imports, in place of importing it once a process.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["model.train.features", "model.train.pixels"])
 
 
 TINY_CONFIG = GRNetConfig(

@@ -6,12 +6,9 @@ Letters  n images, S image side, c channels, h x w the front's map
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from torch import Tensor, nn
 
 from model.data.pairs import LabelledImage
 from model.images import Box
-from model.train.features import DECODE_CHUNK, decode_labelled
+from model.train.decoding import CHUNK, decoded, identity
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +101,11 @@ def make_maps(
     if path.exists():
         return MapSet(products, np.load(path, mmap_mode="r"))
     cache.mkdir(parents=True, exist_ok=True)
-    chunks = [images[start : start + DECODE_CHUNK] for start in range(0, len(images), DECODE_CHUNK)]
     staged = path.with_suffix(".partial")
     maps: np.memmap[Any, np.dtype[np.float16]] | None = None
     done = 0
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool, torch.inference_mode():
-        for pixels in pool.map(decode_labelled, chunks, [image_px] * len(chunks)):
+    with torch.inference_mode():
+        for pixels in decoded(images, image_px=image_px, workers=workers):
             batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             encoded = front(batch).permute(0, 2, 3, 1).to(torch.float16).numpy()  # (B, h, w, c)
             if maps is None:
@@ -117,7 +113,7 @@ def make_maps(
                 maps = np.lib.format.open_memmap(staged, mode="w+", dtype=np.float16, shape=shape)
             maps[done : done + len(encoded)] = encoded
             done += len(encoded)
-            if done % (DECODE_CHUNK * 60) == 0:
+            if done % (CHUNK * 60) == 0:
                 logger.info("maps", extra={"done": done, "of": len(images)})
     assert maps is not None, "read_labelled refuses an empty table"
     maps.flush()
@@ -126,8 +122,4 @@ def make_maps(
 
 
 def _key(label: str, image_px: int, images: Sequence[LabelledImage]) -> str:
-    digest = hashlib.sha256(f"{label} {image_px}".encode())
-    for image in images:
-        stat = image.path.stat()
-        digest.update(json.dumps([str(image.path), stat.st_size, stat.st_mtime_ns, str(image.box)]).encode())
-    return digest.hexdigest()[:24]
+    return hashlib.sha256(f"{label} {image_px}".encode() + identity(images)).hexdigest()[:24]

@@ -44,7 +44,7 @@ from model.train.fit import FitSettings, fit, start_from_data
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
-from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare
+from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, start_from_maps
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +173,8 @@ def _train_backbone(
     figures: dict[str, float] = {}
     if recipe.finetune is not None:
         figures = finetune(*maps, settings=recipe.finetune, run=run, processes=processes)
+        if recipe.finetune.rewhiten:
+            start_from_maps(network, prepared, seed=recipe.finetune.seed)
     if recipe.end_to_end is not None:
         figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run, processes=processes)
     return prepared, figures

@@ -100,8 +100,8 @@ TABLE_6 = Table(
 
 METHOD_LABELS = {
     "color": "colour histograms (floor)",
-    "frozen_global": "ImageNet features as they are, cosine",
-    "frozen_greedy": "ImageNet features as they are, greedy local (Eq. 2, 3)",
+    "frozen_global": "the backbone's features as they are, cosine",
+    "frozen_greedy": "the backbone's features as they are, greedy local (Eq. 2, 3)",
     "global": "trained global (stage one)",
     "greedy": "trained greedy local (Eq. 2, 3)",
     "kpm": "KPM",

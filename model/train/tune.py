@@ -76,10 +76,16 @@ def prepare(
     with processes.main_first():
         training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=seed)))
         held_out = MapPairs(maps(val.gallery), maps(val.queries))
+    prepared = Prepared(rest, training, held_out)
+    start_from_maps(network, prepared, seed=seed)
+    return prepared
+
+
+def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
+    """Start neck, embedding and head from the features that the backbone now makes; see `fit.start_from_data`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        start_from_data(network, pools_of(network, rest, training, at_most=START_SAMPLE))
-    return Prepared(rest, training, held_out)
+        start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
 
 
 def head_pools(network: GRNet, prepared: Prepared, train: LabelledSet, settings: FinetuneSettings) -> PairPools:

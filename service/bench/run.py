@@ -20,7 +20,7 @@ from PIL import Image
 from model.data.drawn_street import draw_street_query
 from model.data.garment import garment
 from model.data.setups import Setup
-from model.inference import DEFAULT_MODEL
+from model.descriptions import DEFAULT_MODEL
 from model.speed import decode_speed, encode_speed, machine, pick_device, rerank_speed
 from service.bench.ingestion import first_rows, measure_ingestion
 from service.bench.latency import measure_latency

@@ -33,8 +33,8 @@ def calibrate(
     from rich.progress import Progress
 
     from model.data.pairs import read_labelled
+    from model.descriptions import DEFAULT_MODEL
     from model.errors import ModelError
-    from model.inference import DEFAULT_MODEL
     from model.train.recalibrate import recalibrate
 
     console = Console(stderr=True)

@@ -55,8 +55,9 @@ def evaluate(
     """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
     from rich.console import Console
 
+    from model.descriptions import DEFAULT_MODEL
     from model.errors import ModelError
-    from model.inference import DEFAULT_MODEL, load_model
+    from model.inference import load_model
     from model.train.evaluation import EvaluationSettings
     from service.cli.measuring import measure_models
 

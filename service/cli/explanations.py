@@ -29,8 +29,9 @@ def evaluate_explanations(
     from rich.progress import Progress
 
     from model.data.pairs import read_labelled
+    from model.descriptions import DEFAULT_MODEL
     from model.errors import ModelError
-    from model.inference import DEFAULT_MODEL, load_model
+    from model.inference import load_model
     from model.train.faithfulness import markdown, measure
     from model.train.report import write_json
 
@@ -81,9 +82,10 @@ def evaluate_detector(
     from rich.progress import Progress
 
     from model.data.pairs import read_labelled
+    from model.descriptions import DEFAULT_MODEL
     from model.detection_weights import load_detector
     from model.errors import ModelError
-    from model.inference import DEFAULT_MODEL, load_model
+    from model.inference import load_model
     from model.train.boxes import markdown, measure_boxes
 
     console = Console(stderr=True)

@@ -50,8 +50,9 @@ def ingest(
     from indexer.errors import IndexerError
     from indexer.ingest import IngestOptions
     from indexer.ingest import ingest as run
+    from model.descriptions import DEFAULT_MODEL
     from model.errors import ModelError
-    from model.inference import DEFAULT_MODEL, load_model
+    from model.inference import load_model
 
     console = Console(stderr=True)
     options = IngestOptions(

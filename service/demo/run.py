@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from model.checkpoint import read_description
-from model.inference import DEFAULT_MODEL, SHIPPED, shipped_models
+from model.descriptions import DEFAULT_MODEL, SHIPPED, read_description, shipped_models
 from service.demo.asking import Outcome, ask, check_service, read_queries
 from service.demo.errors import DemoError
 from service.demo.picture import write_contact_sheet

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, fetch_checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import fetch_checkpoint, load_checkpoint, save_checkpoint
 from model.config import Calibration, GRNetConfig
+from model.descriptions import CONFIG_FILE, WEIGHTS_FILE
 from model.errors import CheckpointError
 from model.grnet import GRNet
 from model.inference import Model, load_model

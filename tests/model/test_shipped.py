@@ -14,8 +14,9 @@ from model.data.garment import garment
 from model.data.pairs import read_labelled
 from model.data.setups import Setup
 from model.data.street_set import build_street_set
+from model.descriptions import DEFAULT_MODEL, SHIPPED
 from model.images import DecodedImage, prepare_image
-from model.inference import DEFAULT_MODEL, SHIPPED, Model, load_model
+from model.inference import Model, load_model
 from model.train.evaluation import evaluate
 from model.train.metrics import first_hit, rates
 
