@@ -59,7 +59,8 @@ class FinetuneSettings:
     """Share of the queries that are cut at random sides and stretched again."""
     rewhiten: bool = False
     """Afterwards put neck and embedding back to partly whitened principal components, now of the tuned features. As
-    trained they fit the garments they were trained on; as components they rank garments never seen better."""
+    trained they fit the garments they were trained on; as components both stages rank garments never seen better, but a
+    head over them did not gain (docs/training.md)."""
     head_copies: int = 0
     """How many more copies of each training query, distorted anew, the head learns from afterwards."""
     mirrored: float = 0.1
