@@ -25,7 +25,7 @@ from model.similarity import greedy_similarity_across
 from model.train.compute import Precision, check_precision, mixed
 from model.train.curves import HEAD_LOG
 from model.train.pools import PairPools
-from model.train.session import head_groups
+from model.train.session import head_groups, of_this_recipe
 from model.train.validation import evaluate_pools
 
 logger = logging.getLogger(__name__)
@@ -318,11 +318,12 @@ class _State:
         path = self.run / "state.pt"
         if not path.exists():
             return 0
-        saved = torch.load(path, weights_only=True)
-        self.parts.load_state_dict(saved["parts"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.rate.load_state_dict(saved["rate"])
-        self.best, self.best_weights = saved["best"], saved["best_weights"]
+        with of_this_recipe(path):
+            saved = torch.load(path, weights_only=True)
+            self.parts.load_state_dict(saved["parts"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.rate.load_state_dict(saved["rate"])
+            self.best, self.best_weights = saved["best"], saved["best_weights"]
         return int(saved["step"])
 
     def keep(self, step: int, row: dict[str, float]) -> None:

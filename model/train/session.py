@@ -7,7 +7,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from model.errors import ConfigError
 from model.train.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -54,14 +56,19 @@ class Session(Generic[M]):
     averaged: M = field(init=False)
 
     def __post_init__(self) -> None:
-        """Go on where an earlier run in the same folder stopped, if there is one."""
+        """Go on where an earlier run in the same folder stopped, if there is one.
+
+        Raises:
+            ConfigError: it was a run of another recipe or release.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.averaged = copy.deepcopy(self.module).requires_grad_(False)
         if self._state.exists():
-            saved = torch.load(self._state, weights_only=True, map_location="cpu")
-            for name, part in self._parts().items():
-                part.load_state_dict(saved[name])
-            self.step, self.best, self.best_weights = saved["step"], saved["best"], saved["best_weights"]
+            with of_this_recipe(self._state):
+                saved = torch.load(self._state, weights_only=True, map_location="cpu")
+                for name, part in self._parts().items():
+                    part.load_state_dict(saved[name])
+                self.step, self.best, self.best_weights = saved["step"], saved["best"], saved["best_weights"]
         self.processes.wait()  # all have read what an earlier run left before one writes
 
     @property
@@ -148,6 +155,22 @@ class Session(Generic[M]):
         staged = self._state.with_name(f"{self._state.name}.partial")
         torch.save({"step": self.step, **state, "best": self.best, "best_weights": self.best_weights}, staged)
         staged.replace(self._state)
+
+
+@contextmanager
+def of_this_recipe(state: Path) -> Iterator[None]:
+    """Read what an unfinished run left.
+
+    Raises:
+        ConfigError: it does not fit the network that is trained now.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{state} was left by a run of another recipe or release ({reason}); take another --run folder"
+        ) from error
 
 
 BLEND_PACE = 20.0

@@ -234,6 +234,15 @@ def test_a_recipe_that_trains_end_to_end_needs_no_other_phase(photo_sets: Path, 
     assert not (tmp_path / "run" / "curves.jsonl").exists(), "the head was trained already"
 
 
+@pytest.mark.parametrize("phase", ["", "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\n"])
+def test_an_unfinished_run_of_another_recipe_is_not_gone_on_with(photo_sets: Path, tmp_path: Path, phase: str) -> None:
+    train(read_recipe(_write_recipe(photo_sets, more=phase)), tmp_path / "run")
+    path = _write_recipe(photo_sets, more=phase)
+    path.write_text(path.read_text().replace("neck_channels = 12", "neck_channels = 10"))
+    with pytest.raises(ConfigError, match=r"\.pt was left by a run of another recipe .* take another --run folder"):
+        train(read_recipe(path), tmp_path / "run")
+
+
 def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_path: Path) -> None:
     tuning = "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
     with pytest.raises(ConfigError, match=r"from stage 3 and .* from stage 0"):
