@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from model.errors import ConfigError
+from model.settings import check_type
 
 PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
 """The grids of sec. 5.1, rows x columns, scale 1 to 7: R = 24 regions, N = 124 nodes."""
@@ -113,7 +114,8 @@ class GRNetConfig:
         """Read what `to_dict` wrote.
 
         Raises:
-            ConfigError: unknown version or field (the nearest one is named), or a value out of range.
+            ConfigError: unknown version or field (the nearest one is named), or a value of another type or out of
+                range.
         """
         given = dict(values)
         version = given.pop("config_version", CONFIG_VERSION)
@@ -127,6 +129,7 @@ class GRNetConfig:
                 raise ConfigError(f"unknown model setting {name!r}{hint}")
             if isinstance(value, list):
                 given[name] = tuple(value)
+            check_type(cls, name, given[name])
         return cls(**given)
 
 

@@ -30,6 +30,18 @@ def check_precision(name: str) -> None:
         raise ConfigError(f"precision {name!r} is not known, known are {', '.join(get_args(Precision))}")
 
 
+def check_at_least_one(settings: object, *names: str) -> None:
+    """Refuse settings with which a run would not begin.
+
+    Raises:
+        ConfigError: one of them is below 1; named.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, expected 1 at least")
+
+
 @contextmanager
 def mixed(precision: Precision, module: nn.Module) -> Iterator[None]:
     """Run a module with its matrix products in `precision`; weights and their gradients stay float32.

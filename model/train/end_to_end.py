@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from model.errors import ConfigError
 from model.grnet import GRNet, SimilarityHead
 from model.train.batches import Batch, Batches, askers
-from model.train.compute import Precision, check_precision, mixed
+from model.train.compute import Precision, check_at_least_one, check_precision, mixed
 from model.train.curves import END_TO_END_LOG
 from model.train.finetune import metric_losses
 from model.train.maps import MapPairs, MapSet
@@ -93,6 +93,7 @@ class EndToEndSettings:
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        check_at_least_one(self, "garments", "group", "warm_up")
         if self.optimiser not in get_args(Optimiser):
             raise ConfigError(f"optimiser {self.optimiser!r} is not known, known are {', '.join(get_args(Optimiser))}")
 

@@ -26,7 +26,7 @@ from model.config import GRNetConfig
 from model.grnet import GRNet
 from model.similarity import greedy_similarity_across
 from model.train.batches import Batch, Batches
-from model.train.compute import Precision, check_precision, mixed
+from model.train.compute import Precision, check_at_least_one, check_precision, mixed
 from model.train.curves import FINETUNE_LOG
 from model.train.maps import MapPairs
 from model.train.processes import Processes
@@ -73,6 +73,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        check_at_least_one(self, "queries", "group", "warm_up", "evaluate_every")
 
 
 def finetune(

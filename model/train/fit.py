@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from model.grnet import GRNet
 from model.similarity import greedy_similarity_across
-from model.train.compute import Precision, check_precision, mixed
+from model.train.compute import Precision, check_at_least_one, check_precision, mixed
 from model.train.curves import HEAD_LOG
 from model.train.pools import PairPools
 from model.train.session import head_groups, of_this_recipe
@@ -40,8 +40,8 @@ class FitSettings:
     """How to train over cached features."""
 
     metric_steps: int = 600
-    """First phase: neck and embedding alone learn, by greedy local matching (Eq. 2, 3) and the cosine of Eq. 1, each
-    query against every item of the step. Cheap, and it carries over to garments never seen."""
+    """First phase, where there is a neck or an embedding: they alone learn, by greedy local matching (Eq. 2, 3) and the
+    cosine of Eq. 1, each query against every item of the step. Cheap, and it carries over to garments never seen."""
     metric_queries: int = 64
     metric_negatives: int = 3
     metric_rate: float = 3e-4
@@ -69,6 +69,9 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        check_at_least_one(
+            self, "queries", "negatives", "metric_queries", "shortlist", "refresh", "warm_up", "evaluate_every"
+        )
 
     @property
     def steps(self) -> int:
@@ -137,6 +140,7 @@ def fit(
     Returns:
         The best figures on `val`.
     """
+    settings = _possible(settings, network)
     run.mkdir(parents=True, exist_ok=True)
     parts = torch.nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
     groups = head_groups(parts, rate=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -154,12 +158,9 @@ def fit(
             shortlist = _shortlist(network, train, settings.shortlist)
         rng = np.random.default_rng([settings.seed, step])  # of the step alone: a resumed run draws the same
         torch.manual_seed(settings.seed * 1_000_003 + step)
-        losses = (_metric_losses if step < settings.metric_steps else _head_losses)(
-            network,
-            train,
-            draw(train, matches, shortlist, settings, rng, metric=step < settings.metric_steps),
-            settings,
-        )
+        metric = step < settings.metric_steps
+        drawn = draw(train, matches, shortlist, settings, rng, metric=metric)
+        losses = (_metric_losses if metric else _head_losses)(network, train, drawn, settings)
         optimiser.zero_grad()
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
@@ -176,6 +177,12 @@ def fit(
             if after_evaluation:
                 after_evaluation(step, row)
     return state.restore_best()
+
+
+def _possible(settings: FitSettings, network: GRNet) -> FitSettings:
+    """Without the first phase where it has nothing to train."""
+    nothing = network.neck is None and network.embedding is None
+    return replace(settings, metric_steps=0) if nothing else settings
 
 
 def _stale(step: int, settings: FitSettings) -> bool:

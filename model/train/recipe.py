@@ -35,6 +35,7 @@ from model.errors import ConfigError, DataError
 from model.grnet import GRNet
 from model.inference import Model
 from model.pretrained import load_pretrained
+from model.settings import check_type
 from model.train.calibration import expected_calibration_error
 from model.train.curves import write_curves
 from model.train.end_to_end import EndToEndSettings, train_end_to_end
@@ -86,10 +87,8 @@ def read_recipe(path: Path) -> Recipe:
         )
     if "train" not in data or "val" not in data:
         raise ConfigError(f"{path}: [data] needs train and val: manifests, or folders with gallery.csv and queries.csv")
-    for part, settings in PHASES.items():
-        known = {field.name for field in fields(settings)}
-        if wrong := set(values.get(part, {})) - known:
-            raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
+    for part in PHASES:
+        _check_settings(path, part, values.get(part, {}))
     weights = data.get("backbone_weights")
     finetune = FinetuneSettings(**values["finetune"]) if "finetune" in values else None
     end_to_end = EndToEndSettings(**values["end_to_end"]) if "end_to_end" in values else None
@@ -103,12 +102,31 @@ def read_recipe(path: Path) -> Recipe:
         name=str(values.get("name", path.stem)),
         train=_folders(path, data["train"]),
         val=_folders(path, data["val"]),
-        model=GRNetConfig.from_dict(values.get("model", {})),
+        model=_model(path, values.get("model", {})),
         fit=FitSettings(**values.get("fit", nothing_more)),
         finetune=finetune,
         end_to_end=end_to_end,
         backbone_weights=path.parent / weights if weights else None,
     )
+
+
+def _model(path: Path, given: dict[str, Any]) -> GRNetConfig:
+    try:
+        return GRNetConfig.from_dict(given)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: [model] {error}") from error
+
+
+def _check_settings(path: Path, part: str, given: dict[str, Any]) -> None:
+    """Refuse unknown settings of a phase, and values of another type, by name."""
+    known = {field.name for field in fields(PHASES[part])}
+    if wrong := set(given) - known:
+        raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
+    for name, value in given.items():
+        try:
+            check_type(PHASES[part], name, value)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [{part}] {error}") from error
 
 
 def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:

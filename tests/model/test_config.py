@@ -34,6 +34,16 @@ def test_a_wrong_value_is_refused_by_name(settings: dict[str, Any], says: str) -
         GRNetConfig(**settings)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"neck_channels": "wide"}, {"scales": 3}, {"position_code": "yes"}, {"dropout": "much"}, {"steps": 2.5}],
+)
+def test_a_value_of_another_type_is_refused_by_name(settings: dict[str, Any]) -> None:
+    [(name, value)] = settings.items()
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}; Input should be"):
+        GRNetConfig.from_dict(settings)
+
+
 def test_an_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="node_channels"):
         GRNetConfig.from_dict({"node_chanels": 3})

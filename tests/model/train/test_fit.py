@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,32 @@ def test_an_unfinished_run_of_another_recipe_is_not_gone_on_with(photo_sets: Pat
     path.write_text(path.read_text().replace("neck_channels = 12", "neck_channels = 10"))
     with pytest.raises(ConfigError, match=r"\.pt was left by a run of another recipe .* take another --run folder"):
         train(read_recipe(path), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('[fit]\nhead_steps = "many"', r"\[fit\] head_steps is 'many'; Input should be a valid integer"),
+        ('[end_to_end]\noptimiser = "lion"', r"optimiser is 'lion'; Input should be 'sgd' or 'adamw'"),
+        ("[fit]\nevaluate_every = 0", "evaluate_every is 0, expected 1 at least"),
+        ("[finetune]\nwarm_up = 0", "warm_up is 0, expected 1 at least"),
+        ("[finetune]\npace = 1", r"\[finetune\] has \['pace'\], known are"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(tmp_path: Path, lines: str, says: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'[data]\ntrain = "a"\nval = "b"\n{lines}\n')
+    with pytest.raises(ConfigError, match=says):
+        read_recipe(path)
+
+
+def test_a_network_without_neck_and_embedding_trains_its_head_alone(photo_sets: Path, tmp_path: Path) -> None:
+    path = _write_recipe(photo_sets)
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("neck", "embedding"))]
+    path.write_text("\n".join(kept))
+    result = train(read_recipe(path), tmp_path / "run")
+    assert result is not None
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()] == [0, 3]
 
 
 def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_path: Path) -> None:
