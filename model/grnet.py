@@ -169,9 +169,7 @@ class GRNet(
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)  # (B, E)
         if self.neck is not None:
             regions = self.neck(regions)
-        if self.config.region_norm == "l2":
-            regions = F.normalize(regions, dim=-1)
-        return embedding, regions
+        return embedding, normed(regions, self.config)
 
     def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
         """(B, 3, S, S) pixels of both images of each pair -> (B,) logit of "same garment"."""
@@ -209,6 +207,11 @@ class GRNet(
             token=token,
         )
         return load_checkpoint(folder).to(map_location)
+
+
+def normed(regions: Tensor, config: GRNetConfig) -> Tensor:
+    """(B, R, C) regions as the head takes them: of unit length where the configuration says so."""
+    return F.normalize(regions, dim=-1) if config.region_norm == "l2" else regions
 
 
 def _he(rows: int, columns: int) -> nn.Parameter:

@@ -175,6 +175,14 @@ assert not heavy, heavy
         assert command in done.stdout
 
 
+@pytest.mark.parametrize("module", ["service.demo.run", "model.descriptions", "model.train.decoding"])
+def test_what_only_reads_starts_without_torch(module: str) -> None:
+    """The demo's own process, and each process that decodes photos, would import it for nothing: seconds a start."""
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_the_type_checker_passes_over_is_named_with_its_reason() -> None:
     """A bare `type: ignore` hides everything on its line."""
     for path in SOURCES:

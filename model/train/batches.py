@@ -6,7 +6,6 @@ Letters  n items, b garments of a step, c channels, h x w the map
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,20 +21,19 @@ from model.train.tower import Tower, encode_maps
 NEIGHBOURS = 40
 
 
-class Drawing(Protocol):
-    """The settings by which batches are drawn: garments near each other, and shares of the images distorted."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How batches are drawn; what every phase that trains the backbone can set."""
 
-    @property
-    def seed(self) -> int: ...
-    @property
-    def group(self) -> int: ...
-
-    @property
-    def covered(self) -> float: ...
-    @property
-    def zoomed(self) -> float: ...
-    @property
-    def mirrored(self) -> float: ...
+    group: int = 1
+    """Garments of a step that are near each other by the embedding: hard negatives for one another."""
+    covered: float = 0.0
+    """Share of the queries in which a rectangle is covered by a part of another query's map."""
+    zoomed: float = 0.0
+    """Share of the queries that are cut at random sides and stretched again."""
+    mirrored: float = 0.0
+    """Share of all images that are mirrored."""
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

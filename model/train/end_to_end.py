@@ -1,7 +1,6 @@
 """Train a backbone and GRNet's head together, end to end, by the cross-entropy on the final global node.
 
-The defaults are the recipe of sec. 5.1. After them come the options that go beyond it. What each gave is in
-docs/training.md.
+The defaults are the recipe of sec. 5.1; the options that go beyond it are off. What was tried is in docs/training.md.
 
 Letters  b garments of a step, R, C, E as in config
 Paper    Kuang et al., ICCV 2019, sec. 3.2 and 5.1
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.errors import ConfigError
-from model.grnet import GRNet, SimilarityHead
-from model.train.batches import Batch, Batches, askers
+from model.grnet import GRNet, SimilarityHead, normed
+from model.train.batches import Batch, Batches, Drawing, askers
 from model.train.compute import Precision, check_at_least_one, check_precision, mixed
 from model.train.curves import END_TO_END_LOG
 from model.train.finetune import metric_losses
@@ -37,7 +36,7 @@ Optimiser = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndToEndSettings:
+class EndToEndSettings(Drawing):
     """How to train all at once."""
 
     from_stage: int = 0
@@ -54,8 +53,6 @@ class EndToEndSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     mirrored: float = 0.5
-    """Share of all images that are mirrored."""
-    seed: int = 0
 
     # --- beyond the paper ---
     optimiser: Optimiser = "sgd"
@@ -75,12 +72,6 @@ class EndToEndSettings:
     teaches an embedding layer, and stage one is only as good as the backbone's pooled features."""
     temperature: float = 0.05
     """Of those two."""
-    group: int = 1
-    """Garments of a step that are near each other by the embedding: hard negatives for one another."""
-    covered: float = 0.0
-    """Share of the queries in which a rectangle is covered by a part of another query's map."""
-    zoomed: float = 0.0
-    """Share of the queries that are cut at random sides and stretched again."""
     clip: float = 0.0
     """Largest norm of a step's gradient; 0: any."""
     average: float = 0.0
@@ -109,8 +100,7 @@ class Whole(nn.Module):
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(2 b, c, h, w) maps, queries first -> (2 b, E) embeddings, (2 b, R, C) regions, (b, b) scores of pairs."""
         embedding, regions = (one.float() for one in self.tower(maps))  # in mixed precision too, as `fit` hands them on
-        if self.tower.config.region_norm == "l2":
-            regions = F.normalize(regions, dim=-1)
+        regions = normed(regions, self.tower.config)
         b = len(maps) // 2
         queries, items = regions[:b].repeat_interleave(b, dim=0), regions[b:].repeat(b, 1, 1)
         return embedding, regions, self.head(queries, items).view(b, b)
@@ -234,6 +224,4 @@ def _evaluate(whole: Whole, val: MapPairs, at_most: int) -> dict[str, float]:
 
 def _projected(tower: Tower, images: MapSet) -> Projected:
     embedding, regions = encode_maps(tower, images)
-    if tower.config.region_norm == "l2":
-        regions = F.normalize(regions, dim=-1)
-    return Projected(embedding, regions, images.products)
+    return Projected(embedding, normed(regions, tower.config), images.products)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from model.config import GRNetConfig
 from model.grnet import GRNet
 from model.similarity import greedy_similarity_across
-from model.train.batches import Batch, Batches
+from model.train.batches import Batch, Batches, Drawing
 from model.train.compute import Precision, check_at_least_one, check_precision, mixed
 from model.train.curves import FINETUNE_LOG
 from model.train.maps import MapPairs
@@ -35,7 +35,7 @@ from model.train.tower import Tower, evaluate_maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinetuneSettings:
+class FinetuneSettings(Drawing):
     """How to fine-tune the backbone."""
 
     from_stage: int = 4
@@ -45,7 +45,6 @@ class FinetuneSettings:
     queries: int = 64
     """Queries a step, each with one item of its product."""
     group: int = 8
-    """Queries of a step whose items are near each other by the embedding: hard negatives for one another."""
     rate: float = 2e-3
     """AdamW with a cosine to zero, as a share of each tensor's size (`session.relative_groups`)."""
     weight_decay: float = 0.02
@@ -54,9 +53,6 @@ class FinetuneSettings:
     average: float = 0.998
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
-    """Share of the queries in which a rectangle is covered by a part of another query's map."""
-    zoomed: float = 0.0
-    """Share of the queries that are cut at random sides and stretched again."""
     rewhiten: bool = False
     """Afterwards put neck and embedding back to partly whitened principal components, now of the tuned features. As
     trained they fit the garments they were trained on; as components both stages rank garments never seen better, but a
@@ -64,12 +60,11 @@ class FinetuneSettings:
     head_copies: int = 0
     """How many more copies of each training query, distorted anew, the head learns from afterwards."""
     mirrored: float = 0.1
-    """Share of all images that are mirrored. The paper mirrors; details on one side then count for less."""
+    """The paper mirrors half; details on one side then count for less."""
     warm_up: int = 50
     evaluate_every: int = 250
     precision: Precision = "float32"
     """"bfloat16": matrix products in mixed precision, faster on CPUs with AVX-512 BF16 (docs/training.md)."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_precision(self.precision)

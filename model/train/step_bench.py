@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from model.train.curves import FINETUNE_LOG, HEAD_LOG
 from model.train.finetune import finetune
 from model.train.fit import fit, start_head
 from model.train.maps import MapPairs, MapSet
-from model.train.recipe import read_recipe
+from model.train.provenance import provenance
+from model.train.recipe import Recipe, read_recipe
 from model.train.tune import pools_of
 
 RECIPE = Path(model.__file__).parent / "weights" / "grnet-lite0" / "recipe.toml"
@@ -43,7 +44,10 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(_one(cast(Precision, given.one[0]), keep=given.one[1] == "kept", steps=given.steps)))
+        precision, memory = given.one
+        if memory == "kept":
+            keep_freed_memory()
+        print(json.dumps(step_seconds(read_recipe(RECIPE), precision, steps=given.steps)))
         return
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(given.turns):
@@ -53,15 +57,19 @@ def main() -> None:
                 command, stdout=subprocess.PIPE, text=True, check=True
             ).stdout
             for phase, seconds in json.loads(line).items():
-                found.setdefault(phase, {}).setdefault(f"{precision}, memory {memory}", []).extend(seconds)
+                found.setdefault(phase, {}).setdefault(f"{precision}, memory {memory}", []).append(seconds)
     medians = {phase: {name: statistics.median(each) for name, each in one.items()} for phase, one in found.items()}
-    print(json.dumps({"threads": torch.get_num_threads(), "seconds": medians}, indent=2))
+    print(json.dumps({"seconds": medians, "threads": torch.get_num_threads(), "provenance": provenance()}, indent=2))
 
 
-def _one(precision: Precision, *, keep: bool, steps: int) -> dict[str, list[float]]:
-    if keep:
-        keep_freed_memory()
-    recipe = read_recipe(RECIPE)
+def step_seconds(recipe: Recipe, precision: Precision, *, steps: int) -> dict[str, float]:
+    """Seconds of a step of fine-tuning and of the head, evaluations left out.
+
+    Args:
+        recipe: with a [finetune]; its data are not read.
+        precision: in place of the recipe's.
+        steps: that are timed, after WARM_UP others.
+    """
     assert recipe.finetune is not None
     torch.manual_seed(0)
     network = GRNet(recipe.model).eval()
@@ -79,15 +87,15 @@ def _one(precision: Precision, *, keep: bool, steps: int) -> dict[str, list[floa
     few = MapPairs(*(MapSet(names[:4], one.maps[:4]) for one in (maps.gallery, maps.queries)))
     pools = pools_of(network, rest, maps)
     tuning = replace(recipe.finetune, group=1, precision=precision, evaluate_every=steps)  # nobody looks for neighbours
-    learning = replace(recipe.fit, precision=precision, evaluate_every=steps, evaluate_queries=4)
-    found: dict[str, list[float]] = {}
+    learning = replace(recipe.fit, metric_steps=0, precision=precision, evaluate_every=steps, evaluate_queries=4)
+    found: dict[str, float] = {}
     for count in (WARM_UP, steps):
         with TemporaryDirectory() as folder:
             run = Path(folder)
             finetune(network, rest, maps, few, settings=replace(tuning, steps=count), run=run)
             start_head(network)
             fit(network, pools, pools, settings=replace(learning, head_steps=count), run=run)
-            found = {"finetune": [_seconds(run / FINETUNE_LOG) / count], "head": [_seconds(run / HEAD_LOG) / count]}
+            found = {"finetune": _seconds(run / FINETUNE_LOG) / count, "head": _seconds(run / HEAD_LOG) / count}
     return found
 
 

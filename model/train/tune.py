@@ -138,7 +138,7 @@ def pools_of(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int |
 
 def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int) -> Pools:
     """Features of zoomed and covered maps; each copy has its own distortions."""
-    # Another stream than those of the steps, which end in a process's rank.
+    # Another stream than those of the steps: their seeds end in a process's rank, which is smaller.
     rng = np.random.default_rng([settings.seed, number, len(images.products)])
 
     def change(maps: Tensor) -> Tensor:

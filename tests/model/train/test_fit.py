@@ -29,6 +29,7 @@ from model.train.pools import PairPools, Pools
 from model.train.recipe import read_recipe, train
 from model.train.report import markdown
 from model.train.validation import evaluate_pools
+from tests.model.train.recipes import write_recipe
 
 CHANNELS = 256  # of timm's test_efficientnet
 CONFIG = GRNetConfig(
@@ -131,46 +132,8 @@ def photo_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-RECIPE = """
-name = "stripes"
-[data]
-train = "train"
-val = "{val}"
-backbone_weights = "backbone.safetensors"
-[model]
-backbone = "timm:test_efficientnet"
-image_px = 64
-neck_channels = 12
-embedding_channels = 16
-similarity_channels = 14
-node_channels = 10
-blend = ["greedy"]
-[fit]
-metric_steps = 3
-head_steps = 3
-metric_queries = 8
-queries = 6
-negatives = 3
-shortlist = 6
-evaluate_every = 3
-"""
-
-
-def _write_recipe(root: Path, *, val: str = "val", more: str = "") -> Path:
-    from safetensors.torch import save_file
-
-    from model.backbone import build_backbone
-
-    if not (root / "backbone.safetensors").exists():
-        torch.manual_seed(1)
-        save_file(build_backbone("timm:test_efficientnet").body.state_dict(), root / "backbone.safetensors")
-    path = root / f"recipe-{val}.toml"
-    path.write_text(RECIPE.format(val=val) + more)
-    return path
-
-
 def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path: Path) -> None:
-    result = train(read_recipe(_write_recipe(photo_sets)), tmp_path / "run")
+    result = train(read_recipe(write_recipe(photo_sets)), tmp_path / "run")
     assert result is not None
     model = load_model(result["checkpoint"])
     assert model.name == "stripes"
@@ -199,7 +162,7 @@ def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp
         "head_copies = 1",
     )
     more = "\n".join(["[finetune]", *settings, ""])
-    recipe = read_recipe(_write_recipe(photo_sets, more=more))
+    recipe = read_recipe(write_recipe(photo_sets, more=more))
     result = train(recipe, tmp_path / "run")
     assert result is not None
     assert result["finetune"]["steps"] == 2
@@ -225,7 +188,7 @@ garments = 8
 
 
 def test_a_recipe_that_trains_end_to_end_needs_no_other_phase(photo_sets: Path, tmp_path: Path) -> None:
-    path = _write_recipe(photo_sets)
+    path = write_recipe(photo_sets)
     path.write_text(path.read_text().partition("[fit]")[0] + END_TO_END.format(stage=3))
     result = train(read_recipe(path), tmp_path / "run")
     assert result is not None
@@ -237,8 +200,8 @@ def test_a_recipe_that_trains_end_to_end_needs_no_other_phase(photo_sets: Path, 
 
 @pytest.mark.parametrize("phase", ["", "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\n"])
 def test_an_unfinished_run_of_another_recipe_is_not_gone_on_with(photo_sets: Path, tmp_path: Path, phase: str) -> None:
-    train(read_recipe(_write_recipe(photo_sets, more=phase)), tmp_path / "run")
-    path = _write_recipe(photo_sets, more=phase)
+    train(read_recipe(write_recipe(photo_sets, more=phase)), tmp_path / "run")
+    path = write_recipe(photo_sets, more=phase)
     path.write_text(path.read_text().replace("neck_channels = 12", "neck_channels = 10"))
     with pytest.raises(ConfigError, match=r"\.pt was left by a run of another recipe .* take another --run folder"):
         train(read_recipe(path), tmp_path / "run")
@@ -262,7 +225,7 @@ def test_a_setting_that_cannot_be_is_named(tmp_path: Path, lines: str, says: str
 
 
 def test_a_network_without_neck_and_embedding_trains_its_head_alone(photo_sets: Path, tmp_path: Path) -> None:
-    path = _write_recipe(photo_sets)
+    path = write_recipe(photo_sets)
     kept = [line for line in path.read_text().splitlines() if not line.startswith(("neck", "embedding"))]
     path.write_text("\n".join(kept))
     result = train(read_recipe(path), tmp_path / "run")
@@ -273,8 +236,8 @@ def test_a_network_without_neck_and_embedding_trains_its_head_alone(photo_sets: 
 def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_path: Path) -> None:
     tuning = "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
     with pytest.raises(ConfigError, match=r"from stage 3 and .* from stage 0"):
-        read_recipe(_write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=0)))
-    result = train(read_recipe(_write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=3))), tmp_path / "run")
+        read_recipe(write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=0)))
+    result = train(read_recipe(write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=3))), tmp_path / "run")
     assert result is not None
     assert len(list((tmp_path / "run" / "maps").glob("*.npy"))) == 4
     for name in ("finetune", "end_to_end", "curves"):
@@ -287,7 +250,7 @@ def test_neck_and_embedding_can_be_components_of_the_tuned_features(
 ) -> None:
     """Principal components are at right angles; trained rows are not."""
     more = "\n[finetune]\nfrom_stage = 3\nsteps = 4\nqueries = 8\ngroup = 2\nrate = 0.05\nwarm_up = 1\naverage = 0.0\n"
-    path = _write_recipe(photo_sets, more=more + f"rewhiten = {str(rewhiten).lower()}\n")
+    path = write_recipe(photo_sets, more=more + f"rewhiten = {str(rewhiten).lower()}\n")
     path.write_text(path.read_text().replace("metric_steps = 3", "metric_steps = 0"))
     result = train(read_recipe(path), tmp_path / "run")
     assert result is not None
@@ -335,7 +298,7 @@ def test_features_come_back_from_the_cache(photo_sets: Path, tmp_path: Path, tin
 
 def test_a_recipe_that_tests_on_its_training_garments_is_refused(photo_sets: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="keep them apart"):
-        train(read_recipe(_write_recipe(photo_sets, val="train")), tmp_path / "run")
+        train(read_recipe(write_recipe(photo_sets, val="train")), tmp_path / "run")
 
 
 def test_a_wrong_recipe_names_what_is_wrong(tmp_path: Path) -> None:

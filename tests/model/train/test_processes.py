@@ -10,42 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from model.backbone import build_backbone
 from model.inference import load_model
 from model.train.curves import END_TO_END_LOG, FINETUNE_LOG, HEAD_LOG
 from model.train.processes import Processes
 from tests.model.train.conftest import draw_set
+from tests.model.train.recipes import write_recipe
 
-RECIPE = """
-name = "together"
-[data]
-train = "train"
-val = "val"
-backbone_weights = "backbone.safetensors"
-[model]
-backbone = "timm:test_efficientnet"
-image_px = 64
-neck_channels = 12
-embedding_channels = 16
-similarity_channels = 14
-node_channels = 10
+FINETUNE = """
 [finetune]
 from_stage = 3
 steps = 2
 queries = 8
 group = 2
 evaluate_every = 2
-[fit]
-metric_steps = 0
-head_steps = 2
-queries = 6
-negatives = 3
-shortlist = 6
-evaluate_every = 2
 """
-
 SCRIPT = Path(__file__).with_name("train_together.py")
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -77,15 +57,13 @@ def test_the_documented_command_ends_in_one_checkpoint(tmp_path: Path) -> None:
     [line] = [line for line in (ROOT / "docs" / "training.md").read_text().splitlines() if "torchrun" in line]
     for name, products in (("train", range(16)), ("val", range(100, 110))):
         draw_set(tmp_path / name, products)
-    torch.manual_seed(1)
-    save_file(build_backbone("timm:test_efficientnet").body.state_dict(), tmp_path / "backbone.safetensors")
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+    write_recipe(tmp_path, more=FINETUNE).rename(tmp_path / "recipe.toml")
     said = _run(line.replace("--nproc-per-node 4", "--nproc-per-node 2").split(), tmp_path)
     run = tmp_path / "runs" / "x"
     assert said.count("checkpoint in runs/x/checkpoint") == 1
-    assert load_model(run / "checkpoint").name == "together"
+    assert load_model(run / "checkpoint").name == "stripes"
     assert _steps(run / FINETUNE_LOG) == [0, 2]
-    assert _steps(run / HEAD_LOG) == [0, 2]
+    assert _steps(run / HEAD_LOG) == [0, 3, 6]
 
 
 def test_one_process_on_the_cpu_needs_no_other() -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from model.backbone import build_backbone
 from model.checkpoint import load_checkpoint
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage, read_labelled
@@ -27,31 +25,7 @@ from model.train.table_specs import METHOD_LABELS, TABLES
 from model.train.tables import TableSettings, make_table
 from service.cli import app
 from tests.model.train.conftest import draw_set
-
-RECIPE = """
-name = "stripes"
-[data]
-train = "train"
-val = "val"
-backbone_weights = "backbone.safetensors"
-[model]
-backbone = "timm:test_efficientnet"
-image_px = 64
-neck_channels = 12
-embedding_channels = 16
-region_norm = "l2"
-similarity_channels = 14
-node_channels = 10
-blend = ["greedy"]
-[fit]
-metric_steps = 3
-head_steps = 3
-metric_queries = 8
-queries = 6
-negatives = 3
-shortlist = 6
-evaluate_every = 3
-"""
+from tests.model.train.recipes import write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +34,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tables")
     for name, products in (("train", range(20)), ("val", range(100, 112)), ("test", range(200, 214))):
         draw_set(root / name, products)
-    torch.manual_seed(1)
-    save_file(build_backbone("timm:test_efficientnet").body.state_dict(), root / "backbone.safetensors")
-    (root / "recipe.toml").write_text(RECIPE)
+    write_recipe(root, model='region_norm = "l2"')
     return root
 
 
 @pytest.fixture(scope="module")
 def recipe(place: Path) -> Recipe:
-    return read_recipe(place / "recipe.toml")
+    return read_recipe(place / "recipe-val.toml")
 
 
 def test_the_rows_are_those_of_the_paper() -> None:
@@ -176,7 +148,7 @@ def _any_row(place: Path) -> Path:
 )
 def test_the_command_names_what_is_wrong(arguments: list[str], says: str, place: Path, tmp_path: Path) -> None:
     number, *options = arguments
-    rest = [str(place / "recipe.toml"), "--test", str(place / "test"), "--out", str(tmp_path), *options]
+    rest = [str(place / "recipe-val.toml"), "--test", str(place / "test"), "--out", str(tmp_path), *options]
     outcome = CliRunner().invoke(app, ["table", number, *rest])
     assert outcome.exit_code != 0
     assert says in " ".join(outcome.output.replace("│", " ").split())
