@@ -47,8 +47,8 @@ class EndToEndSettings(Drawing):
     garments: int = 32
     """A step, each with a query and an item: the b x b pairs of a street and a shop photo are what the loss is over."""
     rate: float = 0.01
-    """SGD: divided by ten every `decay_every` epochs. AdamW: of the tower, `session.relative_groups`, with a cosine to
-    zero."""
+    """SGD: divided by ten every `decay_every` epochs; for networks without a neck, which it tears apart within three
+    steps. AdamW: of the tower, `session.relative_groups`, with a cosine to zero."""
     decay_every: float = 20
     momentum: float = 0.9
     weight_decay: float = 5e-4
