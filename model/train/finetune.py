@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import GRNetConfig
+from model.errors import ConfigError
 from model.grnet import GRNet
 from model.similarity import greedy_similarity_across
 from model.train.batches import Batch, Batches, Drawing
@@ -57,6 +58,9 @@ class FinetuneSettings(Drawing):
     """Afterwards put neck and embedding back to partly whitened principal components, now of the tuned features. As
     trained they fit the garments they were trained on; as components both stages rank garments never seen better, but a
     head over them did not gain (docs/training.md)."""
+    held_out: float = 0.0
+    """Share of the training garments that the backbone does not see; the head is then trained on them alone. Features
+    of garments that were trained on match better than those of new ones will, and a head learns to trust them."""
     head_copies: int = 0
     """How many more copies of each training query, distorted anew, the head learns from afterwards."""
     mirrored: float = 0.1
@@ -68,6 +72,8 @@ class FinetuneSettings(Drawing):
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        if not 0 <= self.held_out < 1:
+            raise ConfigError(f"held_out is {self.held_out}, expected a share of 0 up to 1")
         check_at_least_one(self, "queries", "group", "warm_up", "evaluate_every")
 
 

@@ -166,7 +166,7 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     if prepared is None:
         training, held_out = _start(network, recipe, train_on, val, run)
     else:
-        training, held_out = _features(network, recipe, prepared, train_on, processes.device)
+        training, held_out = _features(network, recipe, prepared, processes.device)
     if training is not None:
         figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     return _finish(network, recipe, held_out, figures, run)
@@ -183,6 +183,7 @@ def _train_backbone(
         train_on,
         val,
         from_stage=first.from_stage,
+        held_out=recipe.finetune.held_out if recipe.finetune else 0.0,
         seed=first.seed,
         cache=run / "maps",
         processes=processes,
@@ -199,13 +200,13 @@ def _train_backbone(
 
 
 def _features(
-    network: GRNet, recipe: Recipe, prepared: Prepared, train_on: LabelledSet, device: torch.device
+    network: GRNet, recipe: Recipe, prepared: Prepared, device: torch.device
 ) -> tuple[PairPools | None, PairPools]:
     """What the head is trained on, None where nothing more is trained, and features of `val`."""
     training = None
     prepared.rest.to(device)
     if recipe.fit.steps:
-        training = head_pools(network, prepared, train_on, recipe.finetune or FinetuneSettings())
+        training = head_pools(network, prepared, recipe.finetune or FinetuneSettings())
     held_out = pools_of(network, prepared.rest, prepared.val)
     prepared.rest.to("cpu")
     return training, held_out

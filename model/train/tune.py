@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage
-from model.data.sets import LabelledSet
+from model.data.sets import LabelledSet, set_aside
+from model.errors import ConfigError
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
@@ -34,12 +35,16 @@ class Prepared:
 
     Fields:
         rest: the stages that are trained, the network's own.
-        train, val: maps of the stages before them.
+        train, head, val: maps of the stages before them. `head` is for the head: the garments that were held out of
+            `train`, or `train` itself.
+        head_images: behind `head`.
     """
 
     rest: nn.Module
     train: MapPairs
+    head: MapPairs
     val: MapPairs
+    head_images: LabelledSet
 
 
 def prepare(
@@ -48,6 +53,7 @@ def prepare(
     val: LabelledSet,
     *,
     from_stage: int,
+    held_out: float,
     seed: int,
     cache: Path,
     processes: Processes,
@@ -58,12 +64,14 @@ def prepare(
         network: with its starting backbone, in evaluation mode; started in place.
         train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
         from_stage: the first stage that is trained.
-        seed: of the loosened boxes and of the start.
+        held_out: share of the training garments that only the head is trained on; 0: it is trained on all of them.
+        seed: of the loosened boxes, of which garments are held out, and of the start.
         cache: folder for the maps.
         processes: that train together; the main one makes the maps.
 
     Raises:
-        ConfigError: the backbone has no such stage. DataError: an image cannot be read.
+        ConfigError: the backbone has no such stage, or no garments are left to train on.
+        DataError: an image cannot be read.
     """
     side = network.config.image_px
     front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(from_stage)
@@ -73,10 +81,18 @@ def prepare(
     def maps(images: list[LabelledImage]) -> MapSet:
         return make_maps(front, images, image_px=side, cache=cache, label=label)
 
+    def pairs(images: LabelledSet) -> MapPairs:
+        return MapPairs(maps(images.gallery), maps(images.queries))
+
+    loose = replace(train, queries=loosened(train.queries, seed=seed))
+    backbone_images, head_images = set_aside(loose, held_out, seed=seed) if held_out else (loose, loose)
+    for part in (backbone_images, head_images):
+        if not (part.gallery and part.queries):
+            raise ConfigError(f"with held_out = {held_out} backbone or head have no garments to train on")
     with processes.main_first():
-        training = MapPairs(maps(train.gallery), maps(loosened(train.queries, seed=seed)))
-        held_out = MapPairs(maps(val.gallery), maps(val.queries))
-    prepared = Prepared(rest, training, held_out)
+        training, of_val = pairs(backbone_images), pairs(val)
+        of_head = pairs(head_images) if held_out else training
+    prepared = Prepared(rest, training, of_head, of_val, head_images)
     start_from_maps(network, prepared, seed=seed)
     return prepared
 
@@ -88,23 +104,24 @@ def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
         start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
 
 
-def head_pools(network: GRNet, prepared: Prepared, train: LabelledSet, settings: FinetuneSettings) -> PairPools:
+def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings) -> PairPools:
     """Features of the trained backbone, before neck and embedding, that the head is trained on.
 
     Args:
         network: trained.
         prepared: what it was trained with.
-        train: the images behind `prepared.train`.
         settings: how many distorted copies of each query, and how.
     """
-    plain = pools_of(network, prepared.rest, prepared.train)
+    plain = pools_of(network, prepared.rest, prepared.head)
     copies = [
-        _distorted(network, prepared.rest, prepared.train.queries, settings, number)
+        _distorted(network, prepared.rest, prepared.head.queries, settings, number)
         for number in range(settings.head_copies)
     ]
-    count = len(train.queries)
+    images = prepared.head_images
     refused = {
-        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in train.refused.items()
+        copied * len(images.queries) + n: items
+        for copied in range(settings.head_copies + 1)
+        for n, items in images.refused.items()
     }
     return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
 
