@@ -1,12 +1,14 @@
-"""Convolutional backbones behind one form: images in, last feature map out.
+"""Convolutional backbones behind one form: images in, last feature map out, with maps of earlier stages if asked for.
 
 Letters  B images, S image side, C channels, h x w the map
-Paper    Szegedy et al., CVPR 2015 (GoogLeNet, the backbone of GRNet sec. 5.1); Tan and Le, ICML 2019 (EfficientNet)
+Paper    Szegedy et al., CVPR 2015 (GoogLeNet, the backbone of GRNet sec. 5.1); Tan and Le, ICML 2019 (EfficientNet);
+         Hariharan et al., CVPR 2015 (hypercolumns: earlier maps beside the last)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import timm
@@ -20,6 +22,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5,) * 3
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 TIMM_PREFIX = "timm:"
+PROBE_PX = 64
+"""Side of the image that tells how many channels each stage has."""
 
 
 class Backbone(nn.Module):
@@ -30,6 +34,10 @@ class Backbone(nn.Module):
         channels: C.
         stride: S / h, pixels of the input a map cell stands for.
         mean, std: of the normalised pixels, per channel, in 0..1.
+
+    Fields:
+        taps: stages whose maps follow the last one's channels, averaged to its grid.
+        tap_channels: of each.
     """
 
     mean: Tensor
@@ -48,13 +56,46 @@ class Backbone(nn.Module):
         self.body = body
         self.channels = channels
         self.stride = stride
+        self.taps: tuple[int, ...] = ()
+        self.tap_channels: tuple[int, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
+    @property
+    def map_channels(self) -> int:
+        """Channels of what `forward` gives: C and those of the taps."""
+        return self.channels + sum(self.tap_channels)
+
+    def tap(self, stages: Sequence[int]) -> Backbone:
+        """Let the maps of these stages follow the last one's from now on.
+
+        Args:
+            stages: counted from 0 as in `split`, rising, without the last.
+
+        Raises:
+            ConfigError: this backbone has no such stages.
+        """
+        own = self._stages()
+        if list(stages) != sorted(set(stages)) or any(not 0 <= n < len(own) - 1 for n in stages):
+            raise ConfigError(
+                f"stages {list(stages)} are asked for beside the last map, expected rising numbers of 0 to"
+                f" {len(own) - 2} with this backbone"
+            )
+        self.taps = tuple(stages)
+        with torch.no_grad(), _evaluating(self):
+            passed = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
+            channels = [(passed := stage(passed)).shape[1] for stage in own]
+        self.tap_channels = tuple(channels[n] for n in stages)
+        return self
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) values 0..255, uint8 or float -> (B, C, h, w) last convolution activation."""
+        """(B, 3, S, S) values 0..255, uint8 or float -> (B, C, h, w) last convolution activation.
+
+        With taps (B, C + their channels, h, w).
+        """
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
-        feature_map: Tensor = self.body(normalised)
+        body = _Tapped(self._stages(), self.taps) if self.taps else self.body
+        feature_map: Tensor = body(normalised)
         return feature_map
 
     def split(self, stage: int) -> tuple[nn.Module, nn.Module]:
@@ -67,14 +108,50 @@ class Backbone(nn.Module):
             Front and rest; both share their weights with this backbone.
 
         Raises:
-            ConfigError: this backbone has fewer stages.
+            ConfigError: this backbone has fewer stages, or a tap lies in the front.
         """
-        stages: list[nn.Module] = self.body.stages() if isinstance(self.body, _Staged) else [self.body]
+        stages = self._stages()
         if not 0 <= stage < len(stages):
             raise ConfigError(
                 f"stage {stage} is asked for, but this backbone can be cut at 0 to {len(stages) - 1} only"
             )
-        return nn.Sequential(_Scale(self), *stages[:stage]), nn.Sequential(*stages[stage:])
+        if any(tap < stage for tap in self.taps):
+            raise ConfigError(
+                f"the maps of stages {list(self.taps)} are read, so stages from {min(self.taps)} on train"
+            )
+        front, rest = nn.Sequential(_Scale(self), *stages[:stage]), stages[stage:]
+        return front, _Tapped(rest, [tap - stage for tap in self.taps]) if self.taps else nn.Sequential(*rest)
+
+    def _stages(self) -> list[nn.Module]:
+        return self.body.stages() if isinstance(self.body, _Staged) else [self.body]
+
+
+class _Tapped(nn.Sequential):
+    """A chain of stages; the maps of some follow the last one's channels, averaged to its grid."""
+
+    def __init__(self, stages: Sequence[nn.Module], taps: Sequence[int]) -> None:
+        super().__init__(*stages)
+        self.taps = tuple(taps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tapped: list[Tensor] = []
+        for number, stage in enumerate(self):
+            images = stage(images)
+            if number in self.taps:
+                tapped.append(images)
+        rows, columns = images.shape[2:]
+        return torch.cat([images, *(F.adaptive_avg_pool2d(one, (rows, columns)) for one in tapped)], dim=1)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and then as before: a probe must not count in a batch norm's statistics."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 class _Scale(nn.Module):

@@ -26,7 +26,8 @@ from model.errors import CheckpointError, ConfigError
 from model.grnet import GRNet
 
 FEATURE_FIELDS = (
-    "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "region_norm",
+    "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
+    "region_norm",
 )  # fmt: skip
 """The settings that decide embedding and regions: a gallery depends on these and on no other."""
 
@@ -45,7 +46,7 @@ def fingerprints(model: GRNet) -> Fingerprints:
     The weights count as float16, so that a checkpoint and its half-size copy are the same model.
     """
     config = model.config.to_dict()
-    kept = {name: config[name] for name in FEATURE_FIELDS}
+    kept = {name: config[name] for name in FEATURE_FIELDS if name in config}
     tensors = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
     return Fingerprints(

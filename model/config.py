@@ -19,7 +19,7 @@ from model.settings import check_type
 PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
 """The grids of sec. 5.1, rows x columns, scale 1 to 7: R = 24 regions, N = 124 nodes."""
 
-GLOBAL_SCALE = "1x1"
+GLOBAL_SCALE, GLOBAL_GRID = "1x1", (1, 1)
 CONFIG_VERSION = 1
 
 Pool = Literal["max", "avg"]
@@ -51,6 +51,10 @@ class GRNetConfig:
     """E: size of a learned linear map of the pooled vector, for stage one; 0 takes the pooled vector itself (paper)."""
     neck_channels: int = 0
     """Open extension: channels of a learned linear map of the region vectors, done once an image; 0: none (paper)."""
+    hypercolumn: tuple[int, ...] = ()
+    """Open extension (Hariharan et al., CVPR 2015): stages of the backbone, counted from 0, whose maps join the last
+    one's in each region. No layer learns to weigh their channels, and so they hold on garments never trained on
+    (docs/training.md). With a neck, `neck.HypercolumnNeck` makes one vector of them all."""
     region_norm: RegionNorm = "none"
     """Length of a region vector before Eq. 4. "none" is the paper's; "l2" makes the gap blind to contrast."""
 
@@ -106,8 +110,12 @@ class GRNetConfig:
         return sum((rows * columns) ** 2 for rows, columns in self.grids)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with the version of the form."""
-        return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(asdict(self)))}
+        """Plain JSON types, with the version of the form.
+
+        An unused `hypercolumn` is left out, so that older checkpoints keep their fingerprint.
+        """
+        values = {name: value for name, value in asdict(self).items() if name != "hypercolumn" or value}
+        return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(values))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GRNetConfig:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.grnet import GRNet, SimilarityHead
-from model.pyramid import pool_regions
+from model.pyramid import pool_map
 from model.similarity import Grid, global_similarity, pair_index, scale_spans
 
 Side = Literal["query", "item"]
@@ -213,13 +213,11 @@ def grad_cam(network: GRNet, pixels: Tensor, other: Tensor, side: Side) -> Tenso
     Returns:
         (B, h, w), 0 or more.
     """
-    config = network.config
     with torch.no_grad():
         feature_map = network.backbone(pixels)  # (B, C, h, w)
     with torch.enable_grad():
         activation = feature_map.detach().requires_grad_()
-        pooled = pool_regions(activation, [(1, 1)], config.embedding_pool)[:, 0]
-        _, regions = network.project(pooled, pool_regions(activation, config.grids, config.pool))
+        _, regions = network.project(*pool_map(activation, network.config, network.backbone.channels))
         score = network.head(regions, other) if side == "query" else network.head(other, regions)
         (gradient,) = torch.autograd.grad(score.sum(), activation)
     alpha = gradient.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)

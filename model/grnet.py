@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from model.backbone import Backbone, build_backbone
 from model.config import Calibration, GRNetConfig
-from model.pyramid import pool_regions
+from model.errors import ConfigError
+from model.neck import build_neck, linear
+from model.pyramid import pool_map
 from model.reasoning import edge_mask, edge_weights, propagate
 from model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
 
@@ -141,11 +143,13 @@ class GRNet(
         self.config = config or GRNetConfig()
         self.name = ""
         self.calibration = Calibration()
-        self.backbone = backbone or build_backbone(self.config.backbone)
-        channels = self.backbone.channels
-        self.neck = _linear(self.config.neck_channels, channels)
-        channels = self.config.neck_channels or channels
-        self.embedding = _linear(self.config.embedding_channels, self.backbone.channels)
+        self.backbone = backbone or build_backbone(self.config.backbone).tap(self.config.hypercolumn)
+        if self.backbone.taps != self.config.hypercolumn:
+            raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
+        self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)
+        channels = self.config.neck_channels or self.backbone.map_channels
+        sizes = self.backbone.channels, self.config.embedding_channels
+        self.embedding = linear(*sizes) if self.config.embedding_channels else None
         self.head = SimilarityHead(self.config, channels)
         self.region_channels = channels
         self.embedding_dim = self.config.embedding_channels or self.backbone.channels
@@ -159,13 +163,10 @@ class GRNet(
         Returns:
             (B, E) unit vectors for stage one (Eq. 1), (B, R, C) regions for stage two.
         """
-        feature_map = self.backbone(pixels)  # (B, C, h, w)
-        pooled = pool_regions(feature_map, [(1, 1)], self.config.embedding_pool)[:, 0]  # (B, C)
-        regions = pool_regions(feature_map, self.config.grids, self.config.pool)  # (B, R, C)
-        return self.project(pooled, regions)
+        return self.project(*pool_map(self.backbone(pixels), self.config, self.backbone.channels))
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C) and (B, R, C) pooled by the backbone to (B, E) and (B, R, C); what cached pools start from."""
+        """What `pool_map` pools of the backbone's map, to (B, E) and (B, R, C); what cached pools start from."""
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)  # (B, E)
         if self.neck is not None:
             regions = self.neck(regions)
@@ -217,12 +218,3 @@ def normed(regions: Tensor, config: GRNetConfig) -> Tensor:
 def _he(rows: int, columns: int) -> nn.Parameter:
     """He initialisation (sec. 5.1): the similarity and reasoning modules start from it."""
     return nn.Parameter(nn.init.kaiming_normal_(torch.empty(rows, columns)))
-
-
-def _linear(channels_out: int, channels_in: int) -> nn.Linear | None:
-    if not channels_out:
-        return None
-    layer = nn.Linear(channels_in, channels_out)
-    nn.init.orthogonal_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

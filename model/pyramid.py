@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.config import Pool
+from model.config import GLOBAL_GRID, GRNetConfig, Pool
 
 Grid = tuple[int, int]
 
@@ -31,6 +31,26 @@ def pool_regions(feature_map: Tensor, grids: Sequence[Grid], pool: Pool = "max")
     adaptive = F.adaptive_max_pool2d if pool == "max" else F.adaptive_avg_pool2d
     pooled = [adaptive(feature_map, grid).flatten(2) for grid in grids]  # L x (B, C, rows * columns)
     return torch.cat(pooled, dim=2).transpose(1, 2)  # (B, R, C)
+
+
+def pool_map(feature_map: Tensor, config: GRNetConfig, channels: int) -> tuple[Tensor, Tensor]:
+    """Pool a backbone's map for both stages.
+
+    Args:
+        feature_map: (B, C + taps, h, w); the channels of earlier stages follow those of the last.
+        config: how to pool. Earlier stages are averaged: they say how much of something there is, where the last one
+            says whether it is there.
+        channels: C of the last stage, which stage one reads alone.
+
+    Returns:
+        (B, C) pooled, (B, R, C + taps) regions.
+    """
+    last, taps = feature_map[:, :channels], feature_map[:, channels:]
+    pooled = pool_regions(last, [GLOBAL_GRID], config.embedding_pool)[:, 0]
+    regions = pool_regions(last, config.grids, config.pool)
+    if taps.shape[1]:
+        regions = torch.cat([regions, pool_regions(taps, config.grids, "avg")], dim=2)
+    return pooled, regions
 
 
 def region_boxes(grids: Sequence[Grid], map_rows: int, map_columns: int) -> Tensor:

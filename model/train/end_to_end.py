@@ -136,7 +136,7 @@ def train_end_to_end(
         ConfigError: more processes than half the garments of a step.
     """
     processes = processes or Processes()
-    whole = Whole(Tower.over(network, rest, train.gallery), network.head).requires_grad_(True)
+    whole = Whole(Tower.over(network, rest, train.gallery).learn(), network.head.requires_grad_(True))
     if not settings.metric and whole.tower.embedding is not None:
         whole.tower.embedding.requires_grad_(False)  # no loss reads it
     whole.to(processes.device).to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 Each query is compared with the items of the step, which come in groups that look alike. Two softmaxes share the
 gradient: over the cosine of the embeddings (Eq. 1, stage one), and over greedy local matching (Eq. 2, 3), on which
-GRNet's head is built afterwards.
+GRNet's head is built afterwards. Both read the last map alone; what a hypercolumn joins to it is fitted afterwards.
 
 A memory of features of earlier steps (Cross-Batch Memory) was tried in place of the groups and taken out: from a
 pretrained start all features together move away from the memory, within twenty steps, and collapse.
@@ -94,7 +94,7 @@ def finetune(
     compared with the items of its process.
 
     Args:
-        network: with a trained backbone; neck and embedding at a good start (`fit.start_from_data`).
+        network: with a trained backbone; neck and embedding at a good start (`components.start_from_data`).
         rest: the second part of `network.backbone.split(settings.from_stage)`.
         train, val: maps of the front.
         settings: how.
@@ -110,7 +110,7 @@ def finetune(
         ConfigError: more processes than half the queries of a step.
     """
     processes = processes or Processes()
-    tower = Tower.over(network, rest, train.gallery).to(memory_format=torch.channels_last).requires_grad_(True)
+    tower = Tower.over(network, rest, train.gallery, hypercolumn=False).learn().to(memory_format=torch.channels_last)
     tower.to(processes.device)
     optimiser = torch.optim.AdamW(relative_groups(tower, rate=settings.rate, weight_decay=settings.weight_decay))
     schedule = cosine_after_warm_up(optimiser, steps=settings.steps, warm_up=settings.warm_up)

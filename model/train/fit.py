@@ -31,10 +31,6 @@ from model.train.validation import evaluate_pools
 logger = logging.getLogger(__name__)
 
 
-BLEND_START = {"global": 0.0, "greedy": 24.0}
-"""Of the learned weights: greedy matching alone, about as steep as the softmaxes it was trained by."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
     """How to train over cached features."""
@@ -77,46 +73,6 @@ class FitSettings:
     def steps(self) -> int:
         """Of both phases."""
         return self.metric_steps + self.head_steps
-
-
-def start_from_data(network: GRNet, train: PairPools) -> None:
-    """Start neck and embedding as whitened principal components of the training features, and the answer at zero.
-
-    A random start has to unlearn itself first; from here stage one and the greedy similarity already work, and the head
-    begins as exactly their blend.
-    """
-    with torch.no_grad():
-        sample = torch.cat([train.gallery.pooled[:4000], train.queries.pooled[:8000]])
-        if network.embedding is not None:
-            _whiten(network.embedding, sample.float())
-        if network.neck is not None:
-            regions = torch.cat([train.gallery.regions[:1500], train.queries.regions[:1500]])
-            _whiten(network.neck, regions.flatten(0, 1).float())
-    start_head(network)
-
-
-def start_head(network: GRNet) -> None:
-    """Start the head as the blend's start and nothing else."""
-    head = network.head
-    with torch.no_grad():
-        if head.blend is not None:
-            head.classifier.weight.zero_()
-            head.blend.copy_(torch.tensor([BLEND_START[name] for name in head.config.blend]))
-        if head.projection_bias is not None:
-            head.projection_bias.normal_(std=0.5 / math.sqrt(len(head.projection_bias)))
-
-
-def _whiten(layer: torch.nn.Linear, sample: Tensor, power: float = 0.5) -> None:
-    """Rows: the leading components, each divided by its deviation to `power` (1 whitens fully and lifts noise)."""
-    mean = sample.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((sample - mean).T))
-    keep = layer.out_features
-    values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
-    scale = (values / values[0]).clamp(min=1e-6).pow(-power / 2)
-    weight = scale[:, None] * vectors.T
-    length = (F.linear(sample - mean, weight)).norm(dim=1).mean()
-    layer.weight.copy_(weight / length)
-    layer.bias.copy_(-(weight / length) @ mean)
 
 
 def fit(

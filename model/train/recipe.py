@@ -37,15 +37,16 @@ from model.inference import Model
 from model.pretrained import load_pretrained
 from model.settings import check_type
 from model.train.calibration import expected_calibration_error
+from model.train.components import start_from_data
 from model.train.curves import write_curves
 from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings, finetune
-from model.train.fit import FitSettings, fit, start_from_data
+from model.train.fit import FitSettings, fit
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
-from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, start_from_maps
+from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, refit_hypercolumn, start_from_maps
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,7 @@ def _train_backbone(
         figures = finetune(*maps, settings=recipe.finetune, run=run, processes=processes)
         if recipe.finetune.rewhiten:
             start_from_maps(network, prepared, seed=recipe.finetune.seed)
+        refit_hypercolumn(network, prepared)
     if recipe.end_to_end is not None:
         figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run, processes=processes)
     return prepared, figures

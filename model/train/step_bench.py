@@ -22,10 +22,11 @@ import torch
 
 import model
 from model.grnet import GRNet
+from model.train.components import start_head
 from model.train.compute import Precision, keep_freed_memory
 from model.train.curves import FINETUNE_LOG, HEAD_LOG
 from model.train.finetune import finetune
-from model.train.fit import fit, start_head
+from model.train.fit import fit
 from model.train.maps import MapPairs, MapSet
 from model.train.provenance import provenance
 from model.train.recipe import Recipe, read_recipe

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import FEATURE_FIELDS, load_checkpoint
+from model.checkpoint import load_checkpoint
 from model.config import PAPER_SCALES, GRNetConfig
 from model.data.manifest import Split
 from model.data.sets import keep_apart, read_sets
@@ -88,7 +88,9 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
     Raises:
         DataError: sets that cannot be read or share products. ConfigError: another backbone than the recipe's.
     """
-    kept = {name: getattr(recipe.model, name) for name in ("backbone", "image_px", "pool", "embedding_pool")}
+    kept = {
+        name: getattr(recipe.model, name) for name in ("backbone", "image_px", "pool", "embedding_pool", "hypercolumn")
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = GRNet(GRNetConfig(**kept, scales=PAPER_SCALES))
@@ -123,7 +125,7 @@ def digest(value: Any) -> str:
 
 def _tuned(folder: Path, recipe: Recipe) -> GRNet:
     network = load_checkpoint(folder)
-    for name in FEATURE_FIELDS[:2]:  # backbone and image_px
+    for name in ("backbone", "image_px", "hypercolumn"):
         found, expected = getattr(network.config, name), getattr(recipe.model, name)
         if found != expected:
             raise ConfigError(

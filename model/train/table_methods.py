@@ -66,7 +66,7 @@ def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates:
 
 def _frozen(data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:
     """What needs no training: colours, and the backbone as it is."""
-    shop, street = data.test.gallery, data.test.queries
+    shop, street = (_last_map(data, one) for one in (data.test.gallery, data.test.queries))
     colors = (describe_pixels(one.images, color_regions, image_px=data.bare.image_px) for one in (street, shop))
     scorers = {
         "color": scorer_of(ColorMatcher(), *colors, whole=True),
@@ -75,6 +75,11 @@ def _frozen(data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:
     rankings = rank_encoded(_unit(shop), _unit(street), scorers, candidates=candidates)
     names = {"color": "color", "frozen_global": STAGE_ONE, "frozen_greedy": "greedy"}
     return {name: rankings.ranks(method) for name, method in names.items()}
+
+
+def _last_map(data: TableData, encoded: EncodedSet) -> EncodedSet:
+    """Without the maps of earlier stages: what a backbone without more gives."""
+    return replace(encoded, regions=encoded.regions[..., : data.network.backbone.channels])
 
 
 def _unit(encoded: EncodedSet) -> EncodedSet:

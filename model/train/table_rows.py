@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from model.checkpoint import save_checkpoint
 from model.config import GRNetConfig
 from model.engine import Engine
 from model.grnet import GRNet
 from model.matchers import GreedyMatcher
+from model.train.components import start_from_data
 from model.train.evaluation import figures
 from model.train.features import EncodedSet
-from model.train.fit import fit, start_from_data
+from model.train.fit import fit
 from model.train.pools import Pools
 from model.train.provenance import provenance
 from model.train.ranking import FINAL, rank_encoded, scorer_of
@@ -113,8 +115,12 @@ def _take_learned(network: GRNet, tuned: GRNet | None) -> None:
     """Start from a checkpoint's neck and embedding where they have the row's sizes."""
     for name in ("neck", "embedding"):
         own, learned = getattr(network, name), getattr(tuned, name, None)
-        if own is not None and learned is not None and own.weight.shape == learned.weight.shape:
+        if own is not None and learned is not None and _shapes(own) == _shapes(learned):
             own.load_state_dict(learned.state_dict())
+
+
+def _shapes(layer: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in layer.state_dict().items()}
 
 
 def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:

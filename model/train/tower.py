@@ -5,6 +5,7 @@ Letters  n images, c channels of a map, h x w the map, E embedding size, R regio
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import GRNetConfig
 from model.grnet import GRNet
-from model.pyramid import pool_regions
+from model.neck import HypercolumnNeck, learned_layer
+from model.pyramid import pool_map
 from model.similarity import greedy_similarity_across
 from model.train.maps import MapPairs, MapSet
 from model.train.metrics import first_hit, rates
@@ -55,44 +56,57 @@ class Tower(nn.Module):
         network: with neck and embedding at a good start.
         rest: of its backbone; shared, not copied.
         sample: maps that the means of the features are taken from, (n, c, h, w).
+        hypercolumn: whether regions have the earlier maps too, if the network reads some; False: the last one alone.
     """
 
-    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor) -> None:
+    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor, *, hypercolumn: bool = True) -> None:
         super().__init__()
         self.rest = rest
         self.config = network.config
+        self.channels = network.backbone.channels
+        self._tap_channels = list(network.backbone.tap_channels)
         self.eval()
         with torch.no_grad():
-            pooled, regions = self._pooled(sample)
-        self.neck = None if network.neck is None else _Centred(network.neck, regions.mean((0, 1)))
+            pooled, regions = pool_map(rest(sample), self.config, self.channels)
+        mean = regions[..., : self.channels].mean((0, 1))
+        self.neck = None if network.neck is None else _Centred(learned_layer(network.neck), mean)
+        joins = hypercolumn and isinstance(network.neck, HypercolumnNeck)
+        self.hypercolumn: HypercolumnNeck | None = copy.deepcopy(network.neck) if joins else None  # type: ignore[assignment]
+        self._whole = hypercolumn
         self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
     @classmethod
-    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet) -> Tower:
+    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet, *, hypercolumn: bool = True) -> Tower:
         """A tower whose means are those of items spread over a gallery."""
         at = np.linspace(0, len(gallery.products) - 1, ENCODE_BATCH).astype(np.int64)
-        return cls(network, rest, gallery.take(at))
+        return cls(network, rest, gallery.take(at), hypercolumn=hypercolumn)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
-        pooled, regions = self._pooled(maps)
+        pooled, regions = pool_map(self.rest(maps), self.config, self.channels)
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
-        return embedding, regions if self.neck is None else self.neck(regions)
+        return embedding, self._vectors(regions)
 
     def write_to(self, network: GRNet) -> None:
         """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
-        for layer, trained in ((network.neck, self.neck), (network.embedding, self.embedding)):
-            if layer is not None and trained is not None:
-                trained.write_to(layer)
+        if network.neck is not None and self.neck is not None:
+            self.neck.write_to(learned_layer(network.neck))
+        if network.embedding is not None and self.embedding is not None:
+            self.embedding.write_to(network.embedding)
 
-    def _pooled(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        return pool_both(self.config, self.rest(maps))
+    def learn(self) -> Tower:
+        """Let all of it learn but the components of earlier maps."""
+        self.requires_grad_(True)
+        if self.hypercolumn is not None:
+            self.hypercolumn.requires_grad_(False)
+        return self
 
-
-def pool_both(config: GRNetConfig, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, h, w) -> pooled (B, C) for stage one and regions (B, R, C) for stage two."""
-    pooled = pool_regions(feature_map, [(1, 1)], config.embedding_pool)[:, 0]
-    return pooled, pool_regions(feature_map, config.grids, config.pool)
+    def _vectors(self, regions: Tensor) -> Tensor:
+        last, *taps = regions.split([self.channels, *self._tap_channels], dim=-1)
+        if self.neck is None:
+            return regions if self._whole else last
+        vectors: Tensor = self.neck(last)
+        return vectors if self.hypercolumn is None else self.hypercolumn.joined(vectors, taps)
 
 
 @torch.no_grad()
@@ -113,7 +127,7 @@ def encode_maps(tower: Tower, images: MapSet) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def bare_features(
-    config: GRNetConfig,
+    network: GRNet,
     rest: nn.Module,
     images: MapSet,
     at: NDArray[np.int64],
@@ -123,8 +137,8 @@ def bare_features(
     """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16.
 
     Args:
-        config: how to pool.
-        rest: of the backbone.
+        network: that says how to pool.
+        rest: of its backbone.
         images: maps of the front.
         at: which of them.
         change: what happens to each batch of maps first.
@@ -134,7 +148,8 @@ def bare_features(
     regions: list[Tensor] = []
     for start in range(0, len(at), ENCODE_BATCH):
         maps = images.take(at[start : start + ENCODE_BATCH])
-        one, many = pool_both(config, rest((maps if change is None else change(maps)).to(device)))
+        feature_map = rest((maps if change is None else change(maps)).to(device))
+        one, many = pool_map(feature_map, network.config, network.backbone.channels)
         pooled.append(one.cpu())
         regions.append(many.half().cpu())
     return torch.cat(pooled), torch.cat(regions)

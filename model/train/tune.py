@@ -17,9 +17,9 @@ from model.errors import ConfigError
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
+from model.train.components import start_from_data, start_hypercolumn
 from model.train.distort import distorted
 from model.train.finetune import FinetuneSettings
-from model.train.fit import start_from_data
 from model.train.maps import MapPairs, MapSet, loosened, make_maps
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
@@ -76,7 +76,7 @@ def prepare(
     side = network.config.image_px
     front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(from_stage)
     _, rest = network.backbone.split(from_stage)
-    label = f"{bare_model(network).features_fingerprint} {from_stage}"
+    label = f"{bare_model(network, hypercolumn=False).features_fingerprint} {from_stage}"  # the front is the same
 
     def maps(images: list[LabelledImage]) -> MapSet:
         return make_maps(front, images, image_px=side, cache=cache, label=label)
@@ -97,8 +97,14 @@ def prepare(
     return prepared
 
 
+def refit_hypercolumn(network: GRNet, prepared: Prepared) -> None:
+    """Fit the components of earlier maps again, to the features that the backbone now makes."""
+    if network.config.hypercolumn:
+        start_hypercolumn(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
+
+
 def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
-    """Start neck, embedding and head from the features that the backbone now makes; see `fit.start_from_data`."""
+    """Start neck, embedding and head from the features that the backbone now makes; see `components`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
@@ -126,18 +132,25 @@ def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings) -
     return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
 
 
-def bare_model(network: GRNet) -> Model:
-    """A network's backbone alone, as a model whose features are what neck, embedding and head are trained on."""
+def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
+    """A network's backbone alone, as a model whose features are what neck, embedding and head are trained on.
+
+    Args:
+        network: whose.
+        hypercolumn: whether with the earlier maps, if the network reads some.
+    """
+    taps = network.config.hypercolumn if hypercolumn else ()
     config = GRNetConfig(
         backbone=network.config.backbone,
         image_px=network.config.image_px,
         scales=network.config.scales,
         pool=network.config.pool,
         embedding_pool=network.config.embedding_pool,
+        hypercolumn=taps,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the head goes unused, but must not change the random numbers of the caller
-        return Model(GRNet(config, backbone=copy.deepcopy(network.backbone)))
+        return Model(GRNet(config, backbone=copy.deepcopy(network.backbone).tap(taps)))
 
 
 def pools_of(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None) -> PairPools:
@@ -147,7 +160,7 @@ def pools_of(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int |
         at = np.arange(len(images.products))
         if at_most is not None and len(at) > at_most:
             at = np.linspace(0, len(at) - 1, at_most).astype(np.int64)
-        pooled, regions = bare_features(network.config, rest, images, at)
+        pooled, regions = bare_features(network, rest, images, at)
         return Pools(pooled, regions, [images.products[n] for n in at])
 
     return PairPools(pools(pairs.gallery), pools(pairs.queries))
@@ -162,4 +175,4 @@ def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: Finetu
         return distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)
 
     at = np.arange(len(images.products))
-    return Pools(*bare_features(network.config, rest, images, at, change=change), images.products)
+    return Pools(*bare_features(network, rest, images, at, change=change), images.products)

@@ -46,6 +46,15 @@ def draw_set(folder: Path, products: range, *, noise: float = 40, angles: int = 
     return folder
 
 
+@pytest.fixture(scope="module")
+def photo_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small sets, train and val."""
+    root = tmp_path_factory.mktemp("sets")
+    draw_set(root / "train", range(16))
+    draw_set(root / "val", range(50, 66))
+    return root
+
+
 @pytest.fixture(scope="session")
 def striped_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 products, two photos each in the gallery, one query each."""

@@ -14,10 +14,10 @@ from model.backbone import Backbone
 from model.errors import ConfigError
 from model.pyramid import pool_regions
 from model.train.batches import Batch, draw, share
+from model.train.components import start_head
 from model.train.compute import Precision
 from model.train.curves import END_TO_END_LOG
 from model.train.end_to_end import EndToEndSettings, Whole, train_end_to_end
-from model.train.fit import start_head
 from model.train.processes import Processes
 from model.train.tower import Tower
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
