@@ -30,6 +30,9 @@ from model.train.validation import evaluate_pools
 
 logger = logging.getLogger(__name__)
 
+STATE_FILE = "state.pt"
+"""In a run's folder: what a head needs to go on after a kill."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
@@ -278,7 +281,7 @@ class _State:
         self.best_weights: dict[str, Tensor] = {}
 
     def resume(self) -> int:
-        path = self.run / "state.pt"
+        path = self.run / STATE_FILE
         if not path.exists():
             return 0
         with of_this_recipe(path):
@@ -296,7 +299,7 @@ class _State:
         if row["grnet_mrr"] >= self.best.get("grnet_mrr", -1.0):
             self.best = row
             self.best_weights = {name: value.detach().clone() for name, value in self.parts.state_dict().items()}
-        staged = self.run / "state.pt.partial"
+        staged = self.run / f"{STATE_FILE}.partial"
         torch.save(
             {
                 "step": step,
@@ -308,7 +311,7 @@ class _State:
             },
             staged,
         )
-        staged.replace(self.run / "state.pt")
+        staged.replace(self.run / STATE_FILE)
 
     def restore_best(self) -> dict[str, float]:
         if self.best_weights:

@@ -38,17 +38,26 @@ from model.pretrained import load_pretrained
 from model.settings import check_type
 from model.train.calibration import expected_calibration_error
 from model.train.components import start_from_data
-from model.train.curves import write_curves
+from model.train.curves import END_TO_END_LOG, FINETUNE_LOG, write_curves
 from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings, finetune
-from model.train.fit import FitSettings, fit
+from model.train.fit import STATE_FILE, FitSettings, fit
+from model.train.plan import keep_to_plan
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
+from model.train.session import state_of
 from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, refit_hypercolumn, start_from_maps
 
 logger = logging.getLogger(__name__)
+
+STATES = {
+    "finetune": state_of(Path(FINETUNE_LOG)),
+    "end_to_end": state_of(Path(END_TO_END_LOG)),
+    "fit": Path(STATE_FILE),
+}
+"""What each phase leaves in the run's folder."""
 
 PHASES = {"finetune": FinetuneSettings, "end_to_end": EndToEndSettings, "fit": FitSettings}
 """Parts of a recipe that train, in their order."""
@@ -145,10 +154,12 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
         The figures on `val` and where the checkpoint is; None in a helping process of several.
 
     Raises:
+        ConfigError: the folder holds a run of other settings.
         DataError, ConfigError, CheckpointError: as their rooms say.
     """
     run.mkdir(parents=True, exist_ok=True)
     processes = Processes.start()
+    keep_to_plan(run, _plan(recipe), {name: run / state for name, state in STATES.items()}, write=processes.main)
     train_on, val = read_sets(recipe.train, Split.TRAIN), read_sets(recipe.val, Split.VAL)
     keep_apart({"train": train_on, "val": val})
     with torch.random.fork_rng():
@@ -171,6 +182,22 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     if training is not None:
         figures = fit(network, training, held_out, settings=recipe.fit, run=run)
     return _finish(network, recipe, held_out, figures, run)
+
+
+def _plan(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
+    """The recipe's settings by part."""
+    data = {
+        "train": [str(path) for path in recipe.train],
+        "val": [str(path) for path in recipe.val],
+        "backbone_weights": str(recipe.backbone_weights or ""),
+    }
+    return {"data": data, "model": recipe.model.to_dict(), **_phases(recipe)}
+
+
+def _phases(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
+    """The settings of each phase, plain types; None where it is left out."""
+    settings = {name: getattr(recipe, name) for name in PHASES}
+    return {name: None if own is None else asdict(own) for name, own in settings.items()}
 
 
 def _train_backbone(
@@ -224,14 +251,13 @@ def _finish(
     prints = save_checkpoint(network, run / "checkpoint")
     scores, same = scored.first_pages()
     finished = Model(load_checkpoint(run / "checkpoint"))
-    phases = {name: getattr(recipe, name) for name in PHASES}
     result = {
         "checkpoint": str(run / "checkpoint"),
         "fingerprint": prints.model,
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
         "calibration": network.calibration.to_dict(),
-        **{name: None if settings is None else asdict(settings) for name, settings in phases.items()},
+        **_phases(recipe),
         "model": recipe.model.to_dict(),
     }
     (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")

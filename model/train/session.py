@@ -28,6 +28,11 @@ SMALLEST_SIZE = 1e-3
 M = TypeVar("M", bound=nn.Module)
 
 
+def state_of(log: Path) -> Path:
+    """Where the state of the phase with this log stands."""
+    return log.with_suffix(".pt")
+
+
 @dataclass(slots=True)
 class Session(Generic[M]):
     """A module in training, its averaged weights, and the best of them.
@@ -73,7 +78,7 @@ class Session(Generic[M]):
 
     @property
     def _state(self) -> Path:
-        return self.log.with_suffix(".pt")
+        return state_of(self.log)
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -19,8 +19,9 @@ from model.errors import ConfigError
 from model.neck import HypercolumnNeck
 from model.train.components import start_from_data, start_hypercolumn
 from model.train.maps import MapPairs
+from model.train.plan import keep_to_plan
 from model.train.processes import Processes
-from model.train.recipe import read_recipe, train
+from model.train.recipe import Recipe, read_recipe, train
 from model.train.tower import Tower
 from model.train.tune import head_pools, pools_of, prepare
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
@@ -132,6 +133,44 @@ def test_maps_of_the_front_are_made_once_whatever_is_read_after_it(photo_sets: P
             (tmp_path / "run" / left).unlink()
     assert made[0] == made[1]
     assert len(made[0]) == 4
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with_or_not_at_all(photo_sets: Path, tmp_path: Path) -> None:
+    def recipe(model: str = "", steps: int = 2, head: int = 3) -> Recipe:
+        more = TUNING.replace("steps = 2", f"steps = {steps}").format(stage=3)
+        path = write_recipe(photo_sets, model=model, more=more)
+        path.write_text(path.read_text().replace("head_steps = 3", f"head_steps = {head}"))
+        return read_recipe(path)
+
+    run = tmp_path / "run"
+    first = train(recipe(), run)
+    assert first is not None
+    again = train(recipe(), run)
+    assert again is not None
+    assert again["fingerprint"] == first["fingerprint"], "a finished run is only finished again"
+    with pytest.raises(ConfigError, match=r"\[finetune\] steps was 2, is 4"):
+        train(recipe(steps=4), run)
+    with pytest.raises(ConfigError, match=r"\[fit\] head_steps was 3, is 5") as both:
+        train(recipe(model="dropout = 0.1", head=5), run)
+    assert "[model] dropout was 0.0, is 0.1" in str(both.value)
+    (run / "state.pt").unlink()  # the head has not begun, so it may be another
+    longer = train(recipe(head=5), run)
+    assert longer is not None
+    assert longer["fingerprint"] != first["fingerprint"]
+    (run / "finetune.pt").unlink()
+    (run / "state.pt").unlink()
+    assert train(recipe(steps=4), run) is not None
+
+
+def test_settings_that_an_older_release_did_not_know_are_no_change(tmp_path: Path) -> None:
+    state = {"fit": tmp_path / "state.pt"}
+    state["fit"].touch()
+    keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": {"seed": 0}}, state)
+    keep_to_plan(tmp_path, {"model": {"steps": 3, "new": 1}, "fit": {"seed": 0}}, state)
+    with pytest.raises(ConfigError, match=r"\[fit\] was given"):
+        keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": None}, state)
+    with pytest.raises(ConfigError, match="seed was 0, is 1"):
+        keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": {"seed": 1}}, state, write=False)
 
 
 def test_a_tower_gives_the_regions_of_the_network(backbone: Backbone) -> None:
