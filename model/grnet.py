@@ -167,10 +167,13 @@ class GRNet(
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """What `pool_map` pools of the backbone's map, to (B, E) and (B, R, C); what cached pools start from."""
-        embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)  # (B, E)
         if self.neck is not None:
             regions = self.neck(regions)
-        return embedding, normed(regions, self.config)
+        return self.embed(pooled), normed(regions, self.config)
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """(B, C) pooled -> (B, E) unit vectors for stage one."""
+        return F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
 
     def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
         """(B, 3, S, S) pixels of both images of each pair -> (B,) logit of "same garment"."""

@@ -91,7 +91,7 @@ def fit(
 
     Args:
         network: with a trained backbone, which is not touched.
-        train, val: features of the bare backbone.
+        train, val: features of the bare backbone; of neck and embedding where no first phase trains these.
         settings: how.
         run: folder for curves.jsonl and state.pt; an unfinished run there goes on from its last evaluation.
         after_evaluation: called with the step and its figures.
@@ -99,7 +99,8 @@ def fit(
     Returns:
         The best figures on `val`.
     """
-    settings = _possible(settings, network)
+    settings = possible(settings, network)
+    assert not (settings.metric_steps and train.queries.projected), "what is projected already trains no neck"
     run.mkdir(parents=True, exist_ok=True)
     parts = torch.nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
     groups = head_groups(parts, rate=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -138,7 +139,7 @@ def fit(
     return state.restore_best()
 
 
-def _possible(settings: FitSettings, network: GRNet) -> FitSettings:
+def possible(settings: FitSettings, network: GRNet) -> FitSettings:
     """Without the first phase where it has nothing to train."""
     nothing = network.neck is None and network.embedding is None
     return replace(settings, metric_steps=0) if nothing else settings
@@ -168,7 +169,7 @@ def _matches(train: PairPools) -> list[list[int]]:
 @torch.no_grad()
 def _shortlist(network: GRNet, train: PairPools, depth: int) -> NDArray[np.int64]:
     """(n queries, depth) nearest gallery positions of another product, by the embedding as it is now."""
-    gallery, queries = _embed(network, train.gallery.pooled), _embed(network, train.queries.pooled)
+    gallery, queries = train.gallery.embeddings(network), train.queries.embeddings(network)
     matches = _matches(train)
     nearest = []
     for start in range(0, len(queries), 1024):
@@ -177,10 +178,6 @@ def _shortlist(network: GRNet, train: PairPools, depth: int) -> NDArray[np.int64
             similar[row, own] = -2
         nearest.append(similar.topk(min(depth, len(gallery) - 1), dim=1).indices.numpy())
     return np.concatenate(nearest)
-
-
-def _embed(network: GRNet, pooled: Tensor) -> Tensor:
-    return F.normalize(pooled if network.embedding is None else network.embedding(pooled), dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +227,7 @@ def _negatives(
 def _features(network: GRNet, train: PairPools, drawn: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Query embedding (q, E) and regions (q, R, C), item embedding (q * k, E) and regions (q * k, R, C)."""
     at, items = torch.from_numpy(drawn.queries), torch.from_numpy(drawn.items.reshape(-1))
-    query_embedding, query_regions = network.project(train.queries.pooled[at], train.queries.regions[at].float())
-    embedding, regions = network.project(train.gallery.pooled[items], train.gallery.regions[items].float())
-    return query_embedding, query_regions, embedding, regions
+    return *train.queries.vectors(network, at), *train.gallery.vectors(network, items)
 
 
 def _metric_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSettings) -> dict[str, Tensor]:

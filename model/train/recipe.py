@@ -42,7 +42,7 @@ from model.train.curves import END_TO_END_LOG, FINETUNE_LOG, write_curves
 from model.train.end_to_end import EndToEndSettings, train_end_to_end
 from model.train.features import encode_images
 from model.train.finetune import FinetuneSettings, finetune
-from model.train.fit import STATE_FILE, FitSettings, fit
+from model.train.fit import STATE_FILE, FitSettings, fit, possible
 from model.train.plan import keep_to_plan
 from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
@@ -234,9 +234,10 @@ def _features(
     """What the head is trained on, None where nothing more is trained, and features of `val`."""
     training = None
     prepared.rest.to(device)
+    project = possible(recipe.fit, network).metric_steps == 0
     if recipe.fit.steps:
-        training = head_pools(network, prepared, recipe.finetune or FinetuneSettings())
-    held_out = pools_of(network, prepared.rest, prepared.val)
+        training = head_pools(network, prepared, recipe.finetune or FinetuneSettings(), project=project)
+    held_out = pools_of(network, prepared.rest, prepared.val, project=project)
     prepared.rest.to("cpu")
     return training, held_out
 

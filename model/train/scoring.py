@@ -26,15 +26,15 @@ def score_pools(network: GRNet, pools: PairPools, *, candidates: int = 200) -> S
 
     Args:
         network: trained, in evaluation mode.
-        pools: of the bare backbone.
+        pools: features of both sides.
         candidates: what a search reranks.
     """
     engine = Engine(network.head)
-    embedding, regions = network.project(pools.gallery.pooled, pools.gallery.regions.float())
+    embedding, regions = pools.gallery.vectors(network)
     names = np.asarray(pools.gallery.products)
     scores, same = [], []
     for n, product in enumerate(pools.queries.products):
-        one, query = network.project(pools.queries.pooled[n : n + 1], pools.queries.regions[n : n + 1].float())
+        one, query = pools.queries.vectors(network, slice(n, n + 1))
         deep = candidates + int((names == product).sum())
         short = (one @ embedding.T)[0].topk(min(deep, len(embedding))).indices
         scores.append(engine.score(query[0], regions[short]).numpy())

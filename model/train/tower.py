@@ -133,8 +133,9 @@ def bare_features(
     at: NDArray[np.int64],
     *,
     change: Callable[[Tensor], Tensor] | None = None,
+    project: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Before neck and embedding: pooled (len(at), C) float32 and regions (len(at), R, C) float16.
+    """Pooled (len(at), C) float32 and regions (len(at), R, C) float16, before neck and embedding unless told otherwise.
 
     Args:
         network: that says how to pool.
@@ -142,6 +143,7 @@ def bare_features(
         images: maps of the front.
         at: which of them.
         change: what happens to each batch of maps first.
+        project: through neck and embedding, too.
     """
     device = next((one.device for one in rest.parameters()), torch.device("cpu"))
     pooled: list[Tensor] = []
@@ -150,8 +152,9 @@ def bare_features(
         maps = images.take(at[start : start + ENCODE_BATCH])
         feature_map = rest((maps if change is None else change(maps)).to(device))
         one, many = pool_map(feature_map, network.config, network.backbone.channels)
-        pooled.append(one.cpu())
-        regions.append(many.half().cpu())
+        one, many = network.project(one.cpu(), many.cpu()) if project else (one.cpu(), many.cpu())
+        pooled.append(one)
+        regions.append(many.half())
     return torch.cat(pooled), torch.cat(regions)
 
 

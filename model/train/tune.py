@@ -110,17 +110,18 @@ def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
         start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
 
 
-def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings) -> PairPools:
-    """Features of the trained backbone, before neck and embedding, that the head is trained on.
+def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings, *, project: bool = False) -> PairPools:
+    """Features of the trained backbone that the head is trained on.
 
     Args:
         network: trained.
         prepared: what it was trained with.
         settings: how many distorted copies of each query, and how.
+        project: through neck and embedding, since these stay as they are.
     """
-    plain = pools_of(network, prepared.rest, prepared.head)
+    plain = pools_of(network, prepared.rest, prepared.head, project=project)
     copies = [
-        _distorted(network, prepared.rest, prepared.head.queries, settings, number)
+        _distorted(network, prepared.rest, prepared.head.queries, settings, number, project=project)
         for number in range(settings.head_copies)
     ]
     images = prepared.head_images
@@ -153,20 +154,24 @@ def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
         return Model(GRNet(config, backbone=copy.deepcopy(network.backbone).tap(taps)))
 
 
-def pools_of(network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None) -> PairPools:
+def pools_of(
+    network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None, project: bool = False
+) -> PairPools:
     """Features of maps; of evenly spaced ones where there are more than `at_most`."""
 
     def pools(images: MapSet) -> Pools:
         at = np.arange(len(images.products))
         if at_most is not None and len(at) > at_most:
             at = np.linspace(0, len(at) - 1, at_most).astype(np.int64)
-        pooled, regions = bare_features(network, rest, images, at)
-        return Pools(pooled, regions, [images.products[n] for n in at])
+        pooled, regions = bare_features(network, rest, images, at, project=project)
+        return Pools(pooled, regions, [images.products[n] for n in at], project)
 
     return PairPools(pools(pairs.gallery), pools(pairs.queries))
 
 
-def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int) -> Pools:
+def _distorted(
+    network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int, *, project: bool
+) -> Pools:
     """Features of zoomed and covered maps; each copy has its own distortions."""
     # Another stream than those of the steps: their seeds end in a process's rank, which is smaller.
     rng = np.random.default_rng([settings.seed, number, len(images.products)])
@@ -175,4 +180,5 @@ def _distorted(network: GRNet, rest: nn.Module, images: MapSet, settings: Finetu
         return distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)
 
     at = np.arange(len(images.products))
-    return Pools(*bare_features(network, rest, images, at, change=change), images.products)
+    features = bare_features(network, rest, images, at, change=change, project=project)
+    return Pools(*features, images.products, project)

@@ -58,9 +58,9 @@ def evaluate_pools(network: GRNet, pools: PairPools, *, queries: int) -> dict[st
     """`evaluate_projected` of cached features, on evenly spaced queries; leaves the network in training mode."""
     network.eval()
     at = spaced(len(pools.queries.products), queries)
-    gallery = Projected(*network.project(pools.gallery.pooled, pools.gallery.regions.float()), pools.gallery.products)
+    gallery = Projected(*pools.gallery.vectors(network), pools.gallery.products)
     asked = Projected(
-        *network.project(pools.queries.pooled[at], pools.queries.regions[at].float()),
+        *pools.queries.vectors(network, at),
         [pools.queries.products[n] for n in at.tolist()],
     )
     figures = evaluate_projected(network.head, gallery, asked)
