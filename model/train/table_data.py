@@ -124,11 +124,13 @@ def digest(value: Any) -> str:
 
 
 def _tuned(folder: Path, recipe: Recipe) -> GRNet:
+    """A checkpoint whose backbone gives the maps that the recipe's rows read."""
     network = load_checkpoint(folder)
-    for name in ("backbone", "image_px", "hypercolumn"):
+    for name in ("backbone", "image_px"):
         found, expected = getattr(network.config, name), getattr(recipe.model, name)
         if found != expected:
             raise ConfigError(
                 f"{folder} has {name} {found!r}, the recipe {expected!r}; give a checkpoint of the recipe's"
             )
+    network.backbone.tap(recipe.model.hypercolumn)
     return network

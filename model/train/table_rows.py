@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from model.checkpoint import save_checkpoint
 from model.config import GRNetConfig
 from model.engine import Engine
 from model.grnet import GRNet
 from model.matchers import GreedyMatcher
-from model.train.components import start_from_data
+from model.neck import learned_layer
+from model.train.components import start_from_data, start_hypercolumn
 from model.train.evaluation import figures
 from model.train.features import EncodedSet
 from model.train.fit import fit
-from model.train.pools import Pools
+from model.train.pools import PairPools, Pools
 from model.train.provenance import provenance
 from model.train.ranking import FINAL, rank_encoded, scorer_of
 from model.train.report import write_json
@@ -105,22 +105,23 @@ def _train(data: TableData, config: GRNetConfig, seed: int, folder: Path) -> tup
         torch.manual_seed(seed)
         network = GRNet(config, backbone=data.network.backbone)
         start_from_data(network, train)
-        _take_learned(network, data.tuned)
+        _take_learned(network, data.tuned, train)
         found = fit(network, train, val, settings=replace(data.recipe.fit, seed=seed), run=folder)
     network.name = f"{data.recipe.name}-{_slug(config)}"
     return network.eval(), found
 
 
-def _take_learned(network: GRNet, tuned: GRNet | None) -> None:
-    """Start from a checkpoint's neck and embedding where they have the row's sizes."""
-    for name in ("neck", "embedding"):
-        own, learned = getattr(network, name), getattr(tuned, name, None)
-        if own is not None and learned is not None and _shapes(own) == _shapes(learned):
-            own.load_state_dict(learned.state_dict())
-
-
-def _shapes(layer: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in layer.state_dict().items()}
+def _take_learned(network: GRNet, tuned: GRNet | None, train: PairPools) -> None:
+    """Start from what a checkpoint's neck and embedding learned, where they have the row's sizes."""
+    if tuned is None:
+        return
+    for own, learned in ((network.neck, tuned.neck), (network.embedding, tuned.embedding)):
+        if own is None or learned is None:
+            continue
+        layer, other = learned_layer(own), learned_layer(learned)
+        if layer.weight.shape == other.weight.shape:
+            layer.load_state_dict(other.state_dict())
+    start_hypercolumn(network, train)
 
 
 def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:

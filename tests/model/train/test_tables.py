@@ -17,6 +17,7 @@ from model.data.pairs import LabelledImage, read_labelled
 from model.errors import ConfigError, DataError
 from model.inference import load_model
 from model.kpm import KPMConfig, KPMHead
+from model.neck import HypercolumnNeck, learned_layer
 from model.train.evaluation import evaluate
 from model.train.features import EncodedSet
 from model.train.kpm_fit import KPMSettings, MapPair, fit_kpm
@@ -122,6 +123,27 @@ def test_rows_over_a_checkpoint_keep_its_neck_and_embedding(recipe: Recipe, plac
     for part in ("neck", "embedding"):
         assert torch.equal(getattr(learned, part).weight, getattr(given, part).weight), part
     assert not torch.equal(learned.head.projection, given.head.projection), "the head begins anew"
+
+
+def test_rows_may_read_other_maps_than_the_checkpoint_they_are_over(recipe: Recipe, place: Path) -> None:
+    """The paper's rows read the last map alone, whatever the checkpoint reads, and the other way round."""
+    over = _any_row(place)
+    for stages in ((3,), ()):
+        other = replace(
+            recipe, fit=replace(recipe.fit, metric_steps=0), model=replace(recipe.model, hypercolumn=stages)
+        )
+        settings = TableSettings(number="5", test=place / "test", rows=("2",), candidates=8, backbone=over)
+        (row,) = make_table(other, settings, out=place / "maps")["rows"]
+        over, given = Path(row["runs"][0]["folder"]) / "checkpoint", load_checkpoint(over)
+        learned = load_checkpoint(over)
+        assert learned.config.hypercolumn == stages
+        assert learned.neck is not None
+        assert given.neck is not None
+        assert torch.equal(learned_layer(learned.neck).weight, learned_layer(given.neck).weight)
+        if isinstance(learned.neck, HypercolumnNeck):
+            rows = learned.neck.join.weight @ learned.neck.join.weight.T
+            torch.testing.assert_close(rows, torch.eye(len(rows)), rtol=0, atol=1e-2)
+    assert len(list((place / "maps" / "rows").iterdir())) == 2
 
 
 def test_test_garments_that_were_trained_on_are_refused(recipe: Recipe, place: Path) -> None:
