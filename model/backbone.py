@@ -77,11 +77,11 @@ class Backbone(nn.Module):
         """
         own = self._stages()
         if list(stages) != sorted(set(stages)) or any(not 0 <= n < len(own) - 1 for n in stages):
-            raise ConfigError(
-                f"stages {list(stages)} are asked for beside the last map, expected rising numbers of 0 to"
-                f" {len(own) - 2} with this backbone"
-            )
-        self.taps = tuple(stages)
+            can = f"expected rising numbers of 0 to {len(own) - 2}" if len(own) > 1 else "it has its last map alone"
+            raise ConfigError(f"maps of stages {list(stages)} are asked for beside this backbone's last; {can}")
+        self.taps, self.tap_channels = tuple(stages), ()
+        if not stages:
+            return self
         with torch.no_grad(), _evaluating(self):
             passed = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
             channels = [(passed := stage(passed)).shape[1] for stage in own]
