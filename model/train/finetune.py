@@ -54,10 +54,6 @@ class FinetuneSettings(Drawing):
     average: float = 0.998
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
-    rewhiten: bool = False
-    """Afterwards put neck and embedding back to partly whitened principal components, now of the tuned features. As
-    trained they fit the garments they were trained on; as components both stages rank garments never seen better, but a
-    head over them did not gain (docs/training.md)."""
     held_out: float = 0.0
     """Share of the training garments that the backbone does not see; the head is then trained on them alone. Features
     of garments that were trained on match better than those of new ones will, and a head learns to trust them."""

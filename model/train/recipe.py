@@ -48,7 +48,7 @@ from model.train.pools import PairPools, Pools
 from model.train.processes import Processes
 from model.train.scoring import calibrate_network
 from model.train.session import state_of
-from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, refit_hypercolumn, start_from_maps
+from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, refit_hypercolumn
 
 logger = logging.getLogger(__name__)
 
@@ -220,8 +220,6 @@ def _train_backbone(
     figures: dict[str, float] = {}
     if recipe.finetune is not None:
         figures = finetune(*maps, settings=recipe.finetune, run=run, processes=processes)
-        if recipe.finetune.rewhiten:
-            start_from_maps(network, prepared, seed=recipe.finetune.seed)
         refit_hypercolumn(network, prepared)
     if recipe.end_to_end is not None:
         figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run, processes=processes)

@@ -249,24 +249,6 @@ def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_p
         assert (tmp_path / "run" / f"{name}.jsonl").read_text().startswith('{"step": 0'), name
 
 
-@pytest.mark.parametrize("rewhiten", [False, True])
-def test_neck_and_embedding_can_be_components_of_the_tuned_features(
-    photo_sets: Path, tmp_path: Path, rewhiten: bool
-) -> None:
-    """Principal components are at right angles; trained rows are not."""
-    more = "\n[finetune]\nfrom_stage = 3\nsteps = 4\nqueries = 8\ngroup = 2\nrate = 0.05\nwarm_up = 1\naverage = 0.0\n"
-    path = write_recipe(photo_sets, more=more + f"rewhiten = {str(rewhiten).lower()}\n")
-    path.write_text(path.read_text().replace("metric_steps = 3", "metric_steps = 0"))
-    result = train(read_recipe(path), tmp_path / "run")
-    assert result is not None
-    learned = load_checkpoint(Path(result["checkpoint"]))
-    for layer in (learned.neck, learned.embedding):
-        assert layer is not None
-        rows = torch.nn.functional.normalize(layer.weight.detach(), dim=1)
-        angles = (rows @ rows.T).fill_diagonal_(0).abs().max()
-        assert (angles < 0.01) == rewhiten
-
-
 def test_what_people_refused_is_read_and_is_among_the_negatives(photo_sets: Path, tmp_path: Path) -> None:
     place = tmp_path / "refusals"
     shutil.copytree(photo_sets / "train", place)
