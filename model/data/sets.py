@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from model.data.manifest import Split, read_pairs
 from model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
 from model.errors import DataError
@@ -64,37 +62,6 @@ def keep_apart(sets: Mapping[str, LabelledSet]) -> None:
             raise DataError(
                 f"{len(shared)} products are in {one} and in {other}, such as {sorted(shared)[:3]}; keep them apart"
             )
-
-
-def set_aside(labelled: LabelledSet, share: float, *, seed: int) -> tuple[LabelledSet, LabelledSet]:
-    """Divide a set by products.
-
-    Args:
-        labelled: what is divided.
-        share: of the products that go to the second part, rounded; 0 to 1.
-        seed: which.
-
-    Returns:
-        The rest, and the share.
-    """
-    products = sorted({image.product_id for image in labelled.gallery + labelled.queries})
-    chosen = np.random.default_rng(seed).permutation(len(products))[: round(share * len(products))]
-    aside = {products[n] for n in chosen}
-    return tuple(_of_products(labelled, some) for some in (set(products) - aside, aside))  # type: ignore[return-value]
-
-
-def _of_products(labelled: LabelledSet, products: set[str]) -> LabelledSet:
-    items = [n for n, image in enumerate(labelled.gallery) if image.product_id in products]
-    queries = [n for n, image in enumerate(labelled.queries) if image.product_id in products]
-    place = {item: n for n, item in enumerate(items)}
-    refused = {
-        n: [place[item] for item in labelled.refused.get(query, ()) if item in place] for n, query in enumerate(queries)
-    }
-    return LabelledSet(
-        [labelled.gallery[n] for n in items],
-        [labelled.queries[n] for n in queries],
-        {n: own for n, own in refused.items() if own},
-    )
 
 
 def _refused(

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import GRNetConfig
-from model.errors import ConfigError
 from model.grnet import GRNet
 from model.similarity import greedy_similarity_across
 from model.train.batches import Batch, Batches, Drawing
@@ -54,9 +53,6 @@ class FinetuneSettings(Drawing):
     average: float = 0.998
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
-    held_out: float = 0.0
-    """Share of the training garments that the backbone does not see; the head is then trained on them alone. Features
-    of garments that were trained on match better than those of new ones will, and a head learns to trust them."""
     head_copies: int = 0
     """How many more copies of each training query, distorted anew, the head learns from afterwards."""
     mirrored: float = 0.1
@@ -68,8 +64,6 @@ class FinetuneSettings(Drawing):
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if not 0 <= self.held_out < 1:
-            raise ConfigError(f"held_out is {self.held_out}, expected a share of 0 up to 1")
         check_at_least_one(self, "queries", "group", "warm_up", "evaluate_every")
 
 

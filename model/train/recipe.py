@@ -211,7 +211,6 @@ def _train_backbone(
         train_on,
         val,
         from_stage=first.from_stage,
-        held_out=recipe.finetune.held_out if recipe.finetune else 0.0,
         seed=first.seed,
         cache=run / "maps",
         processes=processes,

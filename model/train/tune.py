@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from model.config import GRNetConfig
 from model.data.pairs import LabelledImage
-from model.data.sets import LabelledSet, set_aside
-from model.errors import ConfigError
+from model.data.sets import LabelledSet
 from model.fusing import fold_batch_norm
 from model.grnet import GRNet
 from model.inference import Model
@@ -35,16 +34,14 @@ class Prepared:
 
     Fields:
         rest: the stages that are trained, the network's own.
-        train, head, val: maps of the stages before them. `head` is for the head: the garments that were held out of
-            `train`, or `train` itself.
-        head_images: behind `head`.
+        train, val: maps of the stages before them.
+        refused: by query of `train` the items that somebody said are not it.
     """
 
     rest: nn.Module
     train: MapPairs
-    head: MapPairs
     val: MapPairs
-    head_images: LabelledSet
+    refused: dict[int, list[int]]
 
 
 def prepare(
@@ -53,7 +50,6 @@ def prepare(
     val: LabelledSet,
     *,
     from_stage: int,
-    held_out: float,
     seed: int,
     cache: Path,
     processes: Processes,
@@ -64,14 +60,12 @@ def prepare(
         network: with its starting backbone, in evaluation mode; started in place.
         train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
         from_stage: the first stage that is trained.
-        held_out: share of the training garments that only the head is trained on; 0: it is trained on all of them.
-        seed: of the loosened boxes, of which garments are held out, and of the start.
+        seed: of the loosened boxes and of the start.
         cache: folder for the maps.
         processes: that train together; the main one makes the maps.
 
     Raises:
-        ConfigError: the backbone has no such stage, or no garments are left to train on.
-        DataError: an image cannot be read.
+        ConfigError: the backbone has no such stage. DataError: an image cannot be read.
     """
     side = network.config.image_px
     front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(from_stage)
@@ -84,15 +78,9 @@ def prepare(
     def pairs(images: LabelledSet) -> MapPairs:
         return MapPairs(maps(images.gallery), maps(images.queries))
 
-    loose = replace(train, queries=loosened(train.queries, seed=seed))
-    backbone_images, head_images = set_aside(loose, held_out, seed=seed) if held_out else (loose, loose)
-    for part in (backbone_images, head_images):
-        if not (part.gallery and part.queries):
-            raise ConfigError(f"with held_out = {held_out} backbone or head have no garments to train on")
     with processes.main_first():
-        training, of_val = pairs(backbone_images), pairs(val)
-        of_head = pairs(head_images) if held_out else training
-    prepared = Prepared(rest, training, of_head, of_val, head_images)
+        training = pairs(replace(train, queries=loosened(train.queries, seed=seed)))
+        prepared = Prepared(rest, training, pairs(val), train.refused)
     start_from_maps(network, prepared, seed=seed)
     return prepared
 
@@ -119,16 +107,14 @@ def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings, *
         settings: how many distorted copies of each query, and how.
         project: through neck and embedding, since these stay as they are.
     """
-    plain = pools_of(network, prepared.rest, prepared.head, project=project)
+    plain = pools_of(network, prepared.rest, prepared.train, project=project)
     copies = [
-        _distorted(network, prepared.rest, prepared.head.queries, settings, number, project=project)
+        _distorted(network, prepared.rest, prepared.train.queries, settings, number, project=project)
         for number in range(settings.head_copies)
     ]
-    images = prepared.head_images
+    count = len(plain.queries.products)
     refused = {
-        copied * len(images.queries) + n: items
-        for copied in range(settings.head_copies + 1)
-        for n, items in images.refused.items()
+        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in prepared.refused.items()
     }
     return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
 

@@ -1,4 +1,4 @@
-"""Whole recipes over small sets: garments held out for the head, and maps of earlier stages."""
+"""Whole recipes over small sets: maps of earlier stages, and runs that go on."""
 
 from __future__ import annotations
 
@@ -12,89 +12,19 @@ import torch
 
 from model.backbone import Backbone
 from model.checkpoint import load_checkpoint
-from model.data.manifest import Split
-from model.data.pairs import NO_SETUP, LabelledImage
-from model.data.sets import LabelledSet, read_sets, set_aside
 from model.errors import ConfigError
 from model.neck import HypercolumnNeck
 from model.train.components import start_from_data, start_hypercolumn
 from model.train.maps import MapPairs
 from model.train.plan import keep_to_plan
-from model.train.processes import Processes
 from model.train.recipe import Recipe, read_recipe, train
 from model.train.tower import Tower
-from model.train.tune import head_pools, pools_of, prepare
+from model.train.tune import pools_of
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from tests.model.train.recipes import write_recipe
 
 TAPPED = replace(CONFIG, hypercolumn=(STAGE,))
 TUNING = "\n[finetune]\nfrom_stage = {stage}\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
-
-
-def _set(products: list[str]) -> LabelledSet:
-    def images(kind: str, each: int) -> list[LabelledImage]:
-        return [
-            LabelledImage(Path(f"{kind}{name}{n}"), f"{kind}{name}{n}", name, None, NO_SETUP, "")
-            for n in range(each)
-            for name in products
-        ]
-
-    return LabelledSet(images("shop", 1), images("street", 2))
-
-
-def test_a_set_is_divided_by_products_and_the_same_way_every_time() -> None:
-    whole = _set([f"p{n}" for n in range(20)])
-    whole.refused.update({query: list(range(20)) for query in range(40)})
-    rest, aside = set_aside(whole, 0.25, seed=3)
-    names = [{image.product_id for image in part.gallery} for part in (rest, aside)]
-    assert [len(own) for own in names] == [15, 5]
-    assert not names[0] & names[1]
-    assert [{image.product_id for image in part.queries} for part in (rest, aside)] == names
-    assert sorted(len(part.queries) for part in (rest, aside)) == [10, 30]
-    for part in (rest, aside):  # who refused an item of the other part refused nothing here
-        assert {tuple(items) for items in part.refused.values()} == {tuple(range(len(part.gallery)))}
-    assert set_aside(whole, 0.25, seed=3)[1].queries == aside.queries
-    assert set_aside(whole, 0.25, seed=4)[1].queries != aside.queries
-    assert set_aside(whole, 0.0, seed=3)[0].queries == whole.queries
-
-
-@pytest.mark.parametrize("held_out", [0.0, 0.3])
-def test_the_head_learns_on_what_the_backbone_has_not_seen(
-    backbone: Backbone, photo_sets: Path, tmp_path: Path, held_out: float
-) -> None:
-    recipe = read_recipe(
-        write_recipe(photo_sets, more=TUNING.format(stage=3) + f"head_copies = 1\nheld_out = {held_out}\n")
-    )
-    assert recipe.finetune is not None
-    network, _ = start(backbone, recipe.model)
-    sets = read_sets(recipe.train, Split.TRAIN), read_sets(recipe.val, Split.VAL)
-    prepared = prepare(
-        network, *sets, from_stage=3, held_out=held_out, seed=0, cache=tmp_path / "maps", processes=Processes()
-    )
-    seen, left = set(prepared.train.queries.products), set(prepared.head.queries.products)
-    products = {image.product_id for image in sets[0].queries}
-    assert seen | left == products
-    if held_out:
-        assert not seen & left
-        assert len(left) == round(held_out * len(products))
-    else:
-        assert seen == left
-    pools = head_pools(network, prepared, recipe.finetune)
-    assert set(pools.gallery.products) == left
-    assert len(pools.queries.products) == 2 * len(prepared.head.queries.products)
-    assert train(recipe, tmp_path / "run") is not None
-
-
-@pytest.mark.parametrize("share", ["0.001", "0.999"])
-def test_a_share_that_leaves_one_side_without_garments_is_refused(photo_sets: Path, tmp_path: Path, share: str) -> None:
-    path = write_recipe(photo_sets, more=TUNING.format(stage=3) + f"held_out = {share}\n")
-    with pytest.raises(ConfigError, match="no garments"):
-        train(read_recipe(path), tmp_path / "run")
-
-
-def test_a_share_beyond_the_whole_is_refused(photo_sets: Path) -> None:
-    with pytest.raises(ConfigError, match=r"held_out is 1\.0"):
-        read_recipe(write_recipe(photo_sets, more=TUNING.format(stage=3) + "held_out = 1.0\n"))
 
 
 def test_components_of_earlier_maps_are_white_and_what_is_joined_keeps_most(backbone: Backbone) -> None:
