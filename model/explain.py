@@ -168,8 +168,10 @@ def _heaviest(
 def region_heat(head: SimilarityHead, query: Tensor, gallery: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """What each place of the two photos adds to the score.
 
-    Each pair's positive contribution is spread evenly over its region. A cell of the map holds, for each scale, the
-    mean over the regions that it is part of, summed over scales.
+    A region's heat is the largest positive contribution of its pairs, spread evenly over it. Not their sum: of a plain
+    background many regions of one photo find their best partner in the same corner of the other, and a little of each
+    would outweigh the garment. A cell of the map holds, for each scale, the mean over the regions that it is part of,
+    summed over scales.
 
     Args:
         head: trained, in evaluation mode.
@@ -187,7 +189,8 @@ def region_heat(head: SimilarityHead, query: Tensor, gallery: Tensor, boxes: Ten
 
 def _spread(said: Tensor, region_of: Tensor, boxes: Tensor, grids: Sequence[Grid]) -> Tensor:
     """(B, N) of nodes, each belonging to region_of[n], to (B, h, w)."""
-    by_region = said.new_zeros(len(said), len(boxes)).index_add_(1, region_of.to(said.device), said)  # (B, R)
+    to = region_of.to(said.device).expand_as(said)
+    by_region = said.new_zeros(len(said), len(boxes)).scatter_reduce_(1, to, said, "amax")  # (B, R)
     heat = said.new_zeros(len(said), int(boxes[:, 3].max()), int(boxes[:, 2].max()))
     for start, end in scale_spans(grids):
         of_scale, over = torch.zeros_like(heat), torch.zeros_like(heat[0])
@@ -204,6 +207,8 @@ def grad_cam(network: GRNet, pixels: Tensor, other: Tensor, side: Side) -> Tenso
 
         cam = ReLU(sum_k alpha_k A_k),   alpha_k = mean over the map of d score / d A_k
 
+    Maps of earlier stages that regions read (`config.hypercolumn`) stay as they are.
+
     Args:
         network: trained, in evaluation mode; gradients are taken from the last map on, its weights need none.
         pixels: (B, 3, S, S) values 0..255 of the photo to paint.
@@ -214,10 +219,12 @@ def grad_cam(network: GRNet, pixels: Tensor, other: Tensor, side: Side) -> Tenso
         (B, h, w), 0 or more.
     """
     with torch.no_grad():
-        feature_map = network.backbone(pixels)  # (B, C, h, w)
+        feature_map = network.backbone(pixels)  # (B, C, h, w), with the maps of earlier stages behind
+        last, taps = feature_map.tensor_split([network.backbone.channels], dim=1)
     with torch.enable_grad():
-        activation = feature_map.detach().requires_grad_()
-        _, regions = network.project(*pool_map(activation, network.config, network.backbone.channels))
+        activation = last.detach().requires_grad_()
+        whole = torch.cat([activation, taps], dim=1)
+        _, regions = network.project(*pool_map(whole, network.config, network.backbone.channels))
         score = network.head(regions, other) if side == "query" else network.head(other, regions)
         (gradient,) = torch.autograd.grad(score.sum(), activation)
     alpha = gradient.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)

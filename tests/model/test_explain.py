@@ -111,21 +111,24 @@ def test_the_heat_of_a_cell_is_the_mean_of_the_regions_over_it_summed_over_scale
             over = [r for r in range(start, end) if boxes[r, 0] <= x < boxes[r, 2] and boxes[r, 1] <= y < boxes[r, 3]]
             for r in over:
                 area = int((boxes[r, 2] - boxes[r, 0]) * (boxes[r, 3] - boxes[r, 1]))
-                expected += float(said[b, owner == r].clamp(min=0).sum()) / area / len(over)
+                expected += float(said[b, owner == r].clamp(min=0).max()) / area / len(over)
         assert float(heat[b, y, x]) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("taps", [(), (3,)])
 @pytest.mark.parametrize("side", ["query", "item"])
-def test_grad_cam_is_its_definition_by_finite_differences(side: str) -> None:
-    built = network(pool="avg").double()
+def test_grad_cam_is_its_definition_by_finite_differences(side: str, taps: tuple[int, ...]) -> None:
+    """Of the last map; maps of earlier stages stay as they are."""
+    built = network(pool="avg", hypercolumn=taps).double()
     pixels = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(5))
     other = regions(1, seed=2).double()
     cam = grad_cam(built, pixels, other, side)  # type: ignore[arg-type]
     with torch.no_grad():
-        feature_map = built.backbone(pixels)
+        feature_map, earlier = built.backbone(pixels).tensor_split([built.backbone.channels], dim=1)
 
         def score(activation: Tensor) -> float:
-            _, own = built.project(activation.mean((2, 3)), pool_regions(activation, CONFIG.grids, "avg"))
+            whole = torch.cat([activation, earlier], dim=1)
+            _, own = built.project(activation.mean((2, 3)), pool_regions(whole, CONFIG.grids, "avg"))
             pair = (own, other) if side == "query" else (other, own)
             return float(built.head(*pair))
 
