@@ -64,7 +64,9 @@ async def with_inline_heatmaps(
         candidates: (N, R, C) regions of the matches.
         searched: the part of the query that was searched, in pixels of the upright photo.
     """
-    call = partial(queues.model.region_heat, query, candidates[:INLINE_MATCHES])
+    # In half precision as a remembered search keeps them: of two partners that are as good a rounding may choose, and
+    # the maps in the answer are to be those behind its links.
+    call = partial(queues.model.region_heat, query.astype(np.float16), candidates[:INLINE_MATCHES])
     of_query, of_item = await queues.explainer.submit(call)
     return await queues.run_in(queues.readers, _inlined, list(matches), of_query, of_item, searched)
 
