@@ -30,13 +30,16 @@ def keep_to_plan(run: Path, plan: Plan, phases: Mapping[str, Path], *, write: bo
         write: whether this is the process that writes.
 
     Raises:
-        ConfigError: settings differ from those of an earlier run in the folder; each is named.
+        ConfigError: settings differ from those of an earlier run in the folder, each is named; or its plan is damaged.
     """
     path = run / PLAN_FILE
     now = json.loads(json.dumps(plan))
     begun = [name for name, state in phases.items() if state.exists()]
     if begun and path.exists():
-        earlier = json.loads(path.read_text())
+        try:
+            earlier = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}); take another --run folder") from error
         parts = list(now)[: list(now).index(begun[-1]) + 1]
         if changed := [change for part in parts for change in _changes(part, earlier.get(part), now[part])]:
             what = "; ".join(changed)

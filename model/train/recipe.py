@@ -191,7 +191,7 @@ def _plan(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
         "val": [str(path) for path in recipe.val],
         "backbone_weights": str(recipe.backbone_weights or ""),
     }
-    return {"data": data, "model": recipe.model.to_dict(), **_phases(recipe)}
+    return {"data": data, "model": asdict(recipe.model), **_phases(recipe)}
 
 
 def _phases(recipe: Recipe) -> dict[str, dict[str, Any] | None]:

@@ -86,7 +86,7 @@ def step_seconds(recipe: Recipe, precision: Precision, *, steps: int) -> dict[st
 
     maps = MapPairs(noise(), noise())
     few = MapPairs(*(MapSet(names[:4], one.maps[:4]) for one in (maps.gallery, maps.queries)))
-    pools = pools_of(network, rest, maps)
+    pools = pools_of(network, rest, maps, project=True)  # as the recipe's head, which has no first phase here
     tuning = replace(recipe.finetune, group=1, precision=precision, evaluate_every=steps)  # nobody looks for neighbours
     learning = replace(recipe.fit, metric_steps=0, precision=precision, evaluate_every=steps, evaluate_queries=4)
     found: dict[str, float] = {}

@@ -16,7 +16,7 @@ from model.errors import ConfigError
 from model.neck import HypercolumnNeck
 from model.train.components import start_from_data, start_hypercolumn
 from model.train.maps import MapPairs
-from model.train.plan import keep_to_plan
+from model.train.plan import PLAN_FILE, keep_to_plan
 from model.train.recipe import Recipe, read_recipe, train
 from model.train.tower import Tower
 from model.train.tune import pools_of
@@ -83,6 +83,8 @@ def test_a_run_goes_on_with_the_settings_it_began_with_or_not_at_all(photo_sets:
     with pytest.raises(ConfigError, match=r"\[fit\] head_steps was 3, is 5") as both:
         train(recipe(model="dropout = 0.1", head=5), run)
     assert "[model] dropout was 0.0, is 0.1" in str(both.value)
+    with pytest.raises(ConfigError, match=r"\[model\] hypercolumn was \[\], is \[3\]"):
+        train(recipe(model="hypercolumn = [3]"), run)
     (run / "state.pt").unlink()  # the head has not begun, so it may be another
     longer = train(recipe(head=5), run)
     assert longer is not None
@@ -99,6 +101,10 @@ def test_settings_that_an_older_release_did_not_know_are_no_change(tmp_path: Pat
     keep_to_plan(tmp_path, {"model": {"steps": 3, "new": 1}, "fit": {"seed": 0}}, state)
     with pytest.raises(ConfigError, match=r"\[fit\] was given"):
         keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": None}, state)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / PLAN_FILE).write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        keep_to_plan(tmp_path / "torn", {"fit": {}}, state)
     with pytest.raises(ConfigError, match="seed was 0, is 1"):
         keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": {"seed": 1}}, state, write=False)
 
