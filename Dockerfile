@@ -24,6 +24,7 @@ RUN pip install --constraint requirements.lock '.[cpu,otel]' && pip uninstall --
 COPY model ./model
 COPY indexer ./indexer
 COPY service ./service
+COPY src ./src
 RUN pip install --no-deps .
 
 FROM dependencies AS build-cuda
@@ -32,6 +33,7 @@ RUN pip install --constraint requirements-gpu.lock '.[gpu,otel]' && pip uninstal
 COPY model ./model
 COPY indexer ./indexer
 COPY service ./service
+COPY src ./src
 RUN pip install --no-deps .
 
 # --- what runs: no compiler, no pip cache, no root, nothing written outside /tmp and the gallery ---

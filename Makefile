@@ -16,7 +16,7 @@ CHECK ?=
 BENCH_FLAGS ?=
 PYTEST_FLAGS ?=
 
-# Torch's waiting threads soon sleep (service/threads.py says why), and processes share their compiled bytecode.
+# Torch's waiting threads soon sleep (service/process/threads.py says why), and processes share their compiled bytecode.
 export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from indexer import generations
-from indexer.errors import CatalogueError, DamagedItemError
-from indexer.gallery import Gallery, Snapshot
-from indexer.manifest import ColumnKind
+from threadmatch.indexer.errors import CatalogueError, DamagedItemError
+from threadmatch.indexer.reading.gallery import Gallery, Snapshot
+from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.manifest import ColumnKind
 
 BATCH_ROWS = 500
 FIELDS = ("id", "image", "product_id", "box")

@@ -18,8 +18,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import GalleryError
-from indexer.manifest import IndexStamp
+from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.store.manifest import IndexStamp
 
 try:
     import faiss as _faiss

@@ -1,6 +1,6 @@
 """Measures exact and approximate search over galleries of several sizes; this is where FLAT_MAX_ITEMS comes from.
 
-    python -m indexer.index_bench --dim 1280 --sizes 5000 20000 50000
+    python -m threadmatch.indexer.index_bench --dim 1280 --sizes 5000 20000 50000
 
 The vectors are made up, with the shape that embeddings have: few directions of real variation, clusters, positive
 values, a little noise. Evenly random vectors would be far harder for any approximate index, and like no gallery.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.index import RECALL_DEPTH, Ids, VectorIndex, Vectors, build, sample_queries
+from threadmatch.indexer.index import RECALL_DEPTH, Ids, VectorIndex, Vectors, build, sample_queries
 
 DIRECTIONS, CLUSTERS, NOISE = 64, 200, 0.1
 BLOCK_ROWS = 5_000

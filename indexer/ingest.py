@@ -26,19 +26,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import generations
-from indexer.catalogue import Catalogue, CatalogueRow, Reject
-from indexer.decode_pool import TIME_LIMIT_S, Decoded, DecodePool, Same
-from indexer.errors import CatalogueError, GalleryError
-from indexer.fetch import HostList
-from indexer.index import FLAT_MAX_ITEMS
-from indexer.manifest import CatalogueStamp, Manifest
-from indexer.publish import Occasion, Stamped, publish, recover, tie
-from indexer.rejects import RejectFile, rejects_path
-from indexer.sources import ImageFolder, Loader, normal_box
-from indexer.store import Content, Run, Store, Version
-from model.errors import InvalidImageError
-from model.images import ImageLimits
+from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S, Decoded, DecodePool, Same
+from threadmatch.indexer.catalogue.fetch import HostList
+from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
+from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
+from threadmatch.indexer.errors import CatalogueError, GalleryError
+from threadmatch.indexer.index import FLAT_MAX_ITEMS
+from threadmatch.indexer.rejects import RejectFile, rejects_path
+from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.manifest import CatalogueStamp, Manifest
+from threadmatch.indexer.store.publish import Occasion, Stamped, publish, recover, tie
+from threadmatch.indexer.store.versions import Content, Run, Store, Version
+from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.images import ImageLimits
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from indexer.catalogue import Reject
+from threadmatch.indexer.catalogue.rows import Reject
 
 FOLDER = "rejects"
 

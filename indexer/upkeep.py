@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from indexer import generations
-from indexer.changes import describe_changes
-from indexer.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
-from indexer.edits import editing, fold
-from indexer.errors import DamagedItemError, GalleryError
-from indexer.index import VectorIndex, verify_by_search
-from indexer.manifest import Manifest
-from indexer.publish import Occasion, Rows, is_fold, publish, recover
-from indexer.store import Store, checksum
+from threadmatch.indexer.edits.folding import editing, fold
+from threadmatch.indexer.errors import DamagedItemError, GalleryError
+from threadmatch.indexer.index import VectorIndex, verify_by_search
+from threadmatch.indexer.reading.overlay import describe_changes
+from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
+from threadmatch.indexer.store.manifest import Manifest
+from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, publish, recover
+from threadmatch.indexer.store.versions import Store, checksum
 
 logger = logging.getLogger(__name__)
 

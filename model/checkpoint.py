@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.descriptions import CONFIG_FILE, WEIGHTS_FILE, read_description
-from model.errors import CheckpointError, ConfigError
-from model.grnet import GRNet
+from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE, read_description
+from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.grnet import GRNet
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from model.errors import ConfigError
-from model.settings import check_type
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.settings import check_type
 
 PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
 """The grids of sec. 5.1, rows x columns, scale 1 to 7: R = 24 regions, N = 124 nodes."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from model.errors import InvalidImageError
+from threadmatch.model.errors import InvalidImageError
 
 ACCEPTED_FORMATS: Final = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
 JPEG_SCANS_MAX: Final = 64

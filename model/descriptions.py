@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.config import Calibration, GRNetConfig
-from model.errors import CheckpointError, ConfigError
+from threadmatch.model.config import Calibration, GRNetConfig
+from threadmatch.model.errors import CheckpointError, ConfigError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.config import GRNetConfig
-from model.grnet import SimilarityHead
-from model.similarity import greedy_similarity, scale_spans
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.grnet import SimilarityHead
+from threadmatch.model.similarity import greedy_similarity, scale_spans
 
 CPU_CHUNK_PAIRS = 8
 GPU_CHUNK_PAIRS = 512

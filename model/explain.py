@@ -10,7 +10,7 @@ answer itself is a sum: with g the channels that the last ReLU let through and a
 
 so each node's term, and with it each pair's of regions, is an exact share of the score: edge times what was said. A
 blended similarity is a sum over pairs too. Which of the two names the regions that matter is measured by
-`model.train.faithfulness`; docs/results.md has the figures.
+`model.evaluate.faithfulness`; docs/results.md has the figures.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.grnet import GRNet, SimilarityHead
-from model.pyramid import pool_map
-from model.similarity import Grid, global_similarity, pair_index, scale_spans
+from threadmatch.model.grnet import GRNet, SimilarityHead
+from threadmatch.model.pyramid import pool_map
+from threadmatch.model.similarity import Grid, global_similarity, pair_index, scale_spans
 
 Side = Literal["query", "item"]
 

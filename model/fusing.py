@@ -8,7 +8,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from model.backbone import Backbone
+from threadmatch.model.backbone import Backbone
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.backbone import Backbone, build_backbone
-from model.config import Calibration, GRNetConfig
-from model.errors import ConfigError
-from model.neck import build_neck, linear
-from model.pyramid import pool_map
-from model.reasoning import edge_mask, edge_weights, propagate
-from model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
+from threadmatch.model.backbone import Backbone, build_backbone
+from threadmatch.model.config import Calibration, GRNetConfig
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.neck import build_neck, linear
+from threadmatch.model.pyramid import pool_map
+from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
+from threadmatch.model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
 
 
 class ReasoningStep(nn.Module):
@@ -183,7 +183,7 @@ class GRNet(
         return score
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from model.checkpoint import save_checkpoint
+        from threadmatch.model.checkpoint import save_checkpoint
 
         save_checkpoint(self, save_directory)
 
@@ -200,7 +200,7 @@ class GRNet(
         map_location: str = "cpu",
         **_: Any,
     ) -> GRNet:
-        from model.checkpoint import fetch_checkpoint, load_checkpoint
+        from threadmatch.model.checkpoint import fetch_checkpoint, load_checkpoint
 
         folder = fetch_checkpoint(
             model_id,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.decoding import ACCEPTED_FORMATS, ImageLimits, decode_upright, open_image
-from model.errors import InvalidImageError
+from threadmatch.model.decoding import ACCEPTED_FORMATS, ImageLimits, decode_upright, open_image
+from threadmatch.model.errors import InvalidImageError
 
 __all__ = [
     "ACCEPTED_FORMATS",

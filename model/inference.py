@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.checkpoint import fetch_checkpoint, fingerprints, load_checkpoint
-from model.config import Calibration
-from model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
-from model.engine import Engine
-from model.errors import CheckpointError
-from model.explain import Explanation, Side, explain, grad_cam, region_heat
-from model.fusing import fold_batch_norm
-from model.grnet import GRNet
-from model.pyramid import region_boxes
+from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, load_checkpoint
+from threadmatch.model.config import Calibration
+from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
+from threadmatch.model.engine import Engine
+from threadmatch.model.errors import CheckpointError
+from threadmatch.model.explain import Explanation, Side, explain, grad_cam, region_heat
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.pyramid import region_boxes
 
 Floats = NDArray[np.float16] | NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.errors import CheckpointError, ConfigError
+from threadmatch.model.errors import CheckpointError, ConfigError
 
 WEIGHTS_FILE = "kpm.safetensors"
 CONFIG_FILE = "kpm.json"

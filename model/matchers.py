@@ -11,12 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.color import ColorMatcher
-from model.config import GRNetConfig
-from model.engine import Engine
-from model.errors import ConfigError
-from model.grnet import SimilarityHead
-from model.similarity import global_similarity, greedy_similarity
+from threadmatch.model.color import ColorMatcher
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.engine import Engine
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.grnet import SimilarityHead
+from threadmatch.model.similarity import global_similarity, greedy_similarity
 
 
 class PairMatcher(Protocol):

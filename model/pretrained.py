@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.backbone import TIMM_PREFIX, Backbone
-from model.errors import CheckpointError
+from threadmatch.model.backbone import TIMM_PREFIX, Backbone
+from threadmatch.model.errors import CheckpointError
 
 GOOGLENET_ORIGINAL_VARIABLE = "GOOGLENET_ORIGINAL_WEIGHTS"
 GOOGLENET_ORIGINAL_FILE = "googlenet_original.fp16.safetensors"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.config import GLOBAL_GRID, GRNetConfig, Pool
+from threadmatch.model.config import GLOBAL_GRID, GRNetConfig, Pool
 
 Grid = tuple[int, int]
 

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from model.errors import ConfigError
+from threadmatch.model.errors import ConfigError
 
 
 def check_type(settings: type, name: str, value: object) -> None:

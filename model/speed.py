@@ -20,15 +20,15 @@ from typing import Final
 import numpy as np
 import torch
 
-from model.checkpoint import load_checkpoint
-from model.config import GRNetConfig
-from model.descriptions import SHIPPED, shipped_models
-from model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
-from model.fusing import fold_batch_norm
-from model.grnet import GRNet, SimilarityHead
-from model.images import load_image
-from model.inference import Model
-from model.matchers import LiteralMatcher
+from threadmatch.model.checkpoint import load_checkpoint
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.descriptions import SHIPPED, shipped_models
+from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.grnet import GRNet, SimilarityHead
+from threadmatch.model.images import load_image
+from threadmatch.model.inference import Model
+from threadmatch.model.matchers import LiteralMatcher
 
 PAPER_BACKBONE: Final = "googlenet"
 PAPER_CHANNELS: Final = 1024

@@ -1,4 +1,7 @@
-"""Puts the service together. `uvicorn --factory service.app:app_from_env` serves what the environment describes."""
+"""Puts the service together.
+
+`uvicorn --factory threadmatch.service.app:app_from_env` serves what the environment describes.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ from collections.abc import AsyncIterator, Mapping
 
 from fastapi import FastAPI
 
-from indexer.gallery import Gallery
-from service.access.wiring import install_access
-from service.batching import Budget
-from service.config import DEFAULT_GALLERY, Settings, load_settings
-from service.errors import install_error_handlers
-from service.feedback import feedback_of
-from service.galleries import ServedGallery
-from service.loading import open_all
-from service.metrics import Metrics
-from service.middleware import RequestMiddleware
-from service.opening import poll_galleries, put_in_service, wait_for_galleries
-from service.recent import remembering
-from service.results import Matcher
-from service.routes import batch, detect, edits, feedback, health, heatmaps, items, pages, search, session
-from service.state import ServiceState
-from service.tracing import Tracing
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.service.access.wiring import install_access
+from threadmatch.service.config import DEFAULT_GALLERY, Settings, load_settings
+from threadmatch.service.errors import install_error_handlers
+from threadmatch.service.feedback.recent_searches import remembering
+from threadmatch.service.feedback.verdicts import feedback_of
+from threadmatch.service.galleries.loading import open_all
+from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.middleware import RequestMiddleware
+from threadmatch.service.lifespan import poll_galleries, put_in_service, wait_for_galleries
+from threadmatch.service.queues.batching import Budget
+from threadmatch.service.routes import batch, detect, edits, feedback, health, heatmaps, items, pages, search, session
+from threadmatch.service.search.results import Matcher
+from threadmatch.service.shared import ServiceState
+from threadmatch.service.watching.metrics import Metrics
+from threadmatch.service.watching.tracing import Tracing
 
 API_VERSION = "1.0.0"
 DESCRIPTION = """Find the garment of a street photo in a shop's catalogue.
@@ -119,8 +122,8 @@ def _new_state(settings: Settings) -> ServiceState:
 
 def app_from_env() -> FastAPI:
     """The app as the environment describes it, with logging set up: the factory that worker processes call."""
-    from service.logs import set_up_logging
-    from service.supervisor import end_with_parent
+    from threadmatch.service.process.supervisor import end_with_parent
+    from threadmatch.service.watching.logs import set_up_logging
 
     settings = load_settings()
     set_up_logging(settings.log_level)

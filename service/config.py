@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.errors import SettingsError
+from threadmatch.service.errors import SettingsError
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024

@@ -40,7 +40,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from indexer.errors import (
+from threadmatch.indexer.errors import (
     BacklogError,
     EditBusyError,
     EditError,
@@ -49,7 +49,7 @@ from indexer.errors import (
     IndexerError,
     ItemNotFoundError,
 )
-from model.errors import InvalidImageError
+from threadmatch.model.errors import InvalidImageError
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def status_of(error: Exception) -> int:
     for ancestor in type(error).__mro__:
         if ancestor in STATUS:
             return STATUS[ancestor]
-    raise LookupError(f"{type(error).__name__} has no status in service.errors.STATUS")
+    raise LookupError(f"{type(error).__name__} has no status in threadmatch.service.errors.STATUS")
 
 
 def reason_of(error: Exception) -> str:

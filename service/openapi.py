@@ -1,14 +1,14 @@
-"""The OpenAPI description as a file: `python -m service.openapi` writes docs/openapi.json, which a test compares."""
+"""The OpenAPI description as a file: `python -m threadmatch.service.openapi` writes it, a test compares it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from service.app import create_app
-from service.config import Settings
+from threadmatch.service.app import create_app
+from threadmatch.service.config import Settings
 
-COMMITTED = Path(__file__).parent.parent / "docs" / "openapi.json"
+COMMITTED = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 
 def description() -> str:

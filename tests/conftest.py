@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import save_checkpoint
-from model.config import GRNetConfig
-from model.grnet import GRNet
-from model.inference import Model, load_model
+from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model, load_model
 
 
 def pytest_configure() -> None:

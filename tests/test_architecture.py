@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.checkout import ROOT
+
 ROOMS = ("model", "indexer", "service")
 """From the ground up: a room imports itself and those before it."""
 HOMES = {"torch": "model", "torchvision": "model", "timm": "model", "faiss": "indexer", "fastapi": "service"}

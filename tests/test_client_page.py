@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from model.inference import Model
-from service.client import Client
-from tests.support.pages import ADDRESS, NOT_RUN, ROOT, blocks, empty_folder, run, wanted
+from tests.support.checkout import ROOT
+from tests.support.pages import ADDRESS, NOT_RUN, blocks, empty_folder, run, wanted
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, photo
+from threadmatch.model.inference import Model
+from threadmatch.service.client import Client
 
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 

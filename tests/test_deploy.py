@@ -16,12 +16,12 @@ import httpx
 import pytest
 import yaml
 
-from service.access.guard import AccessRules
-from service.access.wiring import check_reach
-from service.config import Settings, settings_table
-from service.processes import program, service
+from tests.support.checkout import IMPORT_PATH, ROOT
+from threadmatch.service.access.guard import AccessRules
+from threadmatch.service.access.wiring import check_reach
+from threadmatch.service.config import Settings, settings_table
+from threadmatch.service.process.commands import program, service
 
-ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = {name: one for name, one in COMPOSE["services"].items() if "build" in one}
@@ -149,7 +149,7 @@ def test_the_containers_commands_draw_ingest_and_serve(tmp_path: Path, tiny_mode
     assert 'ENTRYPOINT ["threadmatch"]' in DOCKERFILE
     places = {"/catalogue": str(tmp_path / "catalogue"), "/gallery": str(tmp_path / "gallery"), "200": ITEMS}
     model = ["--model", str(tiny_model_folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PYTHONPATH": IMPORT_PATH}
 
     def command(name: str, **more: str) -> list[str]:
         words = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in SERVICES[name]["command"]]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from service.config import settings_table
-from service.processes import service
-from service.schemas import MAX_TOP_K, SearchOptions
-from tests.support.pages import ADDRESS, BACKGROUND, NOT_RUN, ROOT, Block, blocks, empty_folder, run, wanted
+from tests.support.checkout import IMPORT_PATH, ROOT
+from tests.support.pages import ADDRESS, BACKGROUND, NOT_RUN, Block, blocks, empty_folder, run, wanted
+from threadmatch.service.config import settings_table
+from threadmatch.service.http.schemas import MAX_TOP_K, SearchOptions
+from threadmatch.service.process.commands import service
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -39,7 +40,7 @@ def test_every_block_runs_in_order(place: tuple[Path, dict[str, str]], monkeypat
         pytest.skip("curl is not installed here")
     work, environment = place
     monkeypatch.chdir(work)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", IMPORT_PATH)
     found = list(blocks(README))
     ran: list[str] = []
     start = next(number for number, block in enumerate(found) if block.note.startswith(BACKGROUND))

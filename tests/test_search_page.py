@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from model.inference import Model
-from service.schemas import MatchAnswer, SearchAnswer, SearchOptions
-from tests.support.pages import ROOT, blocks, empty_folder, run, wanted
+from tests.support.checkout import ROOT
+from tests.support.pages import blocks, empty_folder, run, wanted
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, photo
+from threadmatch.model.inference import Model
+from threadmatch.service.http.schemas import MatchAnswer, SearchAnswer, SearchOptions
 
 PAGE = (ROOT / "docs" / "search.md").read_text("utf-8")
 

@@ -4,7 +4,7 @@ gallery.csv   image, product_id, optional id (else the image's path), optional b
 queries.csv   image, product_id, optional box, optional setup, any further columns
 negatives.csv image (a query's), product_id, id (of a gallery item that is not it); optional, for training
 
-A set that is one file with both sides and all splits in it is a manifest: see `model.data.manifest`.
+A set that is one file with both sides and all splits in it is a manifest: see `model.data.manifest.rows`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.errors import DataError, InvalidImageError
-from model.images import Box
+from threadmatch.model.errors import DataError, InvalidImageError
+from threadmatch.model.images import Box
 
 NO_SETUP = ""
 NEGATIVES_FILE = "negatives.csv"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from model.data.manifest import Split, read_pairs
-from model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
-from model.errors import DataError
+from threadmatch.model.data.manifest.rows import Split, read_pairs
+from threadmatch.model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
+from threadmatch.model.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from model.images import Box
+    from threadmatch.model.images import Box
 
 HARD_FRACTION: Final = 0.30
 """A hard cropping or hard occlusion query loses more than this share of the garment."""

@@ -27,28 +27,35 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import GRNetConfig
-from model.data.manifest import Split
-from model.data.sets import LabelledSet, keep_apart, read_sets
-from model.errors import ConfigError, DataError
-from model.grnet import GRNet
-from model.inference import Model
-from model.pretrained import load_pretrained
-from model.settings import check_type
-from model.train.calibration import expected_calibration_error
-from model.train.components import start_from_data
-from model.train.curves import END_TO_END_LOG, FINETUNE_LOG, write_curves
-from model.train.end_to_end import EndToEndSettings, train_end_to_end
-from model.train.features import encode_images
-from model.train.finetune import FinetuneSettings, finetune
-from model.train.fit import STATE_FILE, FitSettings, fit, possible
-from model.train.plan import keep_to_plan
-from model.train.pools import PairPools, Pools
-from model.train.processes import Processes
-from model.train.scoring import calibrate_network
-from model.train.session import state_of
-from model.train.tune import Prepared, bare_model, head_pools, pools_of, prepare, refit_hypercolumn
+from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.data.encoded import encode_images
+from threadmatch.model.data.manifest.rows import Split
+from threadmatch.model.data.sets import LabelledSet, keep_apart, read_sets
+from threadmatch.model.errors import ConfigError, DataError
+from threadmatch.model.evaluate.calibration import expected_calibration_error
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model
+from threadmatch.model.pretrained import load_pretrained
+from threadmatch.model.settings import check_type
+from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
+from threadmatch.model.train.loop.curves import END_TO_END_LOG, FINETUNE_LOG, write_curves
+from threadmatch.model.train.loop.run_settings import keep_to_plan
+from threadmatch.model.train.loop.torchrun import Processes
+from threadmatch.model.train.loop.training_state import state_of
+from threadmatch.model.train.phases.backbone_phase import (
+    Prepared,
+    bare_model,
+    head_pools,
+    pools_of,
+    prepare,
+    refit_hypercolumn,
+)
+from threadmatch.model.train.phases.calibration_scores import calibrate_network
+from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
+from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
+from threadmatch.model.train.phases.head import STATE_FILE, FitSettings, fit, possible
+from threadmatch.model.train.phases.principal_components import start_from_data
 
 logger = logging.getLogger(__name__)
 

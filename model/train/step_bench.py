@@ -1,4 +1,6 @@
-"""How long a step of training takes, by precision and by whether memory is kept: `python -m model.train.step_bench`.
+"""How long a step of training takes: `python -m threadmatch.model.train.step_bench`.
+
+Measured by precision and by whether memory is kept.
 
 Steps are those of the recipe that ships, over maps of noise. Each setting has a process of its own, since memory is
 kept for good; they take turns, so that what else the machine does hits all alike.
@@ -20,19 +22,19 @@ from typing import get_args
 import numpy as np
 import torch
 
-import model
-from model.grnet import GRNet
-from model.train.components import start_head
-from model.train.compute import Precision, keep_freed_memory
-from model.train.curves import FINETUNE_LOG, HEAD_LOG
-from model.train.finetune import finetune
-from model.train.fit import fit
-from model.train.maps import MapPairs, MapSet
-from model.train.provenance import provenance
-from model.train.recipe import Recipe, read_recipe
-from model.train.tune import pools_of
+from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED
+from threadmatch.model.evaluate.provenance import provenance
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
+from threadmatch.model.train.loop.curves import FINETUNE_LOG, HEAD_LOG
+from threadmatch.model.train.loop.precision import Precision, keep_freed_memory
+from threadmatch.model.train.phases.backbone_phase import pools_of
+from threadmatch.model.train.phases.finetune import finetune
+from threadmatch.model.train.phases.head import fit
+from threadmatch.model.train.phases.principal_components import start_head
+from threadmatch.model.train.recipe import Recipe, read_recipe
 
-RECIPE = Path(model.__file__).parent / "weights" / "grnet-lite0" / "recipe.toml"
+RECIPE = SHIPPED / DEFAULT_MODEL / "recipe.toml"
 ITEMS = 128
 WARM_UP = 2
 

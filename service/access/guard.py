@@ -2,7 +2,8 @@
 
     Host and Origin  ->  key or cookie  ->  role of the route  ->  rate  ->  size of a small body  ->  the route
 
-What it finds out stands in `request.state.access`; `service.choosing` asks there which galleries the client may use.
+What it finds out stands in `request.state.access`; `service.routes.gallery_choice` asks there which galleries
+the client may use.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access import sessions
-from service.access.keys import KeyRing
-from service.access.origins import LOOPBACK_NAMES, SAFE_METHODS, check_host, check_origin, is_loopback
-from service.access.rates import RateLimits, parse_rate
-from service.access.roles import ANYBODY, NOBODY, Access, Need, is_known_path, need_of
-from service.config import Settings
-from service.errors import (
+from threadmatch.service.access import sessions
+from threadmatch.service.access.keys import KeyRing
+from threadmatch.service.access.origins import LOOPBACK_NAMES, SAFE_METHODS, check_host, check_origin, is_loopback
+from threadmatch.service.access.rates import RateLimits, parse_rate
+from threadmatch.service.access.roles import ANYBODY, NOBODY, Access, Need, is_known_path, need_of
+from threadmatch.service.config import Settings
+from threadmatch.service.errors import (
     ForbiddenError,
     KeysError,
     NotReadyError,

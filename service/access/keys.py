@@ -26,8 +26,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.access.roles import EVERY_GALLERY, Access, Role
-from service.errors import KeysError
+from threadmatch.service.access.roles import EVERY_GALLERY, Access, Role
+from threadmatch.service.errors import KeysError
 
 KEY = re.compile(r"tm_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 MAX_FILE_BYTES = 16 * 1024 * 1024

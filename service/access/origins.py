@@ -14,7 +14,7 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from service.errors import ForeignHostError, ForeignOriginError
+from threadmatch.service.errors import ForeignHostError, ForeignOriginError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -9,7 +9,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from service.errors import RateLimitedError, SettingsError
+from threadmatch.service.errors import RateLimitedError, SettingsError
 
 
 def parse_rate(rate: str) -> RateLimitItem | None:

@@ -17,7 +17,7 @@ import time
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from service.access.keys import KeyRing, StoredKey, session_token
+from threadmatch.service.access.keys import KeyRing, StoredKey, session_token
 
 COOKIE = "threadmatch-session"
 SECURE_COOKIE = "__Host-threadmatch-session"  # browsers take this name over https only, for this host only

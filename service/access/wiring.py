@@ -11,13 +11,13 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from service.access.guard import AccessMiddleware, AccessRules
-from service.access.keys import read_keys
-from service.access.origins import SAFE_METHODS, is_loopback
-from service.access.roles import declared_need, every_route, needs
-from service.access.sessions import COOKIE
-from service.config import Settings
-from service.errors import StartError
+from threadmatch.service.access.guard import AccessMiddleware, AccessRules
+from threadmatch.service.access.keys import read_keys
+from threadmatch.service.access.origins import SAFE_METHODS, is_loopback
+from threadmatch.service.access.roles import declared_need, every_route, needs
+from threadmatch.service.access.sessions import COOKIE
+from threadmatch.service.config import Settings
+from threadmatch.service.errors import StartError
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from service.processes import CommandError, program
+from threadmatch.service.process.commands import CommandError, program
 
 SAMPLE_S: Final = 0.1
 KIB_PER_MIB: Final = 1024

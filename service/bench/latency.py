@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 import numpy as np
 
-from service.processes import CommandError
+from threadmatch.service.process.commands import CommandError
 
 TIMEOUT_S: Final = 120.0
 LEAST_SEARCHES: Final = 20

@@ -1,6 +1,6 @@
 """Many clients against a real `threadmatch serve` while things go wrong: nothing acknowledged is lost, no answer wrong.
 
-    python -m service.bench.load --clients 64 --seconds 60 --workers 2
+    python -m threadmatch.service.bench.load --clients 64 --seconds 60 --workers 2
 
 Clients search, put, read and delete items. Meanwhile a worker is killed (SIGKILL), the gallery's changes are folded
 into a new generation twice, and at the end the service is told to stop (SIGTERM) with clients still asking. Then the
@@ -29,12 +29,12 @@ import numpy as np
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
-from indexer.errors import ItemNotFoundError
-from indexer.gallery import Gallery
-from model.images import load_image
-from model.inference import Model, load_model
-from service.bench.ledger import OWN, Ledger, State, Truth, faults_of
-from service.processes import Service, program, service
+from threadmatch.indexer.errors import ItemNotFoundError
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.images import load_image
+from threadmatch.model.inference import Model, load_model
+from threadmatch.service.bench.ledger import OWN, Ledger, State, Truth, faults_of
+from threadmatch.service.process.commands import Service, program, service
 
 CANDIDATES: Final = 40
 TOP_K: Final = 20

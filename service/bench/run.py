@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.drawn_street import draw_street_query
-from model.data.garment import garment
-from model.data.setups import Setup
-from model.descriptions import DEFAULT_MODEL
-from model.speed import decode_speed, encode_speed, machine, pick_device, rerank_speed
-from service.bench.ingestion import first_rows, measure_ingestion
-from service.bench.latency import measure_latency
-from service.processes import CommandError, program, service
+from threadmatch.model.data.setups import Setup
+from threadmatch.model.descriptions import DEFAULT_MODEL
+from threadmatch.model.speed import decode_speed, encode_speed, machine, pick_device, rerank_speed
+from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
+from threadmatch.model.synthetic.garments.garment import garment
+from threadmatch.service.bench.ingestion import first_rows, measure_ingestion
+from threadmatch.service.bench.latency import measure_latency
+from threadmatch.service.process.commands import CommandError, program, service
 
 QUERIES: Final = 32
 SMALL_PART: Final = 5

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import typer
 
-from service.cli.bench import bench
-from service.cli.calibrate import calibrate
-from service.cli.curves import curves
-from service.cli.data import data_app
-from service.cli.demo import demo
-from service.cli.evaluate import evaluate
-from service.cli.explanations import evaluate_detector, evaluate_explanations
-from service.cli.gallery import gallery_app
-from service.cli.ingest import ingest
-from service.cli.keys import keys_app
-from service.cli.search import search
-from service.cli.serve import ServeCommand, serve
-from service.cli.table import table
-from service.cli.train import train
-from service.threads import let_waiting_threads_sleep
+from threadmatch.service.cli.bench import bench
+from threadmatch.service.cli.calibrate import calibrate
+from threadmatch.service.cli.curves import curves
+from threadmatch.service.cli.data import data_app
+from threadmatch.service.cli.demo import demo
+from threadmatch.service.cli.evaluate import evaluate
+from threadmatch.service.cli.explanations import evaluate_detector, evaluate_explanations
+from threadmatch.service.cli.gallery import gallery_app
+from threadmatch.service.cli.ingest import ingest
+from threadmatch.service.cli.keys import keys_app
+from threadmatch.service.cli.search import search
+from threadmatch.service.cli.serve import ServeCommand, serve
+from threadmatch.service.cli.table import table
+from threadmatch.service.cli.train import train
+from threadmatch.service.process.threads import let_waiting_threads_sleep
 
 app = typer.Typer(
     name="threadmatch",

@@ -33,10 +33,10 @@ def bench(
     """Measure encoding, reranking, decoding, ingestion and the latency of /search on this machine."""
     from rich.console import Console
 
-    from model.errors import ModelError
-    from service.bench.report import show_bench
-    from service.bench.run import BenchOptions, run_bench
-    from service.processes import CommandError
+    from threadmatch.model.errors import ModelError
+    from threadmatch.service.bench.report import show_bench
+    from threadmatch.service.bench.run import BenchOptions, run_bench
+    from threadmatch.service.process.commands import CommandError
 
     try:
         counts = tuple(int(count) for count in clients.split(","))

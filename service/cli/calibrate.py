@@ -32,10 +32,10 @@ def calibrate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.data.pairs import read_labelled
-    from model.descriptions import DEFAULT_MODEL
-    from model.errors import ModelError
-    from model.train.recalibrate import recalibrate
+    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.descriptions import DEFAULT_MODEL
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.evaluate.recalibrate import recalibrate
 
     console = Console(stderr=True)
     try:

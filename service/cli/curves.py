@@ -12,8 +12,8 @@ def curves(
     run: Annotated[Path, typer.Argument(help="folder of a training run, with finetune.jsonl or curves.jsonl")],
 ) -> None:
     """Draw loss and accuracy of a run: finetune.png, curves.png, and events for `tensorboard --logdir`."""
-    from model.errors import ModelError
-    from model.train.curves import EVENTS_FOLDER, write_curves
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.train.loop.curves import EVENTS_FOLDER, write_curves
 
     try:
         written = write_curves(run)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from service.cli.data_check import check
-from service.cli.data_draw import draw
-from service.cli.data_import import (
+from threadmatch.service.cli.data_check import check
+from threadmatch.service.cli.data_draw import draw
+from threadmatch.service.cli.data_import import (
     import_deepfashion,
     import_deepfashion_c2s,
     import_deepfashion_inshop,
     import_findfashion,
     import_street2shop,
 )
-from service.cli.from_feedback import from_feedback
-from service.cli.streetify import streetify
+from threadmatch.service.cli.from_feedback import from_feedback
+from threadmatch.service.cli.streetify import streetify
 
 data_app = typer.Typer(help="Make and check training and evaluation data.", no_args_is_help=True)
 data_app.command("check")(check)

@@ -29,8 +29,8 @@ def check(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from model.data.manifest_check import CheckSettings, check_manifest
-    from model.errors import ModelError
+    from threadmatch.model.data.manifest.check import CheckSettings, check_manifest
+    from threadmatch.model.errors import ModelError
 
     if report is None and os.access(manifest.parent, os.W_OK):
         report = manifest.with_suffix(".problems.csv")

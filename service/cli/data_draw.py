@@ -25,8 +25,8 @@ def draw(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from model.data.drawn_set import DrawnShop, draw_shop
-    from model.errors import ModelError
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.synthetic.drawn.drawn_shop import DrawnShop, draw_shop
 
     shop = DrawnShop(items=items, queries=queries, seed=seed, first=first)
     columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from model.data.layouts.importing import Layout
+    from threadmatch.model.data.layouts.importing import Layout
 
 Root = Annotated[Path, typer.Argument(help="folder of the data set, as its archives unpack; see docs/data.md")]
 Out = Annotated[Path, typer.Option(help="manifest to write, .csv or .parquet")]
@@ -63,8 +63,8 @@ def _run(layout: Layout | None, root: Path, out: Path, *, as_json: bool, **setti
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-    from model.data.layouts.importing import ImportSettings, deepfashion_layout, import_layout
-    from model.errors import ModelError
+    from threadmatch.model.data.layouts.importing import ImportSettings, deepfashion_layout, import_layout
+    from threadmatch.model.errors import ModelError
 
     try:
         with Progress(TextColumn("rows"), MofNCompleteColumn(), console=Console(stderr=True), transient=True) as bar:

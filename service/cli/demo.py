@@ -25,11 +25,11 @@ def demo(
     """Show the whole way, from a catalogue to ranked matches over HTTP."""
     from rich.console import Console
 
-    from indexer.errors import IndexerError
-    from model.errors import ModelError
-    from service.demo.errors import DemoError
-    from service.demo.run import DemoOptions, run_demo
-    from service.processes import CommandError
+    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.model.errors import ModelError
+    from threadmatch.service.demo.errors import DemoError
+    from threadmatch.service.demo.run import DemoOptions, run_demo
+    from threadmatch.service.process.commands import CommandError
 
     options = DemoOptions(
         data=data,

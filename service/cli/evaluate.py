@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from model.data.pairs import LabelledImage
-    from model.train.ranking import Rankings
+    from threadmatch.model.data.pairs import LabelledImage
+    from threadmatch.model.evaluate.ranking import Rankings
 
 
 class Part(StrEnum):
@@ -55,11 +55,11 @@ def evaluate(
     """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
     from rich.console import Console
 
-    from model.descriptions import DEFAULT_MODEL
-    from model.errors import ModelError
-    from model.inference import load_model
-    from model.train.evaluation import EvaluationSettings
-    from service.cli.measuring import measure_models
+    from threadmatch.model.descriptions import DEFAULT_MODEL
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.evaluate.evaluation import EvaluationSettings
+    from threadmatch.model.inference import load_model
+    from threadmatch.service.cli.measuring import measure_models
 
     console = Console(stderr=True)
     names = tuple(filter(None, (name.strip() for name in methods.split(","))))
@@ -79,8 +79,8 @@ def evaluate(
 
 def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec_depth: int, *, as_json: bool) -> None:
     """The report of every model, for machines and for people; the JSON file last: where it stands, the rest does."""
-    from model.train.report import markdown, write_json
-    from service.cli.measuring import joined, write_rankings
+    from threadmatch.model.evaluate.report import markdown, write_json
+    from threadmatch.service.cli.measuring import joined, write_rankings
 
     out.parent.mkdir(parents=True, exist_ok=True)
     result = joined(measured)
@@ -94,7 +94,7 @@ def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec
 def _read_tables(
     gallery_csv: Path | None, query_csv: Path | None, images: Path | None, *, wrong: bool
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    from model.data.pairs import read_labelled
+    from threadmatch.model.data.pairs import read_labelled
 
     if wrong:
         raise typer.BadParameter("--category and --gallery-split choose from a manifest; give --manifest")
@@ -106,7 +106,7 @@ def _read_tables(
 def _read_manifest(
     manifest: Path, which: tuple[Part, list[Part], list[str]], images: Path | None, *, wrong: bool
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    from model.data.manifest import Selection, Split, read_manifest
+    from threadmatch.model.data.manifest.rows import Selection, Split, read_manifest
 
     split, gallery_splits, categories = which
     if wrong:

@@ -28,12 +28,12 @@ def evaluate_explanations(
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.data.pairs import read_labelled
-    from model.descriptions import DEFAULT_MODEL
-    from model.errors import ModelError
-    from model.inference import load_model
-    from model.train.faithfulness import markdown, measure
-    from model.train.report import write_json
+    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.descriptions import DEFAULT_MODEL
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.evaluate.faithfulness import markdown, measure
+    from threadmatch.model.evaluate.report import write_json
+    from threadmatch.model.inference import load_model
 
     console = Console(stderr=True)
     try:
@@ -81,12 +81,12 @@ def evaluate_detector(
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.data.pairs import read_labelled
-    from model.descriptions import DEFAULT_MODEL
-    from model.detection_weights import load_detector
-    from model.errors import ModelError
-    from model.inference import load_model
-    from model.train.boxes import markdown, measure_boxes
+    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.descriptions import DEFAULT_MODEL
+    from threadmatch.model.detection.torchvision_weights import load_detector
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.evaluate.boxes import markdown, measure_boxes
+    from threadmatch.model.inference import load_model
 
     console = Console(stderr=True)
     try:

@@ -19,10 +19,10 @@ def from_feedback(
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
     """Make training pairs of the verdicts that a service was given."""
-    from indexer.errors import IndexerError
-    from indexer.gallery import Gallery
-    from service.errors import StartError
-    from service.feedback_set import build_set
+    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.indexer.reading.gallery import Gallery
+    from threadmatch.service.errors import StartError
+    from threadmatch.service.feedback.training_set import build_set
 
     try:
         counts = build_set(folder, Gallery.open(gallery), out, gallery_name=gallery_name)

@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON o
 @gallery_app.command("info")
 def info(folder: Folder, *, as_json: AsJson = False) -> None:
     """What is in service: generation, items, model, index, columns."""
-    from indexer.gallery import Gallery
+    from threadmatch.indexer.reading.gallery import Gallery
 
     with _errors():
         gallery = Gallery.open(folder)
@@ -45,7 +45,7 @@ def info(folder: Folder, *, as_json: AsJson = False) -> None:
 @gallery_app.command("list")
 def list_(folder: Folder, *, as_json: AsJson = False) -> None:
     """All generations, the one in service marked."""
-    from indexer.upkeep import list_generations
+    from threadmatch.indexer.upkeep import list_generations
 
     with _errors():
         found = list_generations(folder)
@@ -60,7 +60,7 @@ def list_(folder: Folder, *, as_json: AsJson = False) -> None:
 @gallery_app.command("verify")
 def verify(folder: Folder, *, as_json: AsJson = False) -> None:
     """Check every checksum, and the index against the database. Exit 1 when anything is wrong."""
-    from indexer.upkeep import verify as run
+    from threadmatch.indexer.upkeep import verify as run
 
     with _errors():
         report = run(folder, tell=lambda items: typer.echo(f"{items} items checked", err=True))
@@ -86,7 +86,7 @@ def rollback(
 
     Items put or deleted over HTTP since that generation stay so, unless --no-edits takes them back too.
     """
-    from indexer.upkeep import rollback as run
+    from threadmatch.indexer.upkeep import rollback as run
 
     with _errors():
         manifest = run(folder, to, edits=edits)
@@ -108,8 +108,8 @@ def compact(
 
     Searches and changes go on meanwhile, but changes wait while the database file is shrunk, at the very end.
     """
-    from indexer.edits import fold
-    from indexer.upkeep import compact as run
+    from threadmatch.indexer.edits.folding import fold
+    from threadmatch.indexer.upkeep import compact as run
 
     with _errors():
         result = asdict(fold(folder)) if fold_only else run(folder, keep=keep)
@@ -130,7 +130,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Publish a generation without these items. Their rows stay until `compact`, so a rollback brings them back."""
-    from indexer.edits import delete_items
+    from threadmatch.indexer.edits.folding import delete_items
 
     with _errors():
         manifest = delete_items(folder, item_ids)
@@ -147,7 +147,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the items as a catalogue that `threadmatch ingest` reads."""
-    from indexer.export import export as run
+    from threadmatch.indexer.export import export as run
 
     with _errors():
         count = run(folder, out, photos=photos)
@@ -171,7 +171,7 @@ def _show(result: Any, as_json: bool, *lines: str) -> None:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Errors meant for the user: one line on stderr, exit 1."""
-    from indexer.errors import IndexerError
+    from threadmatch.indexer.errors import IndexerError
 
     try:
         yield

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from indexer.ingest import IngestResult, Progress
+    from threadmatch.indexer.ingest import IngestResult, Progress
 
 LINE_EVERY_S = 5.0
 
@@ -47,12 +47,12 @@ def ingest(
     """Encode a catalogue's photos into a gallery and put it in service. Bad images are listed, never fatal."""
     from rich.console import Console
 
-    from indexer.errors import IndexerError
-    from indexer.ingest import IngestOptions
-    from indexer.ingest import ingest as run
-    from model.descriptions import DEFAULT_MODEL
-    from model.errors import ModelError
-    from model.inference import load_model
+    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.indexer.ingest import IngestOptions
+    from threadmatch.indexer.ingest import ingest as run
+    from threadmatch.model.descriptions import DEFAULT_MODEL
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.inference import load_model
 
     console = Console(stderr=True)
     options = IngestOptions(

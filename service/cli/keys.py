@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service.access.roles import EVERY_GALLERY, ROLES
+from threadmatch.service.access.roles import EVERY_GALLERY, ROLES
 
 if TYPE_CHECKING:
-    from service.access.keys import StoredKey
+    from threadmatch.service.access.keys import StoredKey
 
 keys_app = typer.Typer(help="API keys of the service: add, list, revoke.", no_args_is_help=True)
 
@@ -35,9 +35,9 @@ def add(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Make a key and show it, once. Without --gallery it is for the default gallery."""
-    from service.access.keys import add_key
-    from service.config import DEFAULT_GALLERY, GALLERY_NAME
-    from service.errors import KeysError
+    from threadmatch.service.access.keys import add_key
+    from threadmatch.service.config import DEFAULT_GALLERY, GALLERY_NAME
+    from threadmatch.service.errors import KeysError
 
     if role not in ROLES:
         _fail(f"--role {role!r}: expected one of {', '.join(ROLES)}", code=2)
@@ -66,8 +66,8 @@ def list_keys(*, keys: Annotated[Path, _FILE] = DEFAULT_FILE, as_json: Annotated
     from rich.console import Console
     from rich.table import Table
 
-    from service.access.keys import read_keys
-    from service.errors import KeysError
+    from threadmatch.service.access.keys import read_keys
+    from threadmatch.service.errors import KeysError
 
     try:
         if not keys.exists():
@@ -98,8 +98,8 @@ def revoke(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """End a key. A running service refuses it from its next request on, and the sessions begun with it."""
-    from service.access.keys import key_id, revoke_key
-    from service.errors import KeysError
+    from threadmatch.service.access.keys import key_id, revoke_key
+    from threadmatch.service.errors import KeysError
 
     try:
         stored = revoke_key(keys, key_id(identity) or identity)  # a whole key will do as well

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from model.data.pairs import LabelledImage
-    from model.inference import Model
-    from model.train.evaluation import EvaluationSettings
-    from model.train.ranking import Rankings
+    from threadmatch.model.data.pairs import LabelledImage
+    from threadmatch.model.evaluate.evaluation import EvaluationSettings
+    from threadmatch.model.evaluate.ranking import Rankings
+    from threadmatch.model.inference import Model
 
 
 def measure_models(
@@ -24,7 +24,7 @@ def measure_models(
     """Report and rankings by model; of two with one name the later goes by its fingerprint too."""
     from rich.progress import Progress
 
-    from model.train.evaluation import evaluate as measure
+    from threadmatch.model.evaluate.evaluation import evaluate as measure
 
     measured: dict[str, tuple[dict[str, Any], Rankings]] = {}
     for model in models:
@@ -43,9 +43,9 @@ def measure_models(
 
 def joined(measured: dict[str, tuple[dict[str, Any], Rankings]]) -> dict[str, Any]:
     """One model's report; further ones stand in it by name, each with its gain over the first."""
-    from model.train.evaluation import compare
-    from model.train.provenance import provenance
-    from model.train.ranking import FINAL
+    from threadmatch.model.evaluate.evaluation import compare
+    from threadmatch.model.evaluate.provenance import provenance
+    from threadmatch.model.evaluate.ranking import FINAL
 
     (first, (result, rankings)), *others = measured.items()
     joined: dict[str, Any] = {**result, "provenance": provenance()}
@@ -60,7 +60,7 @@ def joined(measured: dict[str, tuple[dict[str, Any], Rankings]]) -> dict[str, An
 
 def write_rankings(rankings: dict[str, Rankings], folder: Path, depth: int) -> None:
     """Each model's ranks.csv and, `depth` deep, its TREC files, in a folder of its own; 0 leaves these out."""
-    from model.train.report import write_ranks, write_trec
+    from threadmatch.model.evaluate.report import write_ranks, write_trec
 
     for name, own in rankings.items():
         below = folder / name.replace("/", "_")

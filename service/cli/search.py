@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from service.schemas import SearchAnswer, SearchOptions
+    from threadmatch.service.http.schemas import SearchAnswer, SearchOptions
 
 
 def search(
@@ -63,9 +63,9 @@ def search(
 def _options(**given: Any) -> SearchOptions:
     from pydantic import ValidationError
 
-    from service.errors import InvalidFieldError
-    from service.forms import check_together
-    from service.schemas import SearchOptions
+    from threadmatch.service.errors import InvalidFieldError
+    from threadmatch.service.http.schemas import SearchOptions
+    from threadmatch.service.http.search_form import check_together
 
     try:
         return check_together(
@@ -79,13 +79,13 @@ def _options(**given: Any) -> SearchOptions:
 
 
 def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, device: str) -> SearchAnswer:
-    from indexer.errors import IndexerError
-    from model.errors import ModelError
-    from service.answers import search_answer
-    from service.errors import ServiceError
-    from service.loading import open_both
-    from service.queues import ModelQueues
-    from service.retriever import Retriever
+    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.model.errors import ModelError
+    from threadmatch.service.errors import ServiceError
+    from threadmatch.service.galleries.loading import open_both
+    from threadmatch.service.queues.model_queues import ModelQueues
+    from threadmatch.service.search.answers import search_answer
+    from threadmatch.service.search.retriever import Retriever
 
     async def run() -> SearchAnswer:
         loaded, opened = open_both(gallery, model=model, device=device)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from service.config import Settings
+    from threadmatch.service.config import Settings
 
 
 class ServeCommand(TyperCommand):
@@ -17,7 +17,7 @@ class ServeCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        from service.config import settings_table
+        from threadmatch.service.config import settings_table
 
         typer.echo("Settings, as environment variables; an option given on the command line wins:\n")
         for name, possible, default, description in settings_table():
@@ -45,9 +45,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve /search over HTTP until SIGTERM or Ctrl-C, then let searches in progress end."""
-    from service.config import load_settings
-    from service.errors import SettingsError, StartError
-    from service.logs import set_up_logging
+    from threadmatch.service.config import load_settings
+    from threadmatch.service.errors import SettingsError, StartError
+    from threadmatch.service.watching.logs import set_up_logging
 
     try:
         settings = load_settings(
@@ -73,8 +73,8 @@ def serve(
 
 
 def _run(settings: Settings) -> None:
-    from service.access.wiring import check_reach
-    from service.server import address_of, bind, run_here, run_workers
+    from threadmatch.service.access.wiring import check_reach
+    from threadmatch.service.process.server import address_of, bind, run_here, run_workers
 
     check_reach(settings)
     with bind(settings.host, settings.port) as listener:
@@ -87,9 +87,9 @@ def _run(settings: Settings) -> None:
                 _check_galleries(settings)
             run_workers(listener, settings, ready=ready)
             return
-        from service.app import create_app
-        from service.config import DEFAULT_GALLERY
-        from service.loading import open_all
+        from threadmatch.service.app import create_app
+        from threadmatch.service.config import DEFAULT_GALLERY
+        from threadmatch.service.galleries.loading import open_all
 
         if settings.wait_for_gallery:
             app = create_app(settings)
@@ -101,9 +101,9 @@ def _run(settings: Settings) -> None:
 
 def _check_galleries(settings: Settings) -> None:
     """Say at once, and once, what every worker would say for itself."""
-    from indexer.errors import IndexerError
-    from indexer.gallery import Gallery
-    from service.errors import StartError
+    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.indexer.reading.gallery import Gallery
+    from threadmatch.service.errors import StartError
 
     try:
         made_with = Gallery.open(settings.gallery).manifest.model

@@ -39,8 +39,8 @@ def streetify(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from model.data.street_set import build_street_set
-    from model.errors import ModelError
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.synthetic.street.street_set import build_street_set
 
     columns = (TextColumn("making queries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:

@@ -32,11 +32,11 @@ def table(
     as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON on stdout")] = False,
 ) -> None:
     """Make one of the paper's tables: train each row over cached features, measure it, write table-N.md and .json."""
-    from model.errors import ModelError
-    from model.train.compute import keep_freed_memory
-    from model.train.recipe import read_recipe
-    from model.train.table_report import table_markdown
-    from model.train.tables import TableSettings, make_table
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.train.loop.precision import keep_freed_memory
+    from threadmatch.model.train.paper_tables.table_report import table_markdown
+    from threadmatch.model.train.paper_tables.tables import TableSettings, make_table
+    from threadmatch.model.train.recipe import read_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()

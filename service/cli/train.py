@@ -18,10 +18,10 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
     """Train on your own pairs: the backbone if the recipe says so, and GRNet's head."""
-    from model.errors import ModelError
-    from model.train.compute import keep_freed_memory
-    from model.train.recipe import read_recipe
-    from model.train.recipe import train as train_recipe
+    from threadmatch.model.errors import ModelError
+    from threadmatch.model.train.loop.precision import keep_freed_memory
+    from threadmatch.model.train.recipe import read_recipe
+    from threadmatch.model.train.recipe import train as train_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()

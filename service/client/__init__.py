@@ -1,6 +1,6 @@
 """A typed client of the service, sync and async. Needs httpx and pydantic; imports neither torch nor faiss.
 
-    from service.client import Client
+    from threadmatch.service.client import Client
 
     with Client("http://127.0.0.1:8000") as client:
         for match in client.search(Path("street.jpg"), top_k=3).matches:
@@ -9,16 +9,16 @@
 docs/client.md has every call.
 """
 
-from service.client.asynchronous import AsyncClient
-from service.client.errors import (
+from threadmatch.service.client.asynchronous import AsyncClient
+from threadmatch.service.client.errors import (
     AnswerNotUnderstoodError,
     ClientError,
     RequestFailedError,
     ServiceUnreachableError,
     TryAgainLaterError,
 )
-from service.client.retries import Retries
-from service.client.synchronous import Client
+from threadmatch.service.client.retries import Retries
+from threadmatch.service.client.synchronous import Client
 
 __all__ = [
     "AnswerNotUnderstoodError",

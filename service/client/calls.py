@@ -13,8 +13,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from service.client.errors import AnswerNotUnderstoodError, failure_of
-from service.schemas import (
+from threadmatch.service.client.errors import AnswerNotUnderstoodError, failure_of
+from threadmatch.service.http.schemas import (
     BatchAnswer,
     DeletedAnswer,
     GalleryAnswer,
@@ -23,7 +23,7 @@ from service.schemas import (
     ReadyAnswer,
     SearchAnswer,
 )
-from service.side_schemas import DetectAnswer, FeedbackAnswer
+from threadmatch.service.http.side_schemas import DetectAnswer, FeedbackAnswer
 
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)

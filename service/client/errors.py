@@ -12,8 +12,8 @@ from __future__ import annotations
 import httpx
 from pydantic import ValidationError
 
-from service.client.retries import RETRIED, retry_after_s
-from service.schemas import ErrorAnswer
+from threadmatch.service.client.retries import RETRIED, retry_after_s
+from threadmatch.service.http.schemas import ErrorAnswer
 
 SHOWN_CHARS = 200
 

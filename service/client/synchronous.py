@@ -9,11 +9,11 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client import calls
-from service.client.calls import Call, HeatmapMethod, ItemText, Photo, SearchFields, Side, Verdict
-from service.client.retries import Retries
-from service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
-from service.schemas import (
+from threadmatch.service.client import calls
+from threadmatch.service.client.calls import Call, HeatmapMethod, ItemText, Photo, SearchFields, Side, Verdict
+from threadmatch.service.client.retries import Retries
+from threadmatch.service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
+from threadmatch.service.http.schemas import (
     BatchAnswer,
     DeletedAnswer,
     GalleryAnswer,
@@ -21,7 +21,7 @@ from service.schemas import (
     ReadyAnswer,
     SearchAnswer,
 )
-from service.side_schemas import DetectAnswer, FeedbackAnswer
+from threadmatch.service.http.side_schemas import DetectAnswer, FeedbackAnswer
 
 A = TypeVar("A")
 

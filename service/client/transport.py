@@ -6,9 +6,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import httpx
 
-from service.client.calls import Call
-from service.client.errors import ServiceUnreachableError
-from service.client.retries import RETRIED, Retries, retry_after_s
+from threadmatch.service.client.calls import Call
+from threadmatch.service.client.errors import ServiceUnreachableError
+from threadmatch.service.client.retries import RETRIED, Retries, retry_after_s
 
 A = TypeVar("A")
 Outcome: TypeAlias = httpx.Response | httpx.RequestError

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import httpx
 
-from service.demo.errors import DemoError
-from service.schemas import MAX_TOP_K
+from threadmatch.service.demo.errors import DemoError
+from threadmatch.service.http.schemas import MAX_TOP_K
 
 TIMEOUT_S: Final = 120.0
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import httpx
 from PIL import Image, ImageDraw, ImageFont
 
-from model.images import Box
-from service.demo.asking import DemoQuery, Outcome, post
-from service.demo.errors import DemoError
+from threadmatch.model.images import Box
+from threadmatch.service.demo.asking import DemoQuery, Outcome, post
+from threadmatch.service.demo.errors import DemoError
 
 ROWS: Final = 3
 MATCHES: Final = 5

@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from model.descriptions import DEFAULT_MODEL, SHIPPED, read_description, shipped_models
-from service.demo.asking import Outcome, ask, check_service, read_queries
-from service.demo.errors import DemoError
-from service.demo.picture import write_contact_sheet
-from service.demo.report import show_outcome, show_total
-from service.demo.sources import DemoSource, choose_source
-from service.processes import CommandError, Service, print_command, run_command, service
+from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, read_description, shipped_models
+from threadmatch.service.demo.asking import Outcome, ask, check_service, read_queries
+from threadmatch.service.demo.errors import DemoError
+from threadmatch.service.demo.picture import write_contact_sheet
+from threadmatch.service.demo.report import show_outcome, show_total
+from threadmatch.service.demo.sources import DemoSource, choose_source
+from threadmatch.service.process.commands import CommandError, Service, print_command, run_command, service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from indexer.catalogue import Catalogue, CatalogueRow
-from indexer.catalogue_files import SUFFIXES
-from indexer.errors import CatalogueError
-from model.data.street_set import build_street_set
-from model.data.streetify import SourcePhoto, make_street_queries
-from model.errors import DataError
-from service.demo.errors import DemoError
+from threadmatch.indexer.catalogue.files import SUFFIXES
+from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow
+from threadmatch.indexer.errors import CatalogueError
+from threadmatch.model.errors import DataError
+from threadmatch.model.synthetic.street.street_set import build_street_set
+from threadmatch.model.synthetic.street.streetify import SourcePhoto, make_street_queries
+from threadmatch.service.demo.errors import DemoError
 
 DRAWN_ITEMS: Final = 200
 DRAWN_SEED: Final = 7
@@ -101,7 +101,7 @@ def choose_source(
 
 def real_photos() -> Path | None:
     """The folder of real photos that stands beside some checkouts."""
-    folder = Path(__file__).parents[2].parent / "shared" / "data"
+    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
     return Path(os.path.relpath(folder)) if folder.is_dir() and _known_parts(folder) else None
 
 

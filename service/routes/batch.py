@@ -10,19 +10,25 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access.guard import charge
-from service.access.roles import needs
-from service.answers import search_answer
-from service.batch import BatchLimits, check_for_all, search_all
-from service.choosing import gallery_for
-from service.errors import detail_of, error_name, reason_of, request_id_of
-from service.forms import IMAGES_FIELD, UploadLimits, read_batch
-from service.galleries import ServedGallery
-from service.results import SearchResult
-from service.routes.describe import errors, text_fields
-from service.routes.leaving import unless_client_leaves
-from service.schemas import MAX_BATCH_PHOTOS, BatchAnswer, BatchResultAnswer, ErrorAnswer, SearchOptions
-from service.state import ServiceState, service_of
+from threadmatch.service.access.guard import charge
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import detail_of, error_name, reason_of, request_id_of
+from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.schemas import (
+    MAX_BATCH_PHOTOS,
+    BatchAnswer,
+    BatchResultAnswer,
+    ErrorAnswer,
+    SearchOptions,
+)
+from threadmatch.service.http.search_form import IMAGES_FIELD, UploadLimits, read_batch
+from threadmatch.service.routes.client_left import unless_client_leaves
+from threadmatch.service.routes.gallery_choice import gallery_for
+from threadmatch.service.routes.openapi_parts import errors, text_fields
+from threadmatch.service.search.answers import search_answer
+from threadmatch.service.search.many_photos import BatchLimits, check_for_all, search_all
+from threadmatch.service.search.results import SearchResult
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
 

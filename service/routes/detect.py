@@ -9,15 +9,15 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from model.decoding import ACCEPTED_FORMATS
-from service.access.roles import needs
-from service.answers import edges
-from service.detecting import detect
-from service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
-from service.forms import IMAGE_FIELD, UploadLimits, read_search
-from service.routes.describe import errors
-from service.side_schemas import DetectAnswer, ProposalAnswer
-from service.state import ServiceState, service_of
+from threadmatch.model.decoding import ACCEPTED_FORMATS
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
+from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_search
+from threadmatch.service.http.side_schemas import DetectAnswer, ProposalAnswer
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.search.answers import edges
+from threadmatch.service.search.detecting import detect
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
 

@@ -11,17 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from model.decoding import ACCEPTED_FORMATS
-from service.access.roles import needs
-from service.answers import item_answer
-from service.choosing import Chosen
-from service.errors import SearchTimeoutError
-from service.forms import IMAGE_FIELD, UploadLimits
-from service.galleries import ServedGallery
-from service.item_form import checked_id, read_item
-from service.routes.describe import errors, text_fields
-from service.schemas import DeletedAnswer, GalleryStamp, ItemAnswer, ItemFields
-from service.state import ServiceState, service_of
+from threadmatch.model.decoding import ACCEPTED_FORMATS
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import SearchTimeoutError
+from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.schemas import DeletedAnswer, GalleryStamp, ItemAnswer, ItemFields
+from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits
+from threadmatch.service.routes.gallery_choice import Chosen
+from threadmatch.service.routes.item_form import checked_id, read_item
+from threadmatch.service.routes.openapi_parts import errors, text_fields
+from threadmatch.service.search.answers import item_answer
+from threadmatch.service.shared import ServiceState, service_of
 
 R = TypeVar("R")
 

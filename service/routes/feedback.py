@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access.roles import needs
-from service.choosing import gallery_for
-from service.errors import FeedbackOffError
-from service.json_body import read_json
-from service.routes.describe import errors
-from service.side_schemas import FeedbackAnswer, FeedbackForm
-from service.state import ServiceState, service_of
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import FeedbackOffError
+from threadmatch.service.http.json_body import read_json
+from threadmatch.service.http.side_schemas import FeedbackAnswer, FeedbackForm
+from threadmatch.service.routes.gallery_choice import gallery_for
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access.guard import access_of
-from service.access.roles import needs
-from service.answers import model_stamp
-from service.config import DEFAULT_GALLERY
-from service.errors import NotReadyError
-from service.routes.describe import errors
-from service.schemas import GalleryStamp, LiveAnswer, ReadyAnswer
-from service.state import ServiceState, service_of
+from threadmatch.service.access.guard import access_of
+from threadmatch.service.access.roles import needs
+from threadmatch.service.config import DEFAULT_GALLERY
+from threadmatch.service.errors import NotReadyError
+from threadmatch.service.http.schemas import GalleryStamp, LiveAnswer, ReadyAnswer
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.search.answers import model_stamp
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["health"])
 

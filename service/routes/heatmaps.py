@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
-from model.explain import Side
-from service.access.roles import needs
-from service.choosing import Chosen
-from service.errors import SearchNotFoundError, SearchTimeoutError
-from service.heatmaps import Method, heatmap
-from service.routes.describe import errors
-from service.routes.items import ItemId
-from service.state import ServiceState, service_of
+from threadmatch.model.explain import Side
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import SearchNotFoundError, SearchTimeoutError
+from threadmatch.service.routes.gallery_choice import Chosen
+from threadmatch.service.routes.items import ItemId
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.search.heatmaps import Method, heatmap
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
 

@@ -15,14 +15,14 @@ from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access.guard import access_of
-from service.access.roles import needs
-from service.answers import gallery_answer, item_answer
-from service.choosing import Chosen
-from service.galleries import ServedGallery
-from service.routes.describe import errors
-from service.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
-from service.state import ServiceState, service_of
+from threadmatch.service.access.guard import access_of
+from threadmatch.service.access.roles import needs
+from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
+from threadmatch.service.routes.gallery_choice import Chosen
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.search.answers import gallery_answer, item_answer
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["gallery"])
 

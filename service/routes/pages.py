@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access.roles import needs
+from threadmatch.service.access.roles import needs
 
 router = APIRouter(include_in_schema=False)
 

@@ -9,16 +9,16 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from model.decoding import ACCEPTED_FORMATS
-from service.access.roles import needs
-from service.answers import search_answer
-from service.choosing import gallery_for
-from service.errors import SearchTimeoutError, request_id_of
-from service.forms import IMAGE_FIELD, UploadLimits, read_search
-from service.routes.describe import errors, text_fields
-from service.routes.leaving import unless_client_leaves
-from service.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
-from service.state import ServiceState, service_of
+from threadmatch.model.decoding import ACCEPTED_FORMATS
+from threadmatch.service.access.roles import needs
+from threadmatch.service.errors import SearchTimeoutError, request_id_of
+from threadmatch.service.http.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
+from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_search
+from threadmatch.service.routes.client_left import unless_client_leaves
+from threadmatch.service.routes.gallery_choice import gallery_for
+from threadmatch.service.routes.openapi_parts import errors, text_fields
+from threadmatch.service.search.answers import search_answer
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.access import sessions
-from service.access.guard import AccessRules, access_of
-from service.access.roles import NOBODY, Access, needs
-from service.errors import KeysError, NotReadyError, UnauthorizedError
-from service.routes.describe import errors
-from service.side_schemas import SessionAnswer, SessionForm
-from service.state import ServiceState, service_of
+from threadmatch.service.access import sessions
+from threadmatch.service.access.guard import AccessRules, access_of
+from threadmatch.service.access.roles import NOBODY, Access, needs
+from threadmatch.service.errors import KeysError, NotReadyError, UnauthorizedError
+from threadmatch.service.http.side_schemas import SessionAnswer, SessionForm
+from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["access"])
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.errors import GalleryError
-from indexer.index import Blocks, VectorIndex, build, exact_ids, sample_queries, verify_by_search
+from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.index import Blocks, VectorIndex, build, exact_ids, sample_queries, verify_by_search
 
 Array = NDArray[np.float32]
 E = 16

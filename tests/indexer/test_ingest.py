@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.errors import CatalogueError, GalleryBusyError, GalleryError, GalleryModelMismatchError
-from indexer.gallery import Gallery
-from indexer.generations import lock
-from indexer.ingest import MIN_WINDOW, IngestOptions, Progress, ingest
-from model.images import load_image
-from model.inference import Model
 from tests.support.hostile import hostile_images
 from tests.support.shop import Features, PixelEncoder, Shop, answers, contents, photo
+from threadmatch.indexer.errors import CatalogueError, GalleryBusyError, GalleryError, GalleryModelMismatchError
+from threadmatch.indexer.ingest import MIN_WINDOW, IngestOptions, Progress, ingest
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.store.generations import lock
+from threadmatch.model.images import load_image
+from threadmatch.model.inference import Model
 
 
 def rejects(result: Any) -> list[dict[str, Any]]:

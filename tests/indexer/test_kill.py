@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from indexer import generations
-from indexer.database import open_read_only
-from indexer.upkeep import verify
-from model.inference import Model
+from tests.support.checkout import ROOT
 from tests.support.shop import Shop, answers, contents
+from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.database import open_read_only
+from threadmatch.indexer.upkeep import verify
+from threadmatch.model.inference import Model
 
 COUNT = 48
-ROOT = Path(__file__).parents[2]
 
 
 def start(shop: Shop, catalogue: Path, model: Path | None = None) -> subprocess.Popen[str]:
@@ -28,7 +28,7 @@ def start(shop: Shop, catalogue: Path, model: Path | None = None) -> subprocess.
     if model is None:
         command = ["-m", "tests.support.shop", str(catalogue), str(shop.gallery), str(shop.images)]
     else:
-        command = ["-c", "from service.cli import main; main()", "ingest", str(catalogue)]
+        command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
         command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
         command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
     return subprocess.Popen(

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.backbone import BUILDERS, Backbone, build_backbone
-from model.errors import CheckpointError, ConfigError
-from model.fusing import fold_batch_norm
-from model.pretrained import GOOGLENET_ORIGINAL_FILE, GOOGLENET_ORIGINAL_VARIABLE, load_pretrained
+from threadmatch.model.backbone import BUILDERS, Backbone, build_backbone
+from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.pretrained import GOOGLENET_ORIGINAL_FILE, GOOGLENET_ORIGINAL_VARIABLE, load_pretrained
 
 
 @pytest.mark.parametrize("name", [*BUILDERS, "timm:test_efficientnet", "timm:test_resnet"])

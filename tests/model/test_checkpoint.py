@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import fetch_checkpoint, load_checkpoint, save_checkpoint
-from model.config import Calibration, GRNetConfig
-from model.descriptions import CONFIG_FILE, WEIGHTS_FILE
-from model.errors import CheckpointError
-from model.grnet import GRNet
-from model.inference import Model, load_model
+from threadmatch.model.checkpoint import fetch_checkpoint, load_checkpoint, save_checkpoint
+from threadmatch.model.config import Calibration, GRNetConfig
+from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE
+from threadmatch.model.errors import CheckpointError
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model, load_model
 
 
 @pytest.fixture

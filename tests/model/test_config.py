@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from model.config import GRNetConfig
-from model.errors import ConfigError
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.errors import ConfigError
 
 
 def test_a_configuration_survives_json() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.config import GRNetConfig
-from model.engine import Engine, needed_flops
-from model.grnet import SimilarityHead
-from model.matchers import GlobalMatcher, GreedyMatcher, LiteralMatcher, build_matcher
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.engine import Engine, needed_flops
+from threadmatch.model.grnet import SimilarityHead
+from threadmatch.model.matchers import GlobalMatcher, GreedyMatcher, LiteralMatcher, build_matcher
 
 CHANNELS = 20
 SETTINGS: list[dict[str, Any]] = [

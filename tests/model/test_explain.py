@@ -13,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.config import GRNetConfig
-from model.data.drawn import draw_shop_image
-from model.data.garment import garment
-from model.explain import grad_cam, node_shares, region_heat
-from model.grnet import GRNet
-from model.inference import Model, load_model
-from model.pyramid import pool_regions, region_boxes
-from model.similarity import pair_index, scale_spans
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.explain import grad_cam, node_shares, region_heat
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model, load_model
+from threadmatch.model.pyramid import pool_regions, region_boxes
+from threadmatch.model.similarity import pair_index, scale_spans
+from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
+from threadmatch.model.synthetic.garments.garment import garment
 
 CONFIG = GRNetConfig(
     backbone="timm:test_efficientnet", image_px=64, neck_channels=6, similarity_channels=5, node_channels=4

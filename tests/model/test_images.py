@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from model.errors import InvalidImageError
-from model.images import (
+from tests.support.hostile import QUARTERS, SIZE, HostileImage, encoded, hostile_images, picture, usual_files
+from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.images import (
     DISPLAY_PHOTO_PX,
     Box,
     DecodedImage,
@@ -26,7 +27,6 @@ from model.images import (
     load_image,
     prepare_image,
 )
-from tests.support.hostile import QUARTERS, SIZE, HostileImage, encoded, hostile_images, picture, usual_files
 
 # Pillow warns of odd metadata on its way to reading a photo all the same.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")

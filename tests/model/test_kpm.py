@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.color import BINS, ColorMatcher, color_regions
-from model.errors import CheckpointError, ConfigError
-from model.kpm import KPMConfig, KPMHead, KPMMatcher, load_kpm, save_kpm, warped_difference
+from threadmatch.model.color import BINS, ColorMatcher, color_regions
+from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.kpm import KPMConfig, KPMHead, KPMMatcher, load_kpm, save_kpm, warped_difference
 
 B, GRID, C, GROUPS = 2, (1, 3), 10, 2
 P = 3

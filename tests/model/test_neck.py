@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.backbone import Backbone, build_backbone
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import GRNetConfig
-from model.errors import ConfigError
-from model.fusing import fold_batch_norm
-from model.grnet import GRNet
-from model.inference import Model
-from model.neck import HypercolumnNeck
-from model.pyramid import pool_regions
+from threadmatch.model.backbone import Backbone, build_backbone
+from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model
+from threadmatch.model.neck import HypercolumnNeck
+from threadmatch.model.pyramid import pool_regions
 
 NAME = "timm:test_efficientnet"
 TAPS = (3, 5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.config import PAPER_SCALES, GRNetConfig
-from model.pyramid import pool_regions, region_boxes
+from threadmatch.model.config import PAPER_SCALES, GRNetConfig
+from threadmatch.model.pyramid import pool_regions, region_boxes
 
 GRIDS = GRNetConfig().grids
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from model.reasoning import edge_mask, edge_weights, propagate
+from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
 
 B, N, D, C = 2, 5, 4, 3
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from model.same_photo import is_same_photo, lab_square
 from tests.support.snapshots import shirt_photo
+from threadmatch.model.same_photo import is_same_photo, lab_square
 
 
 def shirt(seed: int = 0, *, noise: int = 4) -> Image.Image:

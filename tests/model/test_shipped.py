@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.drawn import draw_shop_image
-from model.data.drawn_street import draw_street_query
-from model.data.garment import garment
-from model.data.pairs import read_labelled
-from model.data.setups import Setup
-from model.data.street_set import build_street_set
-from model.descriptions import DEFAULT_MODEL, SHIPPED
-from model.images import DecodedImage, prepare_image
-from model.inference import Model, load_model
-from model.train.evaluation import evaluate
-from model.train.metrics import first_hit, rates
+from threadmatch.model.data.pairs import read_labelled
+from threadmatch.model.data.setups import Setup
+from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED
+from threadmatch.model.evaluate.evaluation import evaluate
+from threadmatch.model.evaluate.metrics import first_hit, rates
+from threadmatch.model.images import DecodedImage, prepare_image
+from threadmatch.model.inference import Model, load_model
+from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
+from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
+from threadmatch.model.synthetic.garments.garment import garment
+from threadmatch.model.synthetic.street.street_set import build_street_set
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.similarity import (
+from threadmatch.model.similarity import (
     global_similarity,
     greedy_similarity,
     greedy_similarity_across,

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from indexer.gallery import Gallery
-from model.inference import Model
-from service.app import create_app
 from tests.support.serving import build_gallery, running, settings
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.inference import Model
+from threadmatch.service.app import create_app
 
 ODD_IDS = (
     "plain", "with space", "a/b", "a/b/image", "image", "ümlaut-ß", "per%20cent", "100%", "q?x=1#frag", "semi;amp&amp",

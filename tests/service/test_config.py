@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.config import Settings, load_settings, settings_table, value_range, variable
-from service.errors import SettingsError
+from threadmatch.service.config import Settings, load_settings, settings_table, value_range, variable
+from threadmatch.service.errors import SettingsError
 
 
 @pytest.fixture(autouse=True)

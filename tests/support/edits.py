@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from indexer.catalogue_values import metadata_json
-from indexer.errors import EditError
-from indexer.live import Delete, Edited, Editor, Put
-from indexer.sources import normal_box
-from indexer.store import Content, Version
-from model.images import Box, display_photo, load_image
 from tests.support.shop import PixelEncoder, photo
+from threadmatch.indexer.catalogue.sources import normal_box
+from threadmatch.indexer.catalogue.values import metadata_json
+from threadmatch.indexer.edits.live_writes import Delete, Edited, Editor, Put
+from threadmatch.indexer.errors import EditError
+from threadmatch.indexer.store.versions import Content, Version
+from threadmatch.model.images import Box, display_photo, load_image
 
 MODEL = PixelEncoder()
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.processes import program
+from tests.support.checkout import IMPORT_PATH
+from threadmatch.service.process.commands import program
 
-ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 NOT_RUN = "not run here: "
 BACKGROUND = "started in the background"
@@ -47,7 +47,7 @@ def empty_folder(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     work = tmp_path / "work"
     work.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")}
-    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": IMPORT_PATH}
     return work, environment
 
 

@@ -19,7 +19,7 @@ ENVIRONMENT = {
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from threadmatch.service.cli import main; main()", *arguments]
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from indexer.ingest import IngestOptions, ingest
-from model.explain import Explanation, Side
-from model.inference import Features, Floats, Model
-from service.config import Settings
+from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.model.explain import Explanation, Side
+from threadmatch.model.inference import Features, Floats, Model
+from threadmatch.service.config import Settings
 
 
 def photo(seed: int = 0, *, size: tuple[int, int] = (120, 160), kind: str = "JPEG") -> bytes:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.gallery import Gallery
-from indexer.ingest import IngestOptions, IngestResult, ingest
+from threadmatch.indexer.ingest import IngestOptions, IngestResult, ingest
+from threadmatch.indexer.reading.gallery import Gallery
 
 EMBEDDING, REGIONS = 24, (3, 5)
 

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from model.data.layouts.tree import Notes, corners_box, held_out, image_folder, item_ids, need, table_rows
-from model.data.manifest import Domain, ManifestRow, Split
-from model.data.setups import Setup
-from model.errors import DataError
-from model.images import Box
+from threadmatch.model.data.layouts.tree import Notes, corners_box, held_out, image_folder, item_ids, need, table_rows
+from threadmatch.model.data.manifest.rows import Domain, ManifestRow, Split
+from threadmatch.model.data.setups import Setup
+from threadmatch.model.errors import DataError
+from threadmatch.model.images import Box
 
 C2S: Final = "DeepFashion Consumer-to-Shop"
 INSHOP: Final = "DeepFashion In-shop"

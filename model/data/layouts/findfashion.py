@@ -18,14 +18,14 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from model.data.layouts.deepfashion import read_c2s
-from model.data.layouts.street2shop import read_street2shop
-from model.data.layouts.tree import Notes, corners_box
-from model.data.manifest import AND, Domain, ManifestRow, Split
-from model.data.manifest_files import SUFFIXES, open_table
-from model.data.setups import Setup
-from model.errors import DataError
-from model.images import Box
+from threadmatch.model.data.layouts.deepfashion import read_c2s
+from threadmatch.model.data.layouts.street2shop import read_street2shop
+from threadmatch.model.data.layouts.tree import Notes, corners_box
+from threadmatch.model.data.manifest.rows import AND, Domain, ManifestRow, Split
+from threadmatch.model.data.manifest.tables import SUFFIXES, open_table
+from threadmatch.model.data.setups import Setup
+from threadmatch.model.errors import DataError
+from threadmatch.model.images import Box
 
 FINDFASHION: Final = "FindFashion"
 VIEWS: Final = ("front", "side", "back")

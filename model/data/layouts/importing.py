@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from model.data.layouts import deepfashion, findfashion
-from model.data.layouts.street2shop import read_street2shop
-from model.data.layouts.tree import Notes
-from model.data.manifest import ManifestRow, image_cell, write_manifest
-from model.errors import DataError
+from threadmatch.model.data.layouts import deepfashion, findfashion
+from threadmatch.model.data.layouts.street2shop import read_street2shop
+from threadmatch.model.data.layouts.tree import Notes
+from threadmatch.model.data.manifest.rows import ManifestRow, image_cell, write_manifest
+from threadmatch.model.errors import DataError
 
 Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion"]
 VAL_SHARE: Final = 0.1

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from model.data.layouts.tree import Notes, held_out
-from model.data.manifest import Domain, ManifestRow, Split
-from model.errors import DataError, InvalidImageError
-from model.images import Box
+from threadmatch.model.data.layouts.tree import Notes, held_out
+from threadmatch.model.data.manifest.rows import Domain, ManifestRow, Split
+from threadmatch.model.errors import DataError, InvalidImageError
+from threadmatch.model.images import Box
 
 STREET2SHOP: Final = "Street2Shop"
 META: Final = ("meta/json", "meta/meta/json", "json")

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from model.data.manifest import Split
-from model.errors import DataError, InvalidImageError
-from model.images import Box
+from threadmatch.model.data.manifest.rows import Split
+from threadmatch.model.errors import DataError, InvalidImageError
+from threadmatch.model.images import Box
 
 TRIED: Final = 50
 """Image names that are looked for before a folder is said to hold none of them."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model.data.pairs import read_labelled
-from model.errors import DataError
-from model.images import Box
+from threadmatch.model.data.pairs import read_labelled
+from threadmatch.model.errors import DataError
+from threadmatch.model.images import Box
 
 
 def test_a_table_is_read(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model.backbone import Backbone, build_backbone
 from tests.model.train.maps import CONFIG
+from threadmatch.model.backbone import Backbone, build_backbone
 
 SETUPS = ("easy", "hard_view")
 

@@ -7,10 +7,10 @@ import copy
 import numpy as np
 import torch
 
-from model.backbone import Backbone
-from model.config import GRNetConfig
-from model.grnet import GRNet
-from model.train.maps import MapPairs, MapSet
+from threadmatch.model.backbone import Backbone
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
 
 STAGE = 3
 CONFIG = GRNetConfig(

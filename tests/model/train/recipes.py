@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model.backbone import build_backbone
+from threadmatch.model.backbone import build_backbone
 
 RECIPE = """
 name = "stripes"

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone import Backbone
-from model.checkpoint import load_checkpoint
-from model.errors import ConfigError
-from model.neck import HypercolumnNeck
-from model.train.components import start_from_data, start_hypercolumn
-from model.train.maps import MapPairs
-from model.train.plan import PLAN_FILE, keep_to_plan
-from model.train.recipe import Recipe, read_recipe, train
-from model.train.tower import Tower
-from model.train.tune import pools_of
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from tests.model.train.recipes import write_recipe
+from threadmatch.model.backbone import Backbone
+from threadmatch.model.checkpoint import load_checkpoint
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.neck import HypercolumnNeck
+from threadmatch.model.train.inputs.front_maps import MapPairs
+from threadmatch.model.train.loop.run_settings import PLAN_FILE, keep_to_plan
+from threadmatch.model.train.phases.backbone_phase import pools_of
+from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
+from threadmatch.model.train.phases.trained_part import Tower
+from threadmatch.model.train.recipe import Recipe, read_recipe, train
 
 TAPPED = replace(CONFIG, hypercolumn=(STAGE,))
 TUNING = "\n[finetune]\nfrom_stage = {stage}\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.train.recipe import read_recipe
-from model.train.step_bench import step_seconds
 from tests.model.train.recipes import write_recipe
+from threadmatch.model.train.recipe import read_recipe
+from threadmatch.model.train.step_bench import step_seconds
 
 
 def test_a_step_of_each_phase_takes_time(tmp_path: Path) -> None:

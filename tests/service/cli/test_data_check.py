@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from typer.testing import CliRunner
 
-from service.cli import app
+from threadmatch.service.cli import app
 
 HEADER = "image,product_id,domain,split,catgory\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from service.cli import app
+from threadmatch.service.cli import app
 
 
 def test_draw_prints_counts_as_json_on_stdout_and_nothing_else(tmp_path: Path) -> None:

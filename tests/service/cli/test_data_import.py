@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app
 from tests.support import layouts
+from threadmatch.service.cli import app
 
 
 def run(*arguments: str) -> Result:

@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from model.backbone import build_backbone
-from model.data.manifest import Domain, Manifest, ManifestRow, Split, write_manifest
-from service.cli import app
+from threadmatch.model.backbone import build_backbone
+from threadmatch.model.data.manifest.rows import Domain, Manifest, ManifestRow, Split, write_manifest
+from threadmatch.service.cli import app
 
 SPLITS = {Split.TRAIN: range(12), Split.VAL: range(12, 24), Split.TEST: range(24, 30)}
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import app
 from tests.support.shop import Shop
+from threadmatch.service.cli import app
 
 
 def run(*arguments: object, code: int = 0) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.inference import Model
-from service.access.keys import add_key, key_id, revoke_key
 from tests.support.browser import DESKTOP, PHONE, edges, jpeg, opened, show
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, photo, scene
+from threadmatch.model.inference import Model
+from threadmatch.service.access.keys import add_key, key_id, revoke_key
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page

@@ -1,0 +1,1 @@
+"""From a catalogue file to rows with photos."""

@@ -1,0 +1,1 @@
+"""Photos decoded in processes that may hang, crash or be killed."""

@@ -1,0 +1,133 @@
+"""The program of one decoding process: tasks on standard input, answers on standard output, until the input ends.
+
+It is started as a program of its own, so that it inherits neither torch's threads nor anything of the caller's main
+module, and so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that
+many bytes of JSON, and the blobs whose sizes the JSON lists.
+
+    task    {"path" or null, "image_px", "box", "known": [sha256, ...], "max_bytes", "max_pixels", "sizes": [image]}
+    first   {"status": "ready"}
+    answer  {"status": "decoded", "sha256", "width", "height", "box", "sizes": [pixels, photo]}
+            {"status": "same", "sha256"}                 the bytes are among the known ones: nothing was decoded
+            {"status": "rejected", "reason", "message"}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.images import Box, ImageLimits, display_photo, load_image
+
+MEMORY_LIMIT_BYTES = 4 * 2**30
+OOM_SCORE = "500"  # when memory runs out, the kernel ends this process rather than the ingestion
+
+
+def write_message(stream: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
+    """Send one message."""
+    text = json.dumps(header | {"sizes": [len(blob) for blob in blobs]}).encode()
+    stream.write(len(text).to_bytes(4, "big") + text)
+    for blob in blobs:
+        stream.write(blob)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
+    """Receive one message; EOFError when the other side is gone."""
+    length = int.from_bytes(_exactly(stream, 4), "big")
+    header: dict[str, Any] = json.loads(_exactly(stream, length))
+    return header, [_exactly(stream, size) for size in header["sizes"]]
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if data is None or len(data) < size:
+        raise EOFError
+    return data
+
+
+def read_image_file(path: str, max_bytes: int) -> bytes:
+    """A file's bytes, at most one more than allowed. Never waits on a pipe or device, never follows a last link.
+
+    Raises:
+        InvalidImageError: reasons "missing_file", "not_a_file", "unreadable_file".
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        what = "there is no file" if missing else f"cannot open the file ({error.strerror})"
+        raise InvalidImageError(f"{what} {path}", reason="missing_file" if missing else "unreadable_file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidImageError(f"{path} is not a file", reason="not_a_file")
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            return file.read(max_bytes + 1)
+        except OSError as error:
+            raise InvalidImageError(f"cannot read {path} ({error.strerror})", reason="unreadable_file") from error
+
+
+def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Do one task."""
+    try:
+        data = blobs[0] if blobs else read_image_file(task["path"], task["max_bytes"])
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 in task["known"]:
+            return {"status": "same", "sha256": sha256}, []
+        limits = ImageLimits(max_bytes=task["max_bytes"], max_pixels=task["max_pixels"])
+        box = Box.parse(task["box"]) if task["box"] else None
+        prepared, decoded = load_image(data, image_px=task["image_px"], box=box, limits=limits)
+        photo = display_photo(decoded)
+    except InvalidImageError as error:
+        return {"status": "rejected", "reason": error.reason, "message": str(error)}, []
+    except Exception as error:  # whatever the bytes provoke is this image's own affair
+        message = f"the image cannot be decoded ({type(error).__name__}: {error})"
+        return {"status": "rejected", "reason": "undecodable", "message": message}, []
+    used = prepared.box
+    header = {
+        "status": "decoded",
+        "sha256": sha256,
+        "width": prepared.width,
+        "height": prepared.height,
+        "box": [used.x0, used.y0, used.x1, used.y1],
+    }
+    return header, [prepared.pixels.tobytes(), photo]
+
+
+def serve(reader: BinaryIO, writer: BinaryIO, do: Callable[..., tuple[dict[str, Any], list[bytes]]] = answer) -> None:
+    """Say that the work can begin, then answer tasks until the input ends."""
+    write_message(writer, {"status": "ready"})
+    while True:
+        try:
+            task, blobs = read_message(reader)
+        except EOFError:
+            return
+        header, results = do(task, blobs)
+        write_message(writer, header, *results)
+
+
+def main() -> None:
+    """Keep standard output for answers alone, then serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the ingestion decides
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints does not garble the answers
+    with contextlib.suppress(BrokenPipeError):
+        serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Where a catalogue row's image comes from: a file below the images folder, or an allowed address."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same, Task
+from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList
+from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.images import Box
+
+
+class ImageFolder:
+    """The folder that images lie below.
+
+    Args:
+        root: links in it are followed, but never out of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def find(self, image: str) -> tuple[Path, str]:
+        """The real path of a cell of the image column, and its name below the root.
+
+        Raises:
+            InvalidImageError: reasons "bad_path", "outside_images".
+        """
+        try:
+            path = (self.root / image).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InvalidImageError(f"{image[:200]!r} is not a path: {error}", reason="bad_path") from error
+        if path == self.root or not path.is_relative_to(self.root):
+            raise InvalidImageError(
+                f"{image[:200]!r} is not below the images folder {self.root}; move it there or give another --images",
+                reason="outside_images",
+            )
+        return path, path.relative_to(self.root).as_posix()
+
+
+def is_address(image: str) -> bool:
+    """Whether a cell of the image column is an address rather than a path."""
+    return "://" in image
+
+
+def normal_box(text: str) -> str:
+    """A box in its one written form, "" for the whole image; InvalidImageError where it is no box."""
+    if not text:
+        return ""
+    box = Box.parse(text)
+    return ",".join(f"{edge!r}" for edge in (float(box.x0), float(box.y0), float(box.x1), float(box.y1)))
+
+
+class Loader:
+    """Loads images in the background: fetching in threads, decoding in processes. Use as a context manager.
+
+    Args:
+        folder: for paths.
+        pool: decodes.
+        workers: how many of its processes there are.
+        hosts: for addresses; an empty list allows none.
+    """
+
+    def __init__(self, folder: ImageFolder, pool: DecodePool, *, workers: int, hosts: HostList) -> None:
+        self.folder, self.pool, self.hosts = folder, pool, hosts
+        limits = FetchLimits(max_bytes=pool.limits.max_bytes)
+        self._fetcher = Fetcher(hosts, limits) if hosts else None
+        waiting = limits.at_once if hosts else 1  # one image more than processes, so that none of them waits
+        self._threads = ThreadPoolExecutor(workers + waiting, thread_name_prefix="load")
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> Loader:
+        if self._fetcher is not None:
+            self._exit.enter_context(self._fetcher)
+        self._exit.callback(self._threads.shutdown, wait=True, cancel_futures=True)
+        self._exit.enter_context(self.pool)  # left first: its processes die, and whoever waits for them is told
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def source_name(self, image: str) -> str:
+        """The name under which an image is remembered; InvalidImageError where there is none."""
+        if not is_address(image):
+            return self.folder.find(image)[1]
+        try:
+            scheme, host = urlsplit(image).scheme.lower(), urlsplit(image).hostname or ""
+        except ValueError as error:
+            raise InvalidImageError(f"{image[:200]!r} is not an address: {error}", reason="bad_url") from error
+        if scheme not in ("http", "https"):
+            raise InvalidImageError(f"the address begins with {scheme!r}, expected http or https", reason="url_scheme")
+        if self._fetcher is None:
+            raise InvalidImageError(
+                f"addresses are not fetched unless their host is allowed: --allow-host {host}",
+                reason="url_host_not_allowed",
+            )
+        return image
+
+    def submit(self, image: str, *, box: str, known: frozenset[str]) -> Future[Decoded | Same]:
+        """Start loading an image; the future holds the result, or an InvalidImageError."""
+        return self._threads.submit(self._load, image, box, known)
+
+    def _load(self, image: str, box: str, known: frozenset[str]) -> Decoded | Same:
+        if is_address(image):
+            assert self._fetcher is not None
+            return self.pool.decode(Task(data=self._fetcher.fetch(image), box=box, known=known))
+        path, _ = self.folder.find(image)
+        return self.pool.decode(Task(path=str(path), box=box, known=known))

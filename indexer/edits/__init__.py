@@ -1,0 +1,1 @@
+"""Live writes, and folding them into a generation."""

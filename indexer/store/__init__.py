@@ -1,0 +1,1 @@
+"""The truth: the database, its generations, and how one is published."""

@@ -1,0 +1,312 @@
+"""From row versions to a generation in service: index, manifest, check, then CURRENT moves.
+
+A kill before CURRENT moves leaves the gallery as it was; one after it leaves the new generation, complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.indexer.errors import DamagedItemError, GalleryError, GalleryModelMismatchError
+from threadmatch.indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
+from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.manifest import (
+    CatalogueStamp,
+    ColumnKind,
+    IndexStamp,
+    Kind,
+    Manifest,
+    ModelStamp,
+    merge_kinds,
+)
+from threadmatch.indexer.store.versions import Run, Store, checksum, now
+
+logger = logging.getLogger(__name__)
+
+BLOCK_ROWS = 4096
+VERIFIED_ITEMS = 64
+RETAINED_GENERATIONS = 10  # older ones are taken away when a new one is published; rollback reaches this far
+# A few changes beside a large index are searched on their own, so that one new item does not cost a new index.
+DELTA_MIN_ITEMS = 5_000
+DELTA_SHARE = 0.02
+
+JSON_KINDS: dict[str, ColumnKind] = {
+    "text": "string",
+    "integer": "integer",
+    "real": "number",
+    "true": "boolean",
+    "false": "boolean",
+    "array": "list",
+    "object": "object",
+    "null": "empty",
+}
+
+
+class Stamped(Protocol):
+    """What a gallery needs to know of a model; `model.inference.Model` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def features_fingerprint(self) -> str: ...
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def regions_shape(self) -> tuple[int, int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """Why a generation is made, as its manifest records it."""
+
+    kind: Kind
+    rejected: int = 0
+    catalogue: CatalogueStamp | None = None
+    flat_max: int = FLAT_MAX_ITEMS
+    new_index: bool = False
+
+
+def tie(store: Store, model: Stamped) -> None:
+    """Tie a new gallery to a model, or check that it is this one's.
+
+    Raises:
+        GalleryModelMismatchError: the gallery was made by another model.
+    """
+    meta = store.meta()
+    mine = {
+        "model_name": model.name,
+        "features_fingerprint": model.features_fingerprint,
+        "embedding_dim": str(model.embedding_dim),
+        "regions_rows": str(model.regions_shape[0]),
+        "regions_channels": str(model.regions_shape[1]),
+    }
+    if not meta:
+        store.set_meta(mine | {"model_fingerprint": model.fingerprint})
+        return
+    check_model(meta["model_name"], meta["features_fingerprint"], model.name, model.features_fingerprint)
+    store.set_meta({"model_name": model.name, "model_fingerprint": model.fingerprint})
+
+
+def check_model(gallery_name: str, gallery_print: str, model_name: str, model_print: str) -> None:
+    """Raise GalleryModelMismatchError unless the two fingerprints are one."""
+    if gallery_print == model_print:
+        return
+    raise GalleryModelMismatchError(
+        f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
+        f"{model_name!r} (features {model_print[:12]}): their features cannot be compared; "
+        "use the gallery's model, or ingest the catalogue into another folder with this one"
+    )
+
+
+def recover(folder: Path, store: Store) -> Run | None:
+    """Clear away what a dead process left; the caller holds the lock.
+
+    Returns:
+        The unfinished run whose rows can be continued, None when there is none.
+    """
+    generations.clear_partial(folder)
+    run = store.open_run()
+    if run is None:
+        return None
+    current = generations.current_name(folder)
+    for name in generations.generation_names(folder)[-2:]:
+        try:
+            made_by = generations.read_manifest(folder, name).run
+        except GalleryError:
+            continue  # an older, damaged one: not this run's
+        if made_by == run.run and name == current:
+            store.finish_run(run, name)  # killed in its very last step
+            return None
+        if made_by == run.run:
+            generations.remove_generation(folder, name)
+    return run
+
+
+def publish(
+    folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Callable[[str], None] = lambda _: None
+) -> Manifest:
+    """Make a generation of all rows written so far and put it in service.
+
+    Args:
+        folder: of the gallery, whose lock the caller holds.
+        store: with every row committed.
+        run: that this finishes.
+        occasion: for the manifest.
+        tell: called with the name of each stage: "indexing", "verifying".
+
+    Raises:
+        DamagedItemError: an embedding fails its checksum.
+        GalleryError: the new generation fails its own check; the old one stays in service.
+    """
+    store.commit()
+    meta = store.meta()
+    seq = store.last_seq()
+    name = generations.next_name(folder)
+    reader = Rows(store.connection, seq=seq, dim=int(meta["embedding_dim"]))
+    tell("indexing")
+    with generations.staged(folder, name) as staging:
+        index = None if occasion.new_index else _linked_index(folder, staging, store, run.base)
+        index = index or _built_index(staging, reader, occasion.flat_max)
+        manifest = Manifest(
+            generation=name,
+            created=now(),
+            kind=occasion.kind,
+            run=run.run,
+            seq=seq,
+            edits=run.edits,
+            items=reader.count,
+            rejected=occasion.rejected,
+            model=ModelStamp(
+                name=meta["model_name"],
+                fingerprint=meta["model_fingerprint"],
+                features_fingerprint=meta["features_fingerprint"],
+            ),
+            embedding_dim=reader.dim,
+            regions_shape=(int(meta["regions_rows"]), int(meta["regions_channels"])),
+            index=index,
+            catalogue=occasion.catalogue,
+            columns=columns(store, seq),
+        )
+        generations.write_manifest(staging, manifest)
+        tell("verifying")
+        _verify(staging, reader)
+        store.checkpoint()
+    generations.set_current(folder, name)
+    store.finish_run(run, name)
+    logger.info("generation in service", extra={"generation": name, "items": manifest.items})
+    _retire(folder, manifest, run.base)
+    return manifest
+
+
+def _retire(folder: Path, newest: Manifest, base: str) -> None:
+    """Take away generations that are too old, and folds that a later fold holds.
+
+    Folds happen by themselves and often: they must not push the ingestions out of a rollback's reach. Nothing is lost
+    with one, since the generation below it shows the same with its edits on top.
+    """
+    names = generations.generation_names(folder)
+    gone = set(names[:-RETAINED_GENERATIONS])
+    if newest.kind == "fold":
+        gone |= {name for name in names if is_fold(folder, name)} - {base}
+    for old in sorted(gone - {newest.generation}):
+        generations.remove_generation(folder, old)
+
+
+def is_fold(folder: Path, name: str) -> bool:
+    """Whether a generation only takes up edits: the one it was made of shows the same."""
+    try:
+        return generations.read_manifest(folder, name).kind == "fold"
+    except GalleryError:
+        return False
+
+
+def columns(store: Store, seq: int) -> dict[str, ColumnKind]:
+    """Names and kinds of the metadata columns of the items at a row number, in order of first appearance."""
+    found: dict[str, ColumnKind] = {}
+    rows = store.connection.execute(
+        "SELECT j.key, j.type, min(i.seq) AS first FROM items i, json_each(i.metadata) j"  # noqa: S608
+        f" WHERE {ALIVE} GROUP BY j.key, j.type ORDER BY first, min(j.id)",
+        {"seq": seq},
+    )
+    for key, kind, _ in rows.fetchall():
+        found[key] = merge_kinds(found.get(key), JSON_KINDS[kind])
+    return found
+
+
+class Rows:
+    """The live rows of the database at one row number, with their embeddings."""
+
+    def __init__(self, connection: sqlite3.Connection, *, seq: int, dim: int) -> None:
+        self.connection, self.seq, self.dim = connection, seq, dim
+        query = f"SELECT count(*) FROM items i WHERE {ALIVE}"  # noqa: S608
+        self.count = int(connection.execute(query, {"seq": seq}).fetchone()[0])
+
+    def numbers(self) -> Ids:
+        """(N,) ascending."""
+        query = f"SELECT i.seq FROM items i WHERE {ALIVE} ORDER BY i.seq"  # noqa: S608
+        return np.fromiter((seq for (seq,) in self.connection.execute(query, {"seq": self.seq})), np.int64)
+
+    def blocks(self) -> Iterator[tuple[Ids, Vectors]]:
+        """(n,) row numbers, ascending, and (n, E) embeddings; one block in memory."""
+        cursor = self.connection.execute(
+            "SELECT i.seq, i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content)"  # noqa: S608
+            f" WHERE {ALIVE} ORDER BY i.seq",
+            {"seq": self.seq},
+        )
+        while rows := cursor.fetchmany(BLOCK_ROWS):
+            yield np.array([row[0] for row in rows], np.int64), np.stack([self._vector(*row[1:]) for row in rows])
+
+    def sample(self, count: int) -> Iterator[tuple[int, Vectors]]:
+        """Some rows, spread evenly."""
+        numbers = self.numbers()
+        for number in numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers)), dtype=int))]:
+            row = self.connection.execute(
+                "SELECT i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content) WHERE i.seq = ?",
+                (int(number),),
+            ).fetchone()
+            yield int(number), self._vector(*row)
+
+    def _vector(self, item_id: str, data: bytes | None, crc: int | None) -> NDArray[np.float32]:
+        if data is None or checksum(data) != crc or len(data) != 4 * self.dim:
+            raise DamagedItemError(item_id, "embedding")
+        return np.frombuffer(data, "<f4")
+
+
+def _built_index(staging: Path, rows: Rows, flat_max: int) -> IndexStamp:
+    path = staging / generations.INDEX_FILE
+    options: dict[str, Any] = {"count": rows.count, "dim": rows.dim, "seq": rows.seq}
+    stamp = build(rows.blocks, path, flat_max=flat_max, **options)
+    index = VectorIndex.read(path, stamp)
+    try:
+        verify_by_search(index, rows.sample(VERIFIED_ITEMS))
+    except GalleryError:
+        if index.exact:
+            raise
+        logger.warning("the graph does not find its own items, an exact index takes its place")
+        stamp = build(rows.blocks, path, flat_max=rows.count, **options)
+        verify_by_search(VectorIndex.read(path, stamp), rows.sample(VERIFIED_ITEMS))
+    return stamp
+
+
+def _linked_index(folder: Path, staging: Path, store: Store, base: str) -> IndexStamp | None:
+    """The index of the generation this one builds on, where few rows changed since; None where a new one is due."""
+    if not base:
+        return None
+    try:
+        stamp = generations.read_manifest(folder, base).index
+    except GalleryError:
+        return None
+    row = store.connection.execute("SELECT count(*) FROM items WHERE seq > ?", (stamp.seq,)).fetchone()
+    if stamp.items < DELTA_MIN_ITEMS or row[0] > DELTA_SHARE * stamp.items:
+        return None
+    source = generations.generation_folder(folder, base) / generations.INDEX_FILE
+    target = staging / generations.INDEX_FILE
+    try:
+        VectorIndex.read(source, stamp)
+        os.link(source, target)
+    except GalleryError:
+        return None  # damaged: build it anew
+    except OSError:
+        shutil.copyfile(source, target)  # a file system without hard links
+    return stamp
+
+
+def _verify(staging: Path, rows: Rows) -> None:
+    """Open the generation as a reader would and compare it with the truth."""
+    manifest = Manifest.read(staging / generations.MANIFEST_FILE)
+    index = VectorIndex.read(staging / generations.INDEX_FILE, manifest.index)
+    if manifest.index.seq == rows.seq and not np.array_equal(index.ids, rows.numbers()):
+        raise GalleryError("the new index does not hold exactly the live rows; it is not published")

@@ -1,0 +1,1 @@
+"""Where the garments of a photo are."""

@@ -1,0 +1,1 @@
+"""What a ranking, a probability, a box or an explanation is worth."""

@@ -1,0 +1,88 @@
+"""An evaluation as files: JSON, a Markdown table, TREC run and qrels files, and each query's rank as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from threadmatch.model.evaluate.ranking import Rankings
+
+COLUMNS = ("top1", "top5", "top20", "top50", "mrr")
+HEADER = "| queries | method | n | top-1 | top-5 | top-20 | top-50 | MRR |\n|---|---|---|---|---|---|---|---|"
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The report as tables."""
+    lines = [HEADER]
+    groups = {"all": {"queries": result["queries"], **result["methods"]}, **result["by_setup"], **result["by_category"]}
+    for group, figures in groups.items():
+        for name, values in figures.items():
+            if name in result["methods"]:
+                cells = " | ".join(percent(values[key]) for key in COLUMNS)
+                lines.append(f"| {group} | {name} | {figures['queries']} | {cells} |")
+    recall = ", ".join(f"{percent(value)} at {k}" for k, value in result["shortlist_recall"].items())
+    lines += ["", f"Shortlist recall in per cent: {recall}; {result['candidates']} are reranked.", ""]
+    for baseline, gain in result.get("gain_over", {}).items():
+        lines.append(f"- Gain of grnet over {baseline}, top-1: {interval(gain['top1'])}, MRR: {interval(gain['mrr'])}")
+    if result.get("gain_over"):
+        lines += ["", "In points, with paired bootstrap 95 % intervals.", ""]
+    if calibration := result.get("calibration"):
+        lines.append(f"- Expected calibration error of the first-page probabilities: {calibration['ece']:.4f}")
+    if (no_match := result.get("no_match")) is not None and no_match["threshold"] is not None:
+        lines.append(
+            f"- No match below {no_match['threshold']:.3f}: said of {percent(no_match['false_reject'])} % of the "
+            f"queries whose product is there, not said of {percent(no_match['false_accept'])} % once it is taken out"
+        )
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def percent(rate: float) -> str:
+    """0..1 as per cent with one digit."""
+    return f"{100 * rate:.1f}"
+
+
+def interval(gain: dict[str, float]) -> str:
+    """Points with their interval."""
+    return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+
+
+def write_trec(rankings: Rankings, method: str, folder: Path, *, depth: int = 100) -> None:
+    """METHOD.run.trec and qrels.trec, so that trec_eval or ranx can check the figures.
+
+    Query n is q<n> and gallery position i is g<i>, counted from 0 in the order of the CSV files. Scores fall with the
+    rank, so ties are settled as they were here. A reader that drops queries without an answer has higher rates.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{method}.run.trec").open("w") as file:
+        for n, order in enumerate(rankings.orders[method]):
+            shown = order[:depth]
+            for place, position in enumerate(shown):
+                file.write(f"q{n} Q0 g{position} {place + 1} {len(shown) - place} {method}\n")
+    where: dict[str, list[int]] = {}
+    for position, image in enumerate(rankings.gallery):
+        where.setdefault(image.product_id, []).append(position)
+    with (folder / "qrels.trec").open("w") as file:
+        for n, image in enumerate(rankings.queries):
+            for position in where.get(image.product_id, []):
+                file.write(f"q{n} 0 g{position} 1\n")
+
+
+def write_ranks(rankings: Rankings, path: Path) -> None:
+    """Each query's rank by each method, from 1; 0 where its product is not in the gallery."""
+    methods = {name: rankings.ranks(name) for name in rankings.orders}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", "image", "product_id", "setup", "category", *methods])
+        for n, image in enumerate(rankings.queries):
+            own = [int(ranks[n]) for ranks in methods.values()]
+            writer.writerow([f"q{n}", image.id, image.product_id, image.setup, image.category, *own])
+
+
+def write_json(result: dict[str, Any], path: Path) -> None:
+    """Aside, then renamed: a reader never sees half a report."""
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_text(json.dumps(result, indent=2) + "\n")
+    staged.replace(path)

@@ -1,0 +1,1 @@
+"""Street queries made from photos of real garments."""

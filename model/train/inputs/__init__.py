@@ -1,0 +1,1 @@
+"""What training sees: batches, cached maps and features."""

@@ -1,0 +1,1 @@
+"""What every phase shares: precision, processes, state on disk, validation, curves."""

@@ -1,0 +1,132 @@
+"""The methods of Tables 3, 4 and 7, measured on the same test set: from colours to GRNet.
+
+OUT/methods/NAME/   kpm/, the trained matching head, and methods.json, the receipt, written last
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from threadmatch.model.color import ColorMatcher, color_regions
+from threadmatch.model.data.encoded import EncodedSet, encode_images
+from threadmatch.model.data.pixel_descriptions import describe_pixels
+from threadmatch.model.evaluate.provenance import provenance
+from threadmatch.model.evaluate.ranking import FINAL, STAGE_ONE, Scorer, rank_encoded, scorer_of
+from threadmatch.model.evaluate.report import write_json
+from threadmatch.model.inference import Model, load_model
+from threadmatch.model.kpm import KPMConfig, KPMHead, KPMMatcher, load_kpm, map_scales, save_kpm
+from threadmatch.model.matchers import GreedyMatcher
+from threadmatch.model.train.paper_tables.table_data import TableData, digest
+from threadmatch.model.train.paper_tables.trained_rows import MeasuredRow
+from threadmatch.model.train.phases.kpm_head import KPMSettings, MapPair, fit_kpm
+
+logger = logging.getLogger(__name__)
+
+METHODS_FILE = "methods.json"
+
+
+def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates: int, out: Path) -> MeasuredRow:
+    """Rank the test queries by every method, unless that was done before.
+
+    Args:
+        data: encoded sets.
+        checkpoint: the full model; stage one, greedy matching, KPM and GRNet all read its features.
+        seed: of the matching head's training.
+        candidates: how many stage one hands on.
+        out: folder of all methods.
+
+    Returns:
+        Ranks by the names in METHOD_LABELS.
+    """
+    model = load_model(checkpoint, device="cpu")
+    plan = {"model": model.fingerprint, "seed": seed, "candidates": candidates, "data": data.label}
+    folder = out / "methods" / f"{model.name}-seed{seed}-{digest(plan)}"
+    if not (folder / METHODS_FILE).exists():
+        started = time.monotonic()
+        ranks = _frozen(data, candidates) | _trained(data, model, folder, seed=seed, candidates=candidates)
+        record = {
+            "plan": plan,
+            "ranks": {name: own.tolist() for name, own in ranks.items()},
+            "seed": seed,
+            "seconds": round(time.monotonic() - started, 1),
+            "provenance": provenance(),
+        }
+        write_json(record, folder / METHODS_FILE)
+    record = json.loads((folder / METHODS_FILE).read_text())
+    return MeasuredRow({name: np.asarray(own) for name, own in record["ranks"].items()}, folder, record)
+
+
+def _frozen(data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:
+    """What needs no training: colours, and the backbone as it is."""
+    shop, street = (_last_map(data, one) for one in (data.test.gallery, data.test.queries))
+    colors = (describe_pixels(one.images, color_regions, image_px=data.bare.image_px) for one in (street, shop))
+    scorers = {
+        "color": scorer_of(ColorMatcher(), *colors, whole=True),
+        "greedy": scorer_of(GreedyMatcher(data.bare.config.grids), street.regions, shop.regions),
+    }
+    rankings = rank_encoded(_unit(shop), _unit(street), scorers, candidates=candidates)
+    names = {"color": "color", "frozen_global": STAGE_ONE, "frozen_greedy": "greedy"}
+    return {name: rankings.ranks(method) for name, method in names.items()}
+
+
+def _last_map(data: TableData, encoded: EncodedSet) -> EncodedSet:
+    """Without the maps of earlier stages: what a backbone without more gives."""
+    return replace(encoded, regions=encoded.regions[..., : data.network.backbone.channels])
+
+
+def _unit(encoded: EncodedSet) -> EncodedSet:
+    """Embeddings of length 1, so that their product is the cosine."""
+    length = np.linalg.norm(encoded.embeddings, axis=1, keepdims=True)
+    return replace(encoded, embeddings=encoded.embeddings / np.maximum(length, 1e-12))
+
+
+def _trained(
+    data: TableData, model: Model, folder: Path, *, seed: int, candidates: int
+) -> dict[str, NDArray[np.int64]]:
+    """Every method over the trained model's features."""
+    cache = folder / "features"
+    shop, street = (encode_images(model, one.images, cache=cache) for one in (data.test.gallery, data.test.queries))
+    mapped = model.with_scales(map_scales(model.map_grid))
+    head = _matching_head(data, mapped, folder, model=model, seed=seed)
+    maps = _maps(mapped, data.test.queries, cache), _maps(mapped, data.test.gallery, cache)
+    scorers = {
+        "greedy": scorer_of(GreedyMatcher(model.config.grids), street.regions, shop.regions),
+        "kpm": scorer_of(KPMMatcher(head), maps[0].regions, maps[1].regions),
+        FINAL: Scorer(model.score, street.regions, shop.regions),
+    }
+    rankings = rank_encoded(shop, street, scorers, candidates=candidates)
+    return {name: rankings.ranks(name) for name in rankings.orders}
+
+
+def _matching_head(data: TableData, mapped: Model, folder: Path, *, model: Model, seed: int) -> KPMHead:
+    if (folder / "kpm").is_dir():
+        return load_kpm(folder / "kpm", features_fingerprint=model.features_fingerprint)
+    cache = folder / "features"
+    train, val = (
+        MapPair(_maps(mapped, pair.gallery, cache), _maps(mapped, pair.queries, cache))
+        for pair in (data.train, data.val)
+    )
+    channels = mapped.regions_shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = KPMHead(KPMConfig(channels=channels, grid=model.map_grid, groups=2 - channels % 2))
+        logger.info("training the matching head", extra={"folder": str(folder)})
+        fit_kpm(head, train, val, settings=KPMSettings(seed=seed))
+    staged = folder / ".kpm.partial"
+    save_kpm(head, staged, features_fingerprint=model.features_fingerprint)
+    staged.replace(folder / "kpm")
+    return head
+
+
+def _maps(mapped: Model, encoded: EncodedSet, cache: Path) -> EncodedSet:
+    """The same images with their maps for regions: (n, P, C), the global region left out."""
+    again = encode_images(mapped, encoded.images, cache=cache)
+    return replace(again, regions=again.regions[:, 1:])

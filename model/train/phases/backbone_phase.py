@@ -1,0 +1,170 @@
+"""Around the training of a backbone: the maps it begins with, and the features that the head is trained on."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.data.pairs import LabelledImage
+from threadmatch.model.data.sets import LabelledSet
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.inference import Model
+from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
+from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet, loosened, make_maps
+from threadmatch.model.train.inputs.map_distortions import distorted
+from threadmatch.model.train.loop.torchrun import Processes
+from threadmatch.model.train.phases.finetune import FinetuneSettings
+from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
+from threadmatch.model.train.phases.trained_part import bare_features
+
+START_SAMPLE = 3000
+"""Images of either side that the principal components at the start are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the training of a backbone begins with.
+
+    Fields:
+        rest: the stages that are trained, the network's own.
+        train, val: maps of the stages before them.
+        refused: by query of `train` the items that somebody said are not it.
+    """
+
+    rest: nn.Module
+    train: MapPairs
+    val: MapPairs
+    refused: dict[int, list[int]]
+
+
+def prepare(
+    network: GRNet,
+    train: LabelledSet,
+    val: LabelledSet,
+    *,
+    from_stage: int,
+    seed: int,
+    cache: Path,
+    processes: Processes,
+) -> Prepared:
+    """Carry all images through the stages that stay as they are, and start neck, embedding and head from them.
+
+    Args:
+        network: with its starting backbone, in evaluation mode; started in place.
+        train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
+        from_stage: the first stage that is trained.
+        seed: of the loosened boxes and of the start.
+        cache: folder for the maps.
+        processes: that train together; the main one makes the maps.
+
+    Raises:
+        ConfigError: the backbone has no such stage. DataError: an image cannot be read.
+    """
+    side = network.config.image_px
+    front, _ = fold_batch_norm(copy.deepcopy(network.backbone), image_px=side).split(from_stage)
+    _, rest = network.backbone.split(from_stage)
+    label = f"{bare_model(network, hypercolumn=False).features_fingerprint} {from_stage}"  # the front is the same
+
+    def maps(images: list[LabelledImage]) -> MapSet:
+        return make_maps(front, images, image_px=side, cache=cache, label=label)
+
+    def pairs(images: LabelledSet) -> MapPairs:
+        return MapPairs(maps(images.gallery), maps(images.queries))
+
+    with processes.main_first():
+        training = pairs(replace(train, queries=loosened(train.queries, seed=seed)))
+        prepared = Prepared(rest, training, pairs(val), train.refused)
+    start_from_maps(network, prepared, seed=seed)
+    return prepared
+
+
+def refit_hypercolumn(network: GRNet, prepared: Prepared) -> None:
+    """Fit the components of earlier maps again, to the features that the backbone now makes."""
+    if network.config.hypercolumn:
+        start_hypercolumn(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
+
+
+def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
+    """Start neck, embedding and head from the features that the backbone now makes; see `components`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
+
+
+def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings, *, project: bool = False) -> PairPools:
+    """Features of the trained backbone that the head is trained on.
+
+    Args:
+        network: trained.
+        prepared: what it was trained with.
+        settings: how many distorted copies of each query, and how.
+        project: through neck and embedding, since these stay as they are.
+    """
+    plain = pools_of(network, prepared.rest, prepared.train, project=project)
+    copies = [
+        _distorted(network, prepared.rest, prepared.train.queries, settings, number, project=project)
+        for number in range(settings.head_copies)
+    ]
+    count = len(plain.queries.products)
+    refused = {
+        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in prepared.refused.items()
+    }
+    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
+
+
+def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
+    """A network's backbone alone, as a model whose features are what neck, embedding and head are trained on.
+
+    Args:
+        network: whose.
+        hypercolumn: whether with the earlier maps, if the network reads some.
+    """
+    taps = network.config.hypercolumn if hypercolumn else ()
+    config = GRNetConfig(
+        backbone=network.config.backbone,
+        image_px=network.config.image_px,
+        scales=network.config.scales,
+        pool=network.config.pool,
+        embedding_pool=network.config.embedding_pool,
+        hypercolumn=taps,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the head goes unused, but must not change the random numbers of the caller
+        return Model(GRNet(config, backbone=copy.deepcopy(network.backbone).tap(taps)))
+
+
+def pools_of(
+    network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None, project: bool = False
+) -> PairPools:
+    """Features of maps; of evenly spaced ones where there are more than `at_most`."""
+
+    def pools(images: MapSet) -> Pools:
+        at = np.arange(len(images.products))
+        if at_most is not None and len(at) > at_most:
+            at = np.linspace(0, len(at) - 1, at_most).astype(np.int64)
+        pooled, regions = bare_features(network, rest, images, at, project=project)
+        return Pools(pooled, regions, [images.products[n] for n in at], project)
+
+    return PairPools(pools(pairs.gallery), pools(pairs.queries))
+
+
+def _distorted(
+    network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int, *, project: bool
+) -> Pools:
+    """Features of zoomed and covered maps; each copy has its own distortions."""
+    # Another stream than those of the steps: their seeds end in a process's rank, which is smaller.
+    rng = np.random.default_rng([settings.seed, number, len(images.products)])
+
+    def change(maps: Tensor) -> Tensor:
+        return distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)
+
+    at = np.arange(len(images.products))
+    features = bare_features(network, rest, images, at, change=change, project=project)
+    return Pools(*features, images.products, project)

@@ -1,0 +1,1 @@
+"""What was searched lately, what people said of it, and the training set that it becomes."""

@@ -1,0 +1,338 @@
+"""What was searched lately, so that heat maps and feedback can come back to it: on disk, private, for some minutes.
+
+One small SQLite database in a folder that only the service's user can enter. The worker processes of one service share
+it. A search is found by its gallery and its request id together, so that no gallery's clients reach another's, whatever
+id they send. Nothing here is precious: it may be lost, and writing it neither fails a search nor waits for the disk.
+
+Letters  R regions, C channels
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.images import Box
+from threadmatch.service.config import Settings
+from threadmatch.service.errors import SearchNotFoundError, StartError
+from threadmatch.service.search.results import Match, Matcher, SearchResult
+
+logger = logging.getLogger(__name__)
+
+FILE = "recent-1.sqlite3"  # another format gets another number
+TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
+MAX_WAITING = 64  # searches that wait to be written; the next is not kept
+PATIENCE_S = 0.25  # how long a search waits for its writing at most; an ordinary one takes about a millisecond
+BUSY_S = 2.0  # how long one process waits for another's writing
+SWEEP_S = 30.0  # between two looks for what is too old
+
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = OFF",  # nothing here has to outlive a power cut
+    "secure_delete = ON",  # what is forgotten is overwritten
+    "journal_size_limit = 4194304",
+)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS searches (
+    gallery TEXT NOT NULL, request_id TEXT NOT NULL, at REAL NOT NULL, bytes INTEGER NOT NULL, facts TEXT NOT NULL,
+    crop BLOB NOT NULL, regions BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
+);
+CREATE INDEX IF NOT EXISTS by_age ON searches (at, bytes);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RecentSearch:
+    """One search as it was answered.
+
+    Fields:
+        gallery, request_id: its name.
+        crop: JPEG of the part that was searched, longest side at most `model.images.DISPLAY_PHOTO_PX`.
+        width, height: of the upright photo, pixels.
+        box: the part that was searched, in pixels of the upright photo.
+        regions: (R, C) float16 of the query.
+        item_ids: all that the answer named, best first; a match's views and duplicates follow it.
+        generation: of the gallery.
+        model: fingerprint of the model that answered.
+        at: when, seconds since 1970.
+    """
+
+    gallery: str
+    request_id: str
+    crop: bytes
+    width: int
+    height: int
+    box: Box
+    regions: NDArray[np.float16]
+    item_ids: tuple[str, ...]
+    generation: str
+    model: str
+    at: float = field(default_factory=time.time)
+
+
+class RecentSearches:
+    """The searches of the last minutes. Its methods are for the event loop; the work is done on a thread of its own.
+
+    Args:
+        folder: private to the user the service runs as; made when missing.
+        max_age_s: seconds after which a search is forgotten.
+        max_bytes: of crops and regions together; beyond, the oldest searches go first.
+
+    Raises:
+        StartError: the folder cannot be used, or others could read it.
+    """
+
+    def __init__(self, folder: Path, *, max_age_s: float, max_bytes: int) -> None:
+        self.folder = folder
+        self._max_age_s, self._max_bytes = max_age_s, max_bytes
+        self._connection = _open(folder)
+        self._waiting = 0
+        self._failing = False
+        self._closed = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recent")
+
+    async def remember(self, result: SearchResult, *, gallery: str, request_id: str, model: Matcher) -> bool:
+        """Keep what was searched and what was answered; see `put`."""
+        if result.view is None:
+            return False
+        search = RecentSearch(
+            gallery=gallery,
+            request_id=request_id,
+            crop=result.view.crop,
+            width=result.width,
+            height=result.height,
+            box=result.box,
+            regions=result.view.regions,
+            item_ids=tuple(_shown(result.matches)),
+            generation=result.generation,
+            model=model.fingerprint,
+        )
+        return await self.put(search)
+
+    async def put(self, search: RecentSearch) -> bool:
+        """Keep a search; a second one of the same gallery and id takes the first one's place.
+
+        Returns:
+            Whether it can be relied on: False where writing failed, is slow, or too many wait for it.
+        """
+        if self._closed or self._waiting >= MAX_WAITING:
+            return False
+        self._waiting += 1
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._put, search)
+        writing.add_done_callback(self._written)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await asyncio.shield(writing)
+        except TimeoutError:
+            return False
+
+    async def get(self, gallery: str, request_id: str) -> RecentSearch:
+        """One search of this gallery.
+
+        Raises:
+            SearchNotFoundError: never kept, too old, or another gallery's.
+        """
+        found = None
+        if not self._closed:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._get, gallery, request_id)
+        if found is None:
+            raise SearchNotFoundError(
+                f"no search {request_id[:64]!r} is remembered here: a search is kept for {self._max_age_s / 60:g} "
+                "minutes at most; search again and use the request_id of that answer"
+            )
+        return found
+
+    async def sweep(self) -> None:
+        """Delete what is too old."""
+        if not self._closed:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._sweep)
+
+    def close(self) -> None:
+        """End, once what waits is written."""
+        self._closed = True
+        self._thread.shutdown(wait=True)
+        self._connection.close()
+
+    # On the thread.
+
+    def _put(self, search: RecentSearch) -> bool:
+        try:
+            self._write(search)
+        except (sqlite3.Error, OSError) as error:
+            if not self._failing:  # a full disk is said once, not with every search
+                logger.warning("recent searches cannot be kept", extra={"reason": str(error)})
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def _write(self, search: RecentSearch) -> None:
+        facts = {
+            "width": search.width,
+            "height": search.height,
+            "box": [search.box.x0, search.box.y0, search.box.x1, search.box.y1],
+            "shape": search.regions.shape,
+            "items": search.item_ids,
+            "generation": search.generation,
+            "model": search.model,
+        }
+        text, regions = json.dumps(facts), search.regions.astype("<f2").tobytes()
+        size = len(search.crop) + len(regions) + len(text)
+        if size > self._max_bytes:
+            raise OSError(f"a search of {size} bytes exceeds the limit of {self._max_bytes}")
+        with self._connection:  # one transaction
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(
+                "DELETE FROM searches WHERE gallery = ? AND request_id = ?", (search.gallery, search.request_id)
+            )
+            self._make_room(size)
+            self._connection.execute(
+                "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (search.gallery, search.request_id, search.at, size, text, search.crop, regions),
+            )
+
+    def _make_room(self, size: int) -> None:
+        self._connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
+        (taken,) = self._connection.execute("SELECT coalesce(sum(bytes), 0) FROM searches").fetchone()
+        while taken + size > self._max_bytes:
+            rowid, freed = self._connection.execute("SELECT rowid, bytes FROM searches ORDER BY at LIMIT 1").fetchone()
+            self._connection.execute("DELETE FROM searches WHERE rowid = ?", (rowid,))
+            taken -= freed
+
+    def _get(self, gallery: str, request_id: str) -> RecentSearch | None:
+        try:
+            row = self._connection.execute(
+                "SELECT at, facts, crop, regions FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
+                (gallery, request_id, time.time() - self._max_age_s),
+            ).fetchone()
+        except sqlite3.Error as error:
+            logger.warning("recent searches cannot be read", extra={"reason": str(error)})
+            return None
+        if row is None:
+            return None
+        at, text, crop, regions = row
+        facts = json.loads(text)
+        return RecentSearch(
+            gallery=gallery,
+            request_id=request_id,
+            crop=crop,
+            width=facts["width"],
+            height=facts["height"],
+            box=Box(*facts["box"]),
+            regions=np.frombuffer(regions, "<f2").reshape(facts["shape"]),
+            item_ids=tuple(facts["items"]),
+            generation=facts["generation"],
+            model=facts["model"],
+            at=at,
+        )
+
+    def _sweep(self) -> None:
+        try:
+            with self._connection:
+                self._connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # deleted photos do not stay in the log
+        except sqlite3.Error as error:  # another process is writing, or the disk is full: next time
+            logger.info("recent searches not swept", extra={"reason": str(error)})
+
+    def _written(self, _writing: object) -> None:
+        self._waiting -= 1
+
+
+def _shown(matches: Sequence[Match]) -> Iterator[str]:
+    """Every id an answer names: the matches', their other views' and their duplicates'."""
+    for match in matches:
+        yield match.item.id
+        yield from (view.item.id for view in match.views or ())
+        yield from (same.item.id for same in match.duplicates)
+
+
+@contextlib.asynccontextmanager
+async def remembering(settings: Settings) -> AsyncIterator[RecentSearches | None]:
+    """The recent searches of a service while it runs; None where it keeps none.
+
+    Raises:
+        StartError: the folder of the settings cannot be used, or others could read it.
+    """
+    if settings.recent_minutes == 0:
+        yield None
+        return
+    with contextlib.ExitStack() as ending:
+        folder = Path(settings.recent) if settings.recent else _temporary(ending)
+        if folder is None:
+            yield None
+            return
+        recent = RecentSearches(
+            folder, max_age_s=60 * settings.recent_minutes, max_bytes=settings.recent_mib * 1024 * 1024
+        )
+        ending.callback(recent.close)
+        sweeping = asyncio.create_task(_keep_sweeping(recent))
+        try:
+            yield recent
+        finally:
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
+
+
+def _temporary(ending: contextlib.ExitStack) -> Path | None:
+    try:
+        return Path(ending.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)))
+    except OSError as error:  # a service without a folder for temporary files still searches
+        logger.warning("recent searches are not kept", extra={"reason": str(error)})
+        return None
+
+
+async def _keep_sweeping(recent: RecentSearches) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await recent.sweep()
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise StartError(
+                f"the folder for recent searches, {folder}, holds customers' photos and others may enter it: chmod 700 "
+                "it and let it belong to the service's user, or choose another with THREADMATCH_RECENT"
+            )
+        try:
+            return _connect(folder)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # torn by a power cut; nothing in it is worth a refusal to start
+            for part in folder.glob(f"{FILE}*"):
+                part.unlink(missing_ok=True)
+            return _connect(folder)
+    except (OSError, sqlite3.Error) as error:
+        raise StartError(
+            f"the folder for recent searches, {folder}, cannot be used: {error}; choose another with "
+            "THREADMATCH_RECENT, or keep none with THREADMATCH_RECENT_MINUTES=0"
+        ) from error
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    os.close(os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(folder / FILE, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

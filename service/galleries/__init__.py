@@ -1,0 +1,1 @@
+"""The galleries in service: opened, kept up to date, written to."""

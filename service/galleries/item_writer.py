@@ -1,0 +1,155 @@
+"""Edits of one gallery, without HTTP: a photo in, the item in the gallery when the call returns.
+
+    look up  ->  decode  ->  encode  ->  write
+    threads      threads     model       one thread
+
+A photo that the gallery has seen before is not decoded again. Writes wait in a bounded queue: while one transaction is
+on its way to the disk the next ones gather, and share the wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from threadmatch.indexer.catalogue.sources import normal_box
+from threadmatch.indexer.catalogue.values import metadata_json
+from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
+from threadmatch.indexer.errors import EditError
+from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
+from threadmatch.indexer.store.versions import Content, Version
+from threadmatch.model.images import Box, PreparedImage, display_photo, load_image
+from threadmatch.service.errors import error_name
+from threadmatch.service.queues.batching import Limits, MicroBatcher, ModelThread
+from threadmatch.service.queues.model_queues import ModelQueues
+
+EDITS_A_COMMIT = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """An item to put: its photo's bytes, and a catalogue row's other fields, checked (`service.routes.item_form`)."""
+
+    id: str
+    photo: bytes
+    product_id: str | None
+    box: str | None
+    metadata: dict[str, Any]
+
+
+class ItemWriter:
+    """Puts and deletes items of one gallery.
+
+    Args:
+        name: of the gallery, for the metrics.
+        gallery: of the model in `queues`.
+        queues: the model, entered already.
+        max_waiting: edits that may wait for the disk.
+        max_unfolded: edits that may wait for being folded into the index.
+    """
+
+    def __init__(
+        self, name: str, gallery: Gallery, queues: ModelQueues, *, max_waiting: int, max_unfolded: int
+    ) -> None:
+        self._name, self._gallery, self._queues = name, gallery, queues
+        fingerprint = gallery.manifest.model.features_fingerprint
+        self._editor = Editor(gallery.folder, features_fingerprint=fingerprint, max_pending=max_unfolded)
+        self._thread = ModelThread(f"write-{name}")
+        self._batcher: MicroBatcher[Put | Delete, Edited | EditError] = MicroBatcher(
+            "write",
+            self._editor.apply,
+            thread=self._thread,
+            limits=Limits(
+                max_batch=EDITS_A_COMMIT, max_waiting=max_waiting, waiting="changes are waiting for the disk"
+            ),
+            observe=partial(queues.metrics.observe_call, "write"),
+        )
+
+    def start(self) -> None:
+        """Begin to write; on the running loop."""
+        self._batcher.start()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Write what waits, then close the database."""
+        await self._batcher.stop(timeout_s)
+        self._thread.executor.submit(self._editor.close)
+        self._thread.executor.shutdown(wait=False)
+
+    async def put(self, item: NewItem) -> tuple[Item, Edited]:
+        """Put an item in place of one with its id. When this returns it is durable, and the next search finds it.
+
+        Raises:
+            InvalidImageError: the photo or the box.
+            EditError: it was not written; see `indexer.errors`.
+            OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
+        """
+        queues = self._queues
+        with queues.in_progress():
+            box = normal_box(item.box or "")
+            sha256 = await queues.run_in(queues.decoders, _sha256, item.photo)
+            stored = await queues.run_in(queues.readers, self._gallery.find_photo, sha256, box)
+            version = Version(
+                item.id, item.product_id, metadata_json(item.metadata), "", stored.content if stored else 0
+            )
+            content = None if stored else await self._encoded(item.photo, sha256, box)
+            try:
+                edited = await self._write(Put(version, content))
+            except ContentGoneError:  # removed by a compaction since it was looked up
+                content = await self._encoded(item.photo, sha256, box)
+                edited = await self._write(Put(version, content))
+            self._count("unchanged" if not edited.changed else "replaced" if edited.existed else "created")
+        seen = stored if content is None else StoredPhoto(0, content.width, content.height, Box(*content.box))
+        assert seen is not None, "a photo is either stored or encoded"
+        return Item(item.id, item.product_id, item.metadata, seen.width, seen.height, seen.box), edited
+
+    async def delete(self, item_id: str) -> bool:
+        """Delete an item; whether there was one. When this returns it is durable, and no search finds it any more.
+
+        Raises:
+            EditError, OverloadedError, StoppedError: as for `put`.
+        """
+        with self._queues.in_progress():
+            edited = await self._write(Delete(item_id))
+            self._count("deleted" if edited.existed else "absent")
+            return edited.existed
+
+    async def _encoded(self, photo: bytes, sha256: str, asked_box: str) -> Content:
+        queues = self._queues
+        prepared, shown = await queues.run_in(queues.decoders, self._decode, photo, asked_box)
+        embedding, regions = await queues.encoder.submit(prepared.pixels)
+        return Content(
+            source="",
+            sha256=sha256,
+            asked_box=asked_box,
+            width=prepared.width,
+            height=prepared.height,
+            box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
+            embedding=embedding,
+            regions=regions.astype(np.float16),
+            photo=shown,
+        )
+
+    def _decode(self, photo: bytes, asked_box: str) -> tuple[PreparedImage, bytes]:
+        queues = self._queues
+        box = Box.parse(asked_box) if asked_box else None
+        prepared, decoded = load_image(photo, image_px=queues.model.image_px, box=box, limits=queues.capacity.images)
+        return prepared, display_photo(decoded)
+
+    async def _write(self, edit: Put | Delete) -> Edited:
+        outcome = await self._batcher.submit(edit)
+        if isinstance(outcome, EditError):
+            self._count(error_name(type(outcome)))
+            # A new error with the cause: this one may be the answer of several.
+            raise type(outcome)(*outcome.args) from outcome
+        return outcome
+
+    def _count(self, outcome: str) -> None:
+        self._queues.metrics.edits.labels(self._name, outcome).inc()
+
+
+def _sha256(photo: bytes) -> str:
+    return hashlib.sha256(photo).hexdigest()

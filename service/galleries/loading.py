@@ -1,0 +1,85 @@
+"""Opens galleries and loads the model they were made with. Slow; called in a thread or before the server starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from threadmatch.indexer.errors import GalleryModelMismatchError, IndexerError
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.descriptions import shipped_models
+from threadmatch.model.detection.proposals import Detector
+from threadmatch.model.detection.torchvision_weights import load_detector
+from threadmatch.model.errors import CheckpointError
+from threadmatch.model.inference import Model, load_model
+from threadmatch.service.config import DEFAULT_GALLERY, Settings
+from threadmatch.service.errors import StartError
+from threadmatch.service.search.results import Matcher
+
+
+def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[Model, Gallery]:
+    """Open a gallery and load its model.
+
+    Args:
+        folder: of the gallery.
+        model: name or folder; "" for the one that the gallery's manifest names.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        StartError: gallery missing or damaged, model missing or another one than the gallery's.
+    """
+    try:
+        made_with = Gallery.open(folder).manifest.model.name
+    except IndexerError as error:
+        raise StartError(f"{error}") from error
+    if not model and made_with not in shipped_models():  # a gallery must not decide what is fetched from a hub
+        shipped = ", ".join(shipped_models()) or "none"
+        raise StartError(
+            f"gallery {folder} was made with model {made_with!r}, which is not shipped with threadmatch ({shipped}): "
+            "say where it is with --model"
+        )
+    try:
+        loaded = load_model(model or made_with, device=device)
+    except CheckpointError as error:
+        raise StartError(f"{error}") from error
+    try:
+        return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
+    except GalleryModelMismatchError as error:
+        raise StartError(f"{error}; give --model, or ingest the catalogue again with this one") from error
+    except IndexerError as error:
+        raise StartError(f"{error}") from error
+
+
+def open_further(name: str, folder: Path, model: Matcher) -> Gallery:
+    """Open a further gallery with the model that the default one is read with.
+
+    Raises:
+        StartError: missing, damaged, or made by another model; says which gallery.
+    """
+    try:
+        return Gallery.open(folder, features_fingerprint=model.features_fingerprint, model_name=model.name)
+    except IndexerError as error:
+        raise StartError(f"gallery {name!r} ({folder}): {error}") from error
+
+
+def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
+    """The model and every gallery of the settings, by name.
+
+    Raises:
+        StartError: one of them cannot be opened.
+    """
+    model, default = open_both(settings.gallery, model=settings.model, device=settings.device)
+    further = {name: open_further(name, folder, model) for name, folder in settings.galleries.items()}
+    return model, {DEFAULT_GALLERY: default, **further}
+
+
+def open_detector(folder: str, *, device: str = "auto") -> Detector:
+    """The garment detector in a folder; "" gives the one that needs no weights.
+
+    Raises:
+        StartError: nothing usable is there.
+    """
+    try:
+        return load_detector(folder, device=device)
+    except CheckpointError as error:
+        raise StartError(f"{error}") from error

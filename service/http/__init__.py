@@ -1,0 +1,1 @@
+"""What crosses HTTP: bodies, forms, schemas, and what every request gets."""

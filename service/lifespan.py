@@ -1,0 +1,112 @@
+"""Puts galleries in service when the app starts, waits for those that are not there yet, and looks for newer ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.images import ImageLimits
+from threadmatch.service.config import DEFAULT_GALLERY
+from threadmatch.service.errors import StartError
+from threadmatch.service.galleries.background_folding import FoldRule
+from threadmatch.service.galleries.loading import open_both, open_detector, open_further
+from threadmatch.service.galleries.served import EditLimits, ServedGallery
+from threadmatch.service.queues.model_queues import Capacity, ModelQueues
+from threadmatch.service.search.results import Matcher
+from threadmatch.service.shared import ServiceState
+
+logger = logging.getLogger(__name__)
+
+
+async def put_in_service(state: ServiceState, model: Matcher, opened: Mapping[str, Gallery]) -> None:
+    """Start the model's queues and answer from `opened`; further galleries of the settings are opened here.
+
+    Raises:
+        StartError: one that is not among `opened` cannot be opened.
+    """
+    further = {
+        name: opened[name] if name in opened else await asyncio.to_thread(open_further, name, folder, model)
+        for name, folder in state.settings.galleries.items()
+    }
+    queues = await _started(state, model)
+    for name, gallery in {DEFAULT_GALLERY: opened[DEFAULT_GALLERY], **further}.items():
+        state.galleries[name].put_in_service(gallery, queues, _edit_limits(state))
+    state.metrics.ready.set(1)
+
+
+async def wait_for_galleries(state: ServiceState) -> None:
+    """Open each gallery as soon as it is there: the default one first, since it says which model is loaded."""
+    while any(served.retriever is None for served in state.galleries.values()):
+        for served in state.galleries.values():
+            if served.retriever is None:
+                try:
+                    await _open(state, served)
+                except StartError as error:
+                    _say_once(served, str(error))
+        await asyncio.sleep(state.settings.gallery_poll_s)
+
+
+async def poll_galleries(state: ServiceState) -> None:
+    """Take newer generations into service, for ever."""
+    while True:
+        await asyncio.sleep(state.settings.gallery_poll_s)
+        try:
+            await state.refresh()
+        except Exception:  # the look for a newer gallery must outlive any one failure
+            logger.exception("looking for newer galleries failed")
+
+
+async def _open(state: ServiceState, served: ServedGallery) -> None:
+    settings = state.settings
+    if served.name == DEFAULT_GALLERY:
+        model, gallery = await asyncio.to_thread(
+            open_both, settings.gallery, model=settings.model, device=settings.device
+        )
+        served.put_in_service(gallery, await _started(state, model), _edit_limits(state))
+        state.metrics.ready.set(1)
+    elif state.queues is None:
+        raise StartError("it waits for the default gallery, which says which model is loaded")
+    else:
+        gallery = await asyncio.to_thread(open_further, served.name, served.folder, state.queues.model)
+        served.put_in_service(gallery, state.queues, _edit_limits(state))
+
+
+async def _started(state: ServiceState, model: Matcher) -> ModelQueues:
+    settings = state.settings
+    detector = await asyncio.to_thread(open_detector, settings.detector, device=settings.device)
+    queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
+    await queues.probe()  # the first call of a model is slow; let no client wait for it
+    state.queues = queues
+    logger.info("model in service", extra={"model": model.name})
+    return queues
+
+
+def _capacity(state: ServiceState) -> Capacity:
+    settings = state.settings
+    return Capacity(
+        max_waiting=settings.max_searches,
+        max_pairs=settings.max_pairs,
+        encode_batch=settings.encode_batch,
+        rerank_pairs=settings.rerank_pairs,
+        decode_threads=settings.decode_threads,
+        gallery_threads=settings.gallery_threads,
+        images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        keep_views=state.recent is not None,
+    )
+
+
+def _edit_limits(state: ServiceState) -> EditLimits:
+    settings = state.settings
+    return EditLimits(
+        max_waiting=settings.max_edits,
+        max_unfolded=settings.max_unfolded,
+        fold=FoldRule(edits=settings.fold_edits, after_s=settings.fold_after_s),
+    )
+
+
+def _say_once(served: ServedGallery, reason: str) -> None:
+    if served.missing != reason:
+        logger.info("waiting for the gallery", extra={"gallery": served.name, "reason": reason})
+    served.missing = reason

@@ -1,0 +1,1 @@
+"""Processes: the server, its workers, and commands as a user would start them."""

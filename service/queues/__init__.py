@@ -1,0 +1,1 @@
+"""The model shared by all requests: batches, bounds and threads."""

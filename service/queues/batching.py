@@ -1,0 +1,267 @@
+"""Batches without a timer: while the model computes one batch, the next one gathers.
+
+Knows neither HTTP nor the model. A `MicroBatcher` turns many single calls into few calls of a function on lists.
+
+- Admission is bounded: a full queue answers `OverloadedError` at once.
+- Callers that left (their task was cancelled) are skipped.
+- Every way out answers everybody: success, failure, cancellation, shutdown.
+
+All batchers share one `ModelThread`. Two model calls at the same time would fight for the same cores (each already uses
+all of them) and both end later; and a second calling thread gets its own pool of OpenMP threads from torch. The turn is
+taken *before* a batch is put together, so a batch goes on gathering until the model is really free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
+from threadmatch.service.watching import logs, tracing
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+HELD_WEIGHT = 0.1  # of the newest in the running mean of how long a part of a budget is held
+MAX_RETRY_AFTER_S = 30
+
+
+class ModelThread:
+    """The one thread that calls the model, and whose turn it is. Also for other work that one thread at a time does.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str = "model") -> None:
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._turn = asyncio.Lock()  # first come, first served: no batcher starves another
+        self._busy_since: float | None = None
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold the model until the block ends."""
+        async with self._turn:
+            self._busy_since = time.monotonic()
+            try:
+                yield
+            finally:
+                self._busy_since = None
+
+    def busy_s(self) -> float:
+        """Seconds the call in progress has taken so far; 0 when idle."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> None:
+        """Let go of the thread; a call in progress ends by itself."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a batcher takes.
+
+    Args:
+        max_batch: weight of one call; a single item may weigh more and then goes alone.
+        max_waiting: items that may wait; the next is refused.
+        waiting: what they are, in the words of the refusal.
+    """
+
+    max_batch: int
+    max_waiting: int
+    waiting: str = "searches are waiting for the model"
+
+
+def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
+    """The default observer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting(Generic[T, R]):
+    """An item, its caller's future, and what tells of the caller: the open span, the request's id, the moment."""
+
+    item: T
+    future: asyncio.Future[R]
+    span: tracing.Span = field(default_factory=tracing.current)
+    request_id: str = field(default_factory=logs.request_id.get)
+    since: float = field(default_factory=time.perf_counter)
+
+
+class MicroBatcher(Generic[T, R]):
+    """Turn concurrent `submit(item)` calls into few `run(items)` calls on the model's thread.
+
+    Args:
+        name: what is batched, for logs and metrics ("encode", "rerank").
+        run: computes the results of a list of items, in order; called on the model's thread.
+        weigh: the weight of one item against `limits.max_batch`.
+        observe: called after each batch with its weight, its seconds and whether it failed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[T]], list[R]],
+        *,
+        thread: ModelThread,
+        limits: Limits,
+        weigh: Callable[[T], int] = lambda _: 1,
+        observe: Callable[[int, float, bool], None] = _nothing,
+    ) -> None:
+        self.name = name
+        self.failure: BaseException | None = None  # of the latest call; None again after a call that worked
+        self._run, self._thread, self._limits, self._weigh, self._observe = run, thread, limits, weigh, observe
+        self._queue: deque[_Waiting[T, R]] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Items whose callers still wait for their batch to begin."""
+        return sum(not waiting.future.done() for waiting in self._queue)
+
+    def start(self) -> None:
+        """Begin to answer; call once, on the running loop."""
+        assert self._worker is None, f"the {self.name} batcher was started twice"
+        self._worker = asyncio.create_task(self._work(), name=f"batcher-{self.name}")
+
+    async def submit(self, item: T) -> R:
+        """Wait for the result of one item.
+
+        Raises:
+            OverloadedError: the queue is full.
+            ModelFailedError: `run` raised, or returned another number of results.
+            StoppedError: the batcher was stopped before this item's turn.
+        """
+        if self._stopping or self._worker is None or self._worker.done():
+            raise StoppedError("the service is shutting down; try another instance")
+        if len(self._queue) >= self._limits.max_waiting and self.waiting >= self._limits.max_waiting:
+            raise OverloadedError(f"{self.waiting} {self._limits.waiting} already; try again soon")
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(item, future))
+        self._wake.set()
+        return await future  # a cancelled caller cancels the future, which is how `_gather` knows that it left
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new items, answer those that wait, end. What is left after `timeout_s` gets StoppedError."""
+        self._stopping = True
+        self._wake.set()
+        if self._worker is None:
+            return
+        done, _ = await asyncio.wait({self._worker}, timeout=timeout_s)
+        if not done:
+            self._worker.cancel()
+            await asyncio.wait({self._worker})
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                while not self._queue:
+                    if self._stopping:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+                async with self._thread.turn():
+                    batch = self._gather()
+                    if batch:
+                        await self._answer(batch)
+        finally:  # cancelled too: nobody is left waiting
+            for waiting in self._queue:
+                if not waiting.future.done():
+                    waiting.future.set_exception(StoppedError("the service is shutting down; try another instance"))
+            self._queue.clear()
+
+    def _gather(self) -> list[_Waiting[T, R]]:
+        """Take items off the queue until the batch is full; those whose callers left are dropped."""
+        batch: list[_Waiting[T, R]] = []
+        weight = 0
+        while self._queue:
+            waiting = self._queue[0]
+            if not waiting.future.done():
+                weight += self._weigh(waiting.item)
+                if batch and weight > self._limits.max_batch:
+                    break
+                batch.append(waiting)
+            self._queue.popleft()
+        return batch
+
+    async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
+        items = [waiting.item for waiting in batch]
+        failure: type[StoppedError | ModelFailedError] = StoppedError
+        cause: BaseException | None = None
+        started = time.perf_counter()
+        self._tell(batch, started)
+        try:
+            loop = asyncio.get_running_loop()
+            results = await loop.run_in_executor(self._thread.executor, self._run, items)
+            for waiting, result in list(zip(batch, results, strict=True)):
+                if not waiting.future.done():
+                    waiting.future.set_result(result)
+            self.failure = None
+        except Exception as error:
+            requests = sorted({waiting.request_id for waiting in batch} - {""})
+            logger.exception("model call failed", extra={"stage": self.name, "items": len(items), "requests": requests})
+            self.failure = cause = error
+            failure = ModelFailedError
+        finally:  # cancelled too: nobody is left waiting
+            for waiting in batch:
+                if not waiting.future.done():
+                    answer = failure(f"{self.name}: {cause or 'the service is shutting down'}")
+                    answer.__cause__ = cause
+                    waiting.future.set_exception(answer)
+            self._observe(sum(map(self._weigh, items)), time.perf_counter() - started, cause is not None)
+
+    def _tell(self, batch: list[_Waiting[T, R]], started: float) -> None:
+        """Say in each caller's trace which batch took it along, and after how long."""
+        size = {
+            "threadmatch.batch.requests": len(batch),
+            "threadmatch.batch.size": sum(self._weigh(one.item) for one in batch),
+        }
+        for waiting in batch:
+            waiting.span.set({**size, "threadmatch.waited_ms": round(1000 * (started - waiting.since), 3)})
+
+
+class Budget:
+    """An amount that searches in progress share: whoever would exceed it is refused at once.
+
+    Args:
+        what: what is counted, in the words of the refusal.
+        most: the amount there is. A single taker may always have it all.
+        clock: seconds, never falling.
+    """
+
+    def __init__(self, what: str, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._most, self._clock = what, most, clock
+        self._held_s = 1.0  # running mean of how long one is held
+        self.taken = 0
+
+    @contextlib.contextmanager
+    def take(self, amount: int = 1) -> Iterator[None]:
+        """Hold `amount` while the block runs.
+
+        Raises:
+            OverloadedError: others hold so much that it is not there.
+        """
+        if self.taken and self.taken + amount > self._most:
+            raise OverloadedError(
+                f"{self.taken} {self._what} are in progress and at most {self._most} fit; try again soon",
+                retry_after_s=min(MAX_RETRY_AFTER_S, math.ceil(self._held_s)),
+            )
+        self.taken += amount
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self.taken -= amount
+            self._held_s += HELD_WEIGHT * (self._clock() - started - self._held_s)

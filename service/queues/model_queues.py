@@ -1,0 +1,184 @@
+"""The model as all galleries share it: its one thread, the queues in front of it, and the thread pools around it.
+
+A process has one `ModelQueues`, however many galleries it serves: their searches meet in the same batches, and the
+bounds on what waits hold for all of them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.detection.proposals import Detector, GrabCutDetector
+from threadmatch.model.images import ImageLimits
+from threadmatch.model.inference import Floats
+from threadmatch.service.errors import StoppedError
+from threadmatch.service.http.schemas import MatcherName
+from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, ModelThread
+from threadmatch.service.search.results import Matcher
+from threadmatch.service.watching.metrics import Metrics
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How much is done at once.
+
+    Args:
+        max_waiting: searches that may wait for the model.
+        max_pairs: candidates that all searches in progress may hold together.
+        encode_batch: photos in one model call.
+        rerank_pairs: pairs in one model call.
+        decode_threads, gallery_threads: sizes of the two thread pools.
+        images: limits on one photo.
+        keep_views: whether results carry what recent searches are kept from.
+    """
+
+    max_waiting: int = 64
+    max_pairs: int = 20_000
+    encode_batch: int = 16
+    rerank_pairs: int = 400
+    decode_threads: int = 2
+    gallery_threads: int = 4
+    images: ImageLimits = field(default_factory=ImageLimits)
+    keep_views: bool = False
+
+
+class ModelQueues:
+    """A model ready to be asked by many. Use as `async with ModelQueues(model) as queues:`.
+
+    Args:
+        model: encodes and scores.
+        capacity: batch sizes, threads and bounds.
+        metrics: where batches and failures are counted.
+        detector: proposes garments; None takes the one that needs no weights.
+    """
+
+    def __init__(
+        self,
+        model: Matcher,
+        *,
+        capacity: Capacity | None = None,
+        metrics: Metrics | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        self.model = model
+        self.detector = detector or GrabCutDetector()
+        self.capacity = capacity or Capacity()
+        self.metrics = metrics or Metrics()
+        self.thread = ModelThread()
+        self.pairs = Budget("candidates", self.capacity.max_pairs)
+        self.decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
+        self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
+        self.encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
+        self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
+        self.reranker: MicroBatcher[tuple[MatcherName, Floats, Floats], NDArray[np.float32]]
+        self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda asked: len(asked[2]))
+        self.explainer: MicroBatcher[Callable[[], Any], Any]
+        self.explainer = self._batcher("explain", _call, 1, lambda _: 1)
+        self._work: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
+        self._stopping = self._closed = False
+
+    @property
+    def batchers(self) -> tuple[MicroBatcher[Any, Any], ...]:
+        """The queues in front of the model."""
+        return (self.encoder, self.reranker, self.explainer)
+
+    async def __aenter__(self) -> ModelQueues:
+        for batcher in self.batchers:
+            batcher.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(timeout_s=30.0)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new searches, let those in progress end, then let go of threads. What is left hears StoppedError."""
+        self._stopping = True
+        started = time.monotonic()
+        if self._work:
+            await asyncio.wait(self._work, timeout=timeout_s)
+        left_s = max(0.0, timeout_s - (time.monotonic() - started))
+        await asyncio.gather(*(batcher.stop(left_s) for batcher in self.batchers))
+        self._closed = True
+        self.thread.close()
+        self.decoders.shutdown(wait=False)
+        self.readers.shutdown(wait=False)
+
+    async def probe(self) -> None:
+        """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
+        side = self.model.image_px
+        _, regions = await self.encoder.submit(np.zeros((side, side, 3), np.uint8))
+        await self.reranker.submit(("grnet", regions, regions[None]))
+        self.explainer.failure = None
+
+    @contextlib.contextmanager
+    def in_progress(self) -> Iterator[None]:
+        """Hold off the end of `stop` while the block runs.
+
+        Raises:
+            StoppedError: the end has begun.
+        """
+        if self._stopping:
+            raise StoppedError("the service is shutting down; try another instance")
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._work.add(ended)
+        try:
+            yield
+        finally:
+            self._work.discard(ended)
+            ended.set_result(None)
+
+    async def run_in(self, pool: ThreadPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of `call` on a thread of `pool` (`decoders` or `readers`)."""
+        if self._closed:
+            raise StoppedError("the service is shutting down; try another instance")
+        here = contextvars.copy_context()  # the thread's log lines carry the request's id, its spans their parent
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: here.run(call, *args, **kwargs))
+
+    # What the batchers run, on the model's thread.
+
+    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        features = self.model.encode(np.stack(pixels))
+        return list(zip(features.embeddings, features.regions, strict=True))
+
+    def _rerank(self, asked: list[tuple[MatcherName, Floats, Floats]]) -> list[NDArray[np.float32]]:
+        """The scores of each search, in order; searches with the same matcher share the model's batches."""
+        scored: dict[int, NDArray[np.float32]] = {}
+        for method, score_many in (("grnet", self.model.score_many), ("greedy", self.model.greedy_many)):
+            places = [place for place, (matcher, _, _) in enumerate(asked) if matcher == method]
+            if places:
+                scores = score_many([asked[place][1] for place in places], [asked[place][2] for place in places])
+                scored.update(zip(places, scores, strict=True))
+        if not all(np.isfinite(scores).all() for scores in scored.values()):
+            raise ValueError("the model gave a score that is not a finite number")
+        return [scored[place] for place in range(len(asked))]
+
+    def _batcher(
+        self, name: str, run: Callable[[list[Any]], list[Any]], max_batch: int, weigh: Callable[[Any], int]
+    ) -> MicroBatcher[Any, Any]:
+        return MicroBatcher(
+            name,
+            run,
+            thread=self.thread,
+            limits=Limits(max_batch=max_batch, max_waiting=self.capacity.max_waiting),
+            weigh=weigh,
+            observe=partial(self.metrics.observe_call, name),
+        )
+
+
+def _call(asked: list[Callable[[], Any]]) -> list[Any]:
+    """Explanations of all kinds: each is a call of the model, with its arguments."""
+    return [call() for call in asked]

@@ -1,0 +1,92 @@
+"""What a client sends to put an item: the id in the address, the photo and the fields in a multipart body."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from starlette.requests import Request
+
+from threadmatch.indexer.catalogue.rows import MAX_ID_CHARACTERS, RESERVED
+from threadmatch.indexer.catalogue.values import RowError, json_value
+from threadmatch.service.errors import InvalidFieldError
+from threadmatch.service.galleries.item_writer import NewItem
+from threadmatch.service.http.schemas import ItemFields
+from threadmatch.service.http.search_form import UploadLimits, read_photo_and
+
+MAX_DEPTH = 16  # of lists and objects in one another; SQLite's own limit is far above
+
+
+async def read_item(request: Request, item_id: str, limits: UploadLimits) -> NewItem:
+    """Read the photo and the fields of an item to put.
+
+    Args:
+        item_id: checked already (`checked_id`).
+
+    Raises:
+        UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
+    """
+    photo, fields = await read_photo_and(request, limits, ItemFields)
+    product_id = (fields.product_id or "").strip() or None
+    if product_id is not None and not product_id.isprintable():
+        raise InvalidFieldError("product_id holds characters that cannot be printed")
+    return NewItem(id=item_id, photo=photo, product_id=product_id, box=fields.box, metadata=_metadata(fields.metadata))
+
+
+def checked_id(request: Request, item_id: str) -> str:
+    """The id of the address, as a catalogue could hold it.
+
+    Raises:
+        InvalidFieldError: it is empty, too long, or holds what cannot be printed.
+    """
+    raw_path: bytes = request.scope.get("raw_path") or b""
+    try:
+        unquote_to_bytes(raw_path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidFieldError("the id in the address is not UTF-8; encode it with percent signs") from error
+    if not item_id or len(item_id) > MAX_ID_CHARACTERS or not item_id.isprintable() or item_id != item_id.strip():
+        raise InvalidFieldError(
+            f"an id has 1 to {MAX_ID_CHARACTERS} printable characters, no space at its ends; found {item_id[:80]!r}"
+        )
+    return item_id
+
+
+def _metadata(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        parsed = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise InvalidFieldError(f"metadata is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise InvalidFieldError('metadata is no JSON object; expected the form {"color": "red", "price": 12.5}')
+    taken = [name for name in RESERVED if name in parsed]
+    if taken:
+        raise InvalidFieldError(f"metadata may not hold {', '.join(taken)}: they have places of their own")
+    if _depth(parsed) > MAX_DEPTH:
+        raise InvalidFieldError(f"metadata is nested more than {MAX_DEPTH} deep")
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode()
+        return {name: json_value(value, name) for name, value in parsed.items()}
+    except UnicodeEncodeError as error:
+        raise InvalidFieldError("metadata holds text that is not valid Unicode") from error
+    except RowError as error:
+        raise InvalidFieldError(str(error)) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects lie in one another; the parser's own limit bounds the recursion."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)

@@ -1,0 +1,1 @@
+"""The search itself: from a photo to matches, their reasons and their JSON form."""

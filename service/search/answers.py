@@ -1,0 +1,169 @@
+"""Turns results into answers: the same JSON for HTTP and for `threadmatch search --json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import quote
+
+from threadmatch.indexer.reading.columns import Column
+from threadmatch.indexer.reading.gallery import Gallery, Item
+from threadmatch.model.images import Box
+from threadmatch.service.http.schemas import (
+    ColumnAnswer,
+    DuplicateAnswer,
+    EvidenceAnswer,
+    GalleryAnswer,
+    GalleryStamp,
+    HeatmapsAnswer,
+    ItemAnswer,
+    MatchAnswer,
+    ModelStamp,
+    QueryAnswer,
+    SearchAnswer,
+    ViewAnswer,
+)
+from threadmatch.service.search.results import EvidenceBoxes, Heatmaps, Match, Matcher, SearchResult
+
+
+def search_answer(
+    result: SearchResult, model: Matcher, request_id: str, *, gallery: str | None = None, remembered: bool = False
+) -> SearchAnswer:
+    """The answer to one search.
+
+    Args:
+        result: of the retriever.
+        model: that answered.
+        request_id: of the search.
+        gallery: the name that links carry; None for the default one.
+        remembered: whether the search was kept, so that links to its heat maps lead somewhere.
+    """
+    link = partial(_heatmap_links, request_id, gallery=gallery) if remembered else None
+    return SearchAnswer(
+        query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
+        matches=[_match(match, gallery, link) for match in result.matches],
+        no_match=result.no_match,
+        candidates=result.candidates,
+        timings_ms=result.timings_ms,
+        gallery=GalleryStamp(generation=result.generation, items=result.gallery_items),
+        model=model_stamp(model),
+        request_id=request_id,
+    )
+
+
+def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) -> ItemAnswer:
+    """The answer to GET /v1/items/{id}; `gallery` as in `search_answer`."""
+    return ItemAnswer(
+        id=item.id,
+        product_id=item.product_id,
+        width=item.width,
+        height=item.height,
+        box=edges(item.box),
+        image_url=image_url(item.id, gallery),
+        metadata=dict(item.metadata),
+        gallery=stamp,
+    )
+
+
+def gallery_answer(
+    name: str, gallery: Gallery, model: Matcher, *, newer_refused: str | None, feedback: bool
+) -> GalleryAnswer:
+    """The answer to GET /v1/gallery."""
+    return GalleryAnswer(
+        name=name,
+        generation=gallery.generation,
+        items=gallery.item_count,
+        unfolded=gallery.current.changes.pending,
+        columns=[_column(column) for column in gallery.current.described_columns()],
+        model=model_stamp(model),
+        newer_refused=newer_refused,
+        feedback=feedback,
+    )
+
+
+def model_stamp(model: Matcher) -> ModelStamp:
+    """Which model answers."""
+    return ModelStamp(name=model.name, fingerprint=model.fingerprint)
+
+
+def image_url(item_id: str, gallery: str | None = None) -> str:
+    """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
+    return f"/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+
+
+def in_gallery(gallery: str | None) -> str:
+    """The end of a link into a gallery: `?gallery=women`, or nothing for the default one."""
+    return "" if gallery is None else f"?gallery={quote(gallery, safe='')}"
+
+
+def edges(box: Box) -> tuple[float, float, float, float]:
+    """A box as the four numbers of the answers."""
+    return (box.x0, box.y0, box.x1, box.y1)
+
+
+def _column(column: Column) -> ColumnAnswer:
+    values = None if column.values is None else list(column.values)
+    return ColumnAnswer(name=column.name, kind=column.kind, values=values, min=column.low, max=column.high)
+
+
+def _match(match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | None) -> MatchAnswer:
+    heatmaps = match.heatmaps
+    if heatmaps is None and match.evidence is not None and link is not None:
+        heatmaps = link(match.item.id)
+    return MatchAnswer(
+        rank=match.rank,
+        id=match.item.id,
+        product_id=match.item.product_id,
+        score=match.score,
+        probability=match.probability,
+        stage1_rank=match.stage1_rank,
+        distance=match.distance,
+        image_url=image_url(match.item.id, gallery),
+        metadata=dict(match.item.metadata),
+        views=None if match.views is None else [_view(view, gallery) for view in match.views],
+        duplicates=[
+            DuplicateAnswer(
+                id=same.item.id,
+                product_id=same.item.product_id,
+                image_url=image_url(same.item.id, gallery),
+                stage1_rank=same.stage1_rank,
+            )
+            for same in match.duplicates
+        ],
+        evidence=_evidence(match.evidence),
+        evidence_before=_evidence(match.evidence_before),
+        heatmaps=None if heatmaps is None else HeatmapsAnswer(query=heatmaps.query, item=heatmaps.item),
+    )
+
+
+def _view(match: Match, gallery: str | None) -> ViewAnswer:
+    return ViewAnswer(
+        id=match.item.id,
+        image_url=image_url(match.item.id, gallery),
+        score=match.score,
+        probability=match.probability,
+        stage1_rank=match.stage1_rank,
+        distance=match.distance,
+    )
+
+
+def _evidence(pairs: list[EvidenceBoxes] | None) -> list[EvidenceAnswer] | None:
+    if pairs is None:
+        return None
+    return [
+        EvidenceAnswer(
+            scale=pair.scale,
+            query_box=edges(pair.query_box),
+            item_box=edges(pair.item_box),
+            weight=pair.weight,
+            edge=pair.edge,
+            contribution=pair.contribution,
+        )
+        for pair in pairs
+    ]
+
+
+def _heatmap_links(request_id: str, item_id: str, gallery: str | None) -> Heatmaps:
+    address = f"/v1/search/{request_id}/matches/{quote(item_id, safe='')}/heatmap.png{in_gallery(gallery)}"
+    joined = "&" if gallery is not None else "?"
+    return Heatmaps(query=f"{address}{joined}side=query", item=f"{address}{joined}side=item")

@@ -1,0 +1,102 @@
+"""What decided a match, in the pixels of the two photos: pairs of regions, and heat maps as overlays.
+
+Letters  R regions, C channels, N matches, h x w the model's feature map
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.explain import Evidence, Explanation
+from threadmatch.model.images import Box, display_size
+from threadmatch.model.inference import Floats
+from threadmatch.service.queues.model_queues import ModelQueues
+from threadmatch.service.search.heat_picture import overlay
+from threadmatch.service.search.results import EvidenceBoxes, Heatmaps, Match
+
+EVIDENCE_PAIRS = 5  # pairs of regions an explanation names for each match
+INLINE_MATCHES = 10  # matches that get heat maps inside the answer: each costs two pictures
+
+
+def with_evidence(
+    matches: Sequence[Match], explanations: Sequence[Explanation], regions: NDArray[np.float32], searched: Box
+) -> list[Match]:
+    """The matches with the pairs of regions that decided them.
+
+    Args:
+        matches, explanations: N of each.
+        regions: (R, 4) in 0..1 of the crop, of `Model.region_boxes`.
+        searched: the part of the query that was searched, in pixels of the upright photo.
+    """
+
+    def boxes(pairs: Sequence[Evidence], item: Box) -> list[EvidenceBoxes]:
+        return [
+            EvidenceBoxes(
+                scale=pair.scale,
+                query_box=in_pixels(regions[pair.query_region], searched),
+                item_box=in_pixels(regions[pair.item_region], item),
+                weight=pair.weight,
+                edge=pair.edge,
+                contribution=pair.contribution,
+            )
+            for pair in pairs
+        ]
+
+    return [
+        replace(match, evidence=boxes(told.after, match.item.box), evidence_before=boxes(told.before, match.item.box))
+        for match, told in zip(matches, explanations, strict=True)
+    ]
+
+
+async def with_inline_heatmaps(
+    queues: ModelQueues, matches: Sequence[Match], query: Floats, candidates: Floats, searched: Box
+) -> list[Match]:
+    """The matches, the first INLINE_MATCHES of them with heat maps as `data:` URLs.
+
+    Args:
+        query: (R, C) regions.
+        candidates: (N, R, C) regions of the matches.
+        searched: the part of the query that was searched, in pixels of the upright photo.
+    """
+    # In half precision as a remembered search keeps them: of two partners that are as good a rounding may choose, and
+    # the maps in the answer are to be those behind its links.
+    call = partial(queues.model.region_heat, query.astype(np.float16), candidates[:INLINE_MATCHES])
+    of_query, of_item = await queues.explainer.submit(call)
+    return await queues.run_in(queues.readers, _inlined, list(matches), of_query, of_item, searched)
+
+
+def _inlined(
+    matches: list[Match], of_query: NDArray[np.float32], of_item: NDArray[np.float32], searched: Box
+) -> list[Match]:
+    told = []
+    for match, heat_query, heat_item in zip(matches, of_query, of_item, strict=False):
+        item = match.item
+        on_item = overlay(
+            heat_item, display_size(item.width, item.height), inside=share(item.box, item.width, item.height)
+        )
+        on_query = overlay(heat_query, display_size(searched.width, searched.height))
+        told.append(replace(match, heatmaps=Heatmaps(query=_data_url(on_query), item=_data_url(on_item))))
+    return told + matches[len(told) :]
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def share(box: Box, width: float, height: float) -> Box:
+    """A box in pixels of a photo as shares of its sides, 0..1."""
+    return Box(box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height)
+
+
+def in_pixels(region: NDArray[np.float32], crop: Box) -> Box:
+    """A region in 0..1 of a crop as a box in pixels of the image that was cropped."""
+    x0, y0, x1, y1 = (float(edge) for edge in region)
+    return Box(
+        crop.x0 + x0 * crop.width, crop.y0 + y0 * crop.height, crop.x0 + x1 * crop.width, crop.y0 + y1 * crop.height
+    )

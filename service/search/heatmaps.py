@@ -1,0 +1,70 @@
+"""The heat map of one side of one match of an earlier search, made when somebody asks to see it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.explain import Side
+from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
+from threadmatch.service.errors import SearchNotFoundError
+from threadmatch.service.feedback.recent_searches import RecentSearch
+from threadmatch.service.search.explaining import share
+from threadmatch.service.search.heat_picture import overlay
+from threadmatch.service.search.retriever import Retriever
+
+Method = Literal["graph", "gradcam"]
+
+
+async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method) -> bytes:
+    """Paint what decided a match.
+
+    Args:
+        retriever: of the gallery that was searched.
+        search: as it was remembered.
+        item_id: of one of its matches.
+        side: the photo to paint: the searched part of the query, or the item's whole display photo.
+        method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map.
+
+    Returns:
+        PNG with transparency, of the proportions of the photo it lies on.
+
+    Raises:
+        SearchNotFoundError: the item was not among the answered matches, or another model answered.
+        ItemNotFoundError, DamagedItemError: the item is gone, or cannot be read.
+        OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
+    """
+    if item_id not in search.item_ids:
+        raise SearchNotFoundError(f"{item_id[:80]!r} was not among the {len(search.item_ids)} matches of that search")
+    if search.model != retriever.model.fingerprint:
+        raise SearchNotFoundError("that search was answered by another model; search again")
+    queues, snapshot = retriever.queues, retriever.gallery.current
+    with queues.in_progress():
+        regions = await queues.run_in(queues.readers, snapshot.regions_of, item_id)
+        item = await queues.run_in(queues.readers, snapshot.item, item_id)
+        if method == "graph":
+            both = await queues.explainer.submit(partial(retriever.model.region_heat, search.regions, regions[None]))
+            heat = both[0 if side == "query" else 1][0]
+        else:
+            pixels = await queues.run_in(queues.decoders, _pixels, retriever, search, item_id, side)
+            other = regions if side == "query" else search.regions
+            heat = await queues.explainer.submit(partial(retriever.model.grad_cam, pixels, other, side=side))
+        if side == "query":
+            size, inside = display_size(search.box.width, search.box.height), None
+        else:
+            size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
+        return await queues.run_in(queues.readers, overlay, heat, size, inside=inside)
+
+
+def _pixels(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.uint8]:
+    """(S, S, 3) of the photo to paint, from what is kept of it: longest side DISPLAY_PHOTO_PX."""
+    image_px = retriever.model.image_px
+    if side == "query":
+        return prepare_image(decode_image(search.crop), image_px=image_px).pixels
+    snapshot = retriever.gallery.current
+    item = snapshot.item(item_id)
+    photo = decode_image(snapshot.photo(item_id), long_side_hint_px=DISPLAY_PHOTO_PX)
+    return prepare_image(DecodedImage(photo.picture, item.width, item.height), image_px=image_px, box=item.box).pixels

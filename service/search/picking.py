@@ -1,0 +1,133 @@
+"""From the shortlist and its scores to the matches of an answer: order, conditions, products, duplicates.
+
+Letters  N candidates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.indexer.reading.gallery import Candidate, Item
+from threadmatch.model.config import Calibration
+from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.search.results import Duplicate, Match
+
+
+@dataclass(slots=True)
+class _Entry:
+    place: int
+    views: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+
+
+def ranking(count: int, scores: NDArray[np.float32] | None) -> list[int]:
+    """Places of the shortlist, best first; equal scores keep the first stage's order.
+
+    Args:
+        count: N.
+        scores: (N,), higher is better; None keeps the first stage's order.
+    """
+    if scores is None:
+        return list(range(count))
+    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    assert sorted(order) == list(range(count)), "reranking must permute the shortlist and touch nothing else"
+    return order
+
+
+def is_no_match(matches: Sequence[Match], probabilities: NDArray[np.float32] | None, calibration: Calibration) -> bool:
+    """Whether the gallery probably lacks the garment.
+
+    Args:
+        matches: of the answer.
+        probabilities: (N,) of the whole shortlist, 0..1; None where the scores are not calibrated.
+        calibration: of the model; without a threshold, only an empty answer is no match.
+    """
+    if not matches:
+        return True
+    threshold = calibration.no_match_below
+    return threshold is not None and probabilities is not None and float(probabilities.max()) < threshold
+
+
+def pick(
+    candidates: Sequence[Candidate],
+    items: Sequence[Item],
+    *,
+    scores: NDArray[np.float32] | None,
+    probabilities: NDArray[np.float32] | None,
+    options: SearchOptions,
+    twin: Callable[[int, Sequence[int]], int | None] | None = None,
+) -> list[Match]:
+    """The first top_k entries of the new order: improbable ones left out, products once if asked, no photo twice.
+
+    The whole order is walked, so that a match also names the views and duplicates that come far behind it.
+
+    Args:
+        candidates, items: N of each, in the first stage's order.
+        scores: (N,) of the second stage; None without one.
+        probabilities: (N,) 0..1; None where the scores are not calibrated.
+        options: what was asked for.
+        twin: which of the places shown already has the photo of a place, None for none; None folds nothing.
+    """
+
+    def match(place: int, rank: int, views: list[Match] | None = None, duplicates: Sequence[int] = ()) -> Match:
+        return Match(
+            rank=rank,
+            item=items[place],
+            score=None if scores is None else float(scores[place]),
+            probability=None if probabilities is None else float(probabilities[place]),
+            stage1_rank=place + 1,
+            distance=candidates[place].distance,
+            views=views,
+            duplicates=[Duplicate(items[same], same + 1) for same in duplicates],
+        )
+
+    order = ranking(len(candidates), scores)
+    improbable = set()
+    if options.min_probability is not None:
+        assert probabilities is not None, "min_probability without grnet is refused before"
+        improbable = {place for place in order if probabilities[place] < options.min_probability}
+    grouped = options.group_by == "product"
+    return [
+        match(
+            entry.place,
+            rank,
+            [match(place, behind) for behind, place in enumerate(entry.views, 2)] if grouped else None,
+            entry.duplicates,
+        )
+        for rank, entry in enumerate(_entries(order, items, improbable, options, twin), 1)
+    ]
+
+
+def _entries(
+    order: Sequence[int],
+    items: Sequence[Item],
+    improbable: set[int],
+    options: SearchOptions,
+    twin: Callable[[int, Sequence[int]], int | None] | None,
+) -> list[_Entry]:
+    """Walk the order: what opens an entry, what is a further view of one, what repeats a photo shown already."""
+    entries: list[_Entry] = []
+    products: dict[str, _Entry] = {}
+    shown: dict[int, _Entry] = {}  # places whose photos the answer shows
+    for place in order:
+        product = items[place].product_id if options.group_by == "product" else None
+        entry = products.get(product) if product is not None else None
+        same = None if twin is None else twin(place, list(shown))
+        if same is not None:
+            shown[same].duplicates.append(place)
+            continue
+        if entry is not None:
+            entry.views.append(place)
+        elif len(entries) < options.top_k and place not in improbable:
+            entry = _Entry(place)
+            entries.append(entry)
+            if product is not None:
+                products[product] = entry
+        else:
+            continue
+        shown[place] = entry
+    return entries

@@ -1,0 +1,1 @@
+"""threadmatch: a street photo in, the same garment in the shop's catalogue out."""

@@ -1,0 +1,162 @@
+"""Fetching against a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.shop import PixelEncoder, Shop, contents, photo
+from tests.support.webserver import web_server
+from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList, is_public
+from threadmatch.model.errors import InvalidImageError
+
+LIMITS = FetchLimits(total_s=1.0, connect_s=0.5, max_bytes=100_000)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, list[str]]]:
+    with web_server() as running:
+        yield running
+
+
+def fetched(address: str, *hosts: str, private: bool = False, limits: FetchLimits = LIMITS) -> bytes:
+    with Fetcher(HostList(hosts, private=private), limits) as fetcher:
+        return fetcher.fetch(address)
+
+
+def refused(address: str, *hosts: str, private: bool = False) -> str:
+    with pytest.raises(InvalidImageError) as caught:
+        fetched(address, *hosts, private=private)
+    return caught.value.reason
+
+
+def test_a_photo_is_fetched_from_an_allowed_host(server: tuple[str, list[str]]) -> None:
+    address, seen = server
+    assert fetched(f"http://{address}/photo3?size=1", "127.0.0.1") == photo(3)
+    assert seen[-1] == f"{address} /photo3?size=1"
+    assert fetched(f"http://{address}/photo3", address) == photo(3)
+    port = address.split(":")[1]
+    assert fetched(f"http://localhost:{port}/photo3", "LOCALHOST") == photo(3)
+    assert seen[-1] == f"localhost:{port} /photo3"
+
+
+def test_a_redirect_is_followed_and_each_target_checked(server: tuple[str, list[str]]) -> None:
+    address, seen = server
+    port = address.split(":")[1]
+    assert fetched(f"http://{address}/to:!photo4", "127.0.0.1") == photo(4)
+    before = len(seen)
+    forbidden = f"http://{address}/to:http:!!localhost:{port}!photo4"
+    assert refused(forbidden, "127.0.0.1") == "url_host_not_allowed"
+    assert len(seen) == before + 1  # the target was never asked
+    assert fetched(forbidden, "127.0.0.1", "localhost") == photo(4)
+    assert refused(f"http://{address}/to:file:!!!etc!passwd", "127.0.0.1") == "url_scheme"
+    assert refused(f"http://{address}/to:http:!!me:secret@127.0.0.1:{port}!photo1", "127.0.0.1") == "url_credentials"
+    assert refused(f"http://{address}/loop", "127.0.0.1") == "url_redirects"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("announced", "url_too_large"),
+        ("endless", "url_too_large"),
+        ("slow", "url_timeout"),
+        ("slow-header", "url_timeout"),
+        ("short", "url_failed"),
+        ("gzip", "url_failed"),
+        ("nothing", "url_status"),
+    ],
+)
+def test_a_server_that_misbehaves_costs_little(server: tuple[str, list[str]], path: str, reason: str) -> None:
+    started = time.monotonic()
+    assert refused(f"http://{server[0]}/{path}", "127.0.0.1") == reason
+    assert time.monotonic() - started < 10
+
+
+def test_a_busy_server_is_asked_again(server: tuple[str, list[str]]) -> None:
+    assert fetched(f"http://{server[0]}/busy1", "127.0.0.1", limits=FetchLimits()) == photo(1)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://other.example/a.jpg", "url_host_not_allowed"),
+        ("http://sub.shop.example/a.jpg", "url_host_not_allowed"),
+        ("http://shop.example.evil.example/a.jpg", "url_host_not_allowed"),
+        ("http://127.0.0.1/a.jpg", "url_host_not_allowed"),
+        ("http://me:secret@shop.example/a.jpg", "url_credentials"),
+        ("ftp://shop.example/a.jpg", "url_scheme"),
+        ("http:///a.jpg", "bad_url"),
+        ("http://shop.example:99999/a.jpg", "bad_url"),
+        ("http://[::1/a.jpg", "bad_url"),
+        ("http://only-port.example:81/a.jpg", "url_host_not_allowed"),
+    ],
+)
+def test_addresses_that_are_not_asked_at_all(address: str, reason: str) -> None:
+    assert refused(address, "shop.example", "only-port.example:80") == reason
+
+
+def test_hosts_match_whole_names_and_stars_match_subdomains() -> None:
+    hosts = HostList(["Shop.Example", "*.cdn.example", "[2001:db8::1]", "p.example:8080"])
+    for good in (
+        "http://shop.example/a",
+        "https://SHOP.example:444/a",
+        "http://a.b.cdn.example/x",
+        "http://[2001:db8::1]/x",
+        "http://p.example:8080/",
+        "http://shop.example./a",
+    ):
+        hosts.check(httpx.URL(good))
+    with pytest.raises(InvalidImageError):
+        hosts.check(httpx.URL("http://cdn.example/x"))
+
+
+def test_a_name_that_leads_to_a_private_address_needs_permission() -> None:
+    hosts = HostList(["shop.example", "10.0.0.5", "localhost"])
+    with pytest.raises(InvalidImageError) as caught:
+        hosts.usable("shop.example", ["127.0.0.1", "10.1.2.3"])
+    assert caught.value.reason == "url_private_address"
+    assert hosts.usable("shop.example", ["10.1.2.3", "93.184.216.34"]) == "93.184.216.34"
+    assert hosts.usable("10.0.0.5", ["10.0.0.5"]) == "10.0.0.5"
+    assert hosts.usable("localhost", ["127.0.0.1"]) == "127.0.0.1"
+    assert HostList(["shop.example"], private=True).usable("shop.example", ["127.0.0.1"]) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "100.64.0.1", "::1",
+     "fe80::1%eth0",
+     "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::"],
+)  # fmt: skip
+def test_private_addresses_in_all_their_forms(address: str) -> None:
+    assert not is_public(address)
+
+
+def test_public_addresses() -> None:
+    assert is_public("93.184.216.34")
+    assert is_public("2606:2800:220:1:248:1893:25c8:1946")
+    assert is_public("::ffff:93.184.216.34")
+
+
+def test_a_catalogue_of_addresses(shop: Shop, server: tuple[str, list[str]]) -> None:
+    address, _ = server
+    names = ["photo0", "photo1", "nothing", "html", "empty", "announced", "photo2"]
+    rows = [shop.row(n, image=f"http://{address}/{name}") for n, name in enumerate(names)]
+    rows.append(shop.row(8, id="", image=f"http://{address}/photo8"))
+    result = shop.ingest(rows, allow_hosts=("127.0.0.1",))
+    assert result.rejects_file is not None
+    rejected = [json.loads(line) for line in Path(result.rejects_file).read_text().splitlines()]
+    assert [(reject["row"], reject["reason"]) for reject in rejected] == [
+        (3, "url_status"),
+        (4, "unsupported_format"),
+        (5, "empty"),
+        (6, "url_too_large"),
+    ]
+    assert set(contents(shop.open())) == {"item-0", "item-1", "item-6", f"http://{address}/photo8"}
+    model = PixelEncoder()
+    assert shop.ingest(rows, model, allow_hosts=("127.0.0.1",)).skipped == 4
+    assert model.encoded == 0

@@ -1,0 +1,204 @@
+"""Filters against what Python itself says of the same rows."""
+
+from __future__ import annotations
+
+import json
+import operator
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from threadmatch.indexer.errors import FilterError
+from threadmatch.indexer.reading.filters import compile_filter
+from threadmatch.indexer.store.manifest import ColumnKind
+
+COLUMNS: dict[str, ColumnKind] = {
+    "color": "string",
+    "price": "number",
+    "kids": "boolean",
+    "tags": "list",
+    "odd": "mixed",
+    "sleeve length": "string",
+}
+Row = dict[str, Any]
+
+
+def chosen(expression: str, rows: list[Row]) -> list[int]:
+    clause = compile_filter(expression, COLUMNS)
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE items (seq INTEGER PRIMARY KEY, id TEXT, product_id TEXT, metadata TEXT)")
+    for number, row in enumerate(rows):
+        others = {key: value for key, value in row.items() if key != "product_id"}
+        text = json.dumps(others, ensure_ascii=False)
+        database.execute("INSERT INTO items VALUES (?, ?, ?, ?)", (number, str(number), row.get("product_id"), text))
+    found = database.execute(f"SELECT seq FROM items i WHERE {clause.sql} ORDER BY seq", clause.values)
+    return [seq for (seq,) in found]
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3),
+    st.sampled_from([0.5, -1.5, 2.0]), st.sampled_from(["", "a", "b", "ä'\"", "2"])
+)  # fmt: skip
+rows_of = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "color": st.sampled_from([None, "", "a", "b", "ä'\""]),
+            "price": st.one_of(st.none(), st.integers(-3, 3), st.sampled_from([0.5, 2.0])),
+            "kids": st.one_of(st.none(), st.booleans()),
+            "odd": scalars,
+            "product_id": st.sampled_from([None, "a", "b"]),
+        },
+    ),
+    max_size=6,
+)
+names = st.sampled_from(["color", "price", "kids", "odd", "product_id"])
+ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+Condition = tuple[str, Callable[[Row], bool]]
+
+
+def ordered(sign: str, left: Any, right: Any) -> bool:
+    both_text = isinstance(left, str) and isinstance(right, str)
+    both_number = isinstance(left, int | float) and isinstance(right, int | float)
+    return ORDERS[sign](left, right) if both_text or both_number else False
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> Condition:
+    name, value = draw(names), draw(scalars)
+    kind = draw(st.sampled_from(["==", "!=", "order", "in", "not in", "mirror", "columns"]))
+    if kind == "==":
+        return f"{name} == {value!r}", lambda row: row.get(name) == value
+    if kind == "!=":
+        return f"{name} != {value!r}", lambda row: row.get(name) != value
+    if kind == "columns":
+        other = draw(names)
+        return f"{name} == {other}", lambda row: row.get(name) == row.get(other)
+    if kind in ("in", "not in"):
+        several = draw(st.lists(scalars, max_size=3))
+        return f"{name} {kind} {several!r}", lambda row: (row.get(name) in several) == (kind == "in")
+    sign = draw(st.sampled_from(sorted(ORDERS)))
+    number = draw(st.one_of(st.integers(-3, 3), st.sampled_from([0.5, "a", "b"])))
+    if kind == "mirror":
+        return f"{number!r} {sign} {name}", lambda row: ordered(sign, number, row.get(name))
+    return f"{name} {sign} {number!r}", lambda row: ordered(sign, row.get(name), number)
+
+
+def both(parts: tuple[Condition, Condition], word: str) -> Condition:
+    (left, first), (right, second) = parts
+    if word == "and":
+        return f"({left}) and ({right})", lambda row: first(row) and second(row)
+    return f"({left}) or ({right})", lambda row: first(row) or second(row)
+
+
+def negated(condition: Condition) -> Condition:
+    text, test = condition
+    return f"not ({text})", lambda row: not test(row)
+
+
+conditions = st.recursive(
+    leaves(),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda parts: both(parts, "and")),
+        st.tuples(inner, inner).map(lambda parts: both(parts, "or")),
+        inner.map(negated),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(condition=conditions, rows=rows_of)
+def test_a_filter_chooses_the_rows_that_python_would(condition: Condition, rows: list[Row]) -> None:
+    text, test = condition
+    assert chosen(text, rows) == [number for number, row in enumerate(rows) if test(row)]
+
+
+def test_chains_lists_texts_and_odd_names() -> None:
+    rows: list[Row] = [
+        {"price": 5, "tags": ["cotton", 3], "sleeve length": "long", "kids": True},
+        {"price": 15, "tags": [], "sleeve length": "short", "kids": False},
+        {"price": 25, "color": "dark red", "tags": None},
+        {},
+    ]
+    assert chosen("5 < price <= 25", rows) == [1, 2]
+    assert chosen('"cotton" in tags', rows) == [0]
+    assert chosen("3 in tags", rows) == [0]
+    assert chosen('"red" in color', rows) == [2]
+    assert chosen('item["sleeve length"] == "long"', rows) == [0]
+    assert chosen("kids", rows) == [0]
+    assert chosen("not kids", rows) == [1, 2, 3]
+    assert chosen("kids == true or price == null", rows) == [0, 3]
+    assert chosen('id in ["1", "3"]', rows) == [1, 3]
+    assert chosen("tags == None", rows) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("colour == 'a'", "did you mean color"),
+        ("price <", "not a filter"),
+        ("price = 5", "`==`"),
+        ("price < 5 AND kids", "small letters"),
+        ("price < 5 && kids", "`and`"),
+        ('color LIKE "r%"', '"part" in column'),
+        ("price BETWEEN 1 AND 5", "small letters"),
+        ("color == red", 'put it in quotes: "red"'),
+        ("price < 5 or", "at character 13"),
+        ("", "not a filter"),
+        ("f(price)", "a call"),
+        ("__import__('os').system('x')", "a call"),
+        ("price + 1 > 2", "arithmetic"),
+        ("color.x == 1", "a dot"),
+        ("(lambda: 1)() == 1", "no|not"),
+        ("1 == 1", "two constants"),
+        ("price", "stand alone"),
+        ("price is None", "use == or !="),
+        ("price < None", "less or more than None"),
+        ("tags == 'x'", "VALUE in COLUMN"),
+        ("'x' in price", "neither"),
+        ("price in color", "`in` needs"),
+        ("price == 99999999999999999999999", "too large"),
+        ("color == '\\ud800'", "Unicode"),
+        ("color == b'x'", "not allowed"),
+        ("color == 'a'; drop table items", "not a filter"),
+        ("not " * 499 + "kids", "nested"),
+        ("(" * 300 + "kids" + ")" * 300, "not a filter"),
+        ("x" * 3000, "at most"),
+        ("color == '\x00'", "not a filter"),
+    ],
+)
+def test_what_is_no_filter_is_refused_by_name(expression: str, message: str) -> None:
+    with pytest.raises(FilterError, match=message):
+        compile_filter(expression, COLUMNS)
+
+
+def test_the_deepest_and_the_longest_filter_are_within_what_sqlite_takes() -> None:
+    assert chosen("not (" * 20 + "kids" + ")" * 20, [{"kids": True}, {}]) == [0]
+    assert chosen(" or ".join(["price==1"] * 160), [{"price": 1}, {}]) == [0]
+    assert chosen(f"price in {list(range(400))}", [{"price": 1}, {}]) == [0]
+
+
+def test_the_position_counts_characters() -> None:
+    with pytest.raises(FilterError) as caught:
+        compile_filter('color == "äöü" and nope == 1', COLUMNS)
+    assert caught.value.position == 19
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40))
+def test_no_text_provokes_anything_but_a_filter_error(text: str) -> None:
+    try:
+        clause = compile_filter(text, COLUMNS)
+    except FilterError:
+        return
+    assert clause.sql

@@ -1,0 +1,42 @@
+"""One of the processes that test_processes.py starts: trains a tiny network over the maps it is given.
+
+    torchrun --nproc-per-node N train_together.py FOLDER
+
+FOLDER/maps.npz has gallery and queries, (n, h, w, c); each process leaves FOLDER/rank-R.pt, its weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from threadmatch.model.backbone import build_backbone
+from threadmatch.model.config import GRNetConfig
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
+from threadmatch.model.train.loop.torchrun import Processes
+from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
+from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
+
+folder = Path(sys.argv[1])
+processes = Processes.start()
+torch.set_num_threads(1)
+maps = np.load(folder / "maps.npz")
+names = [f"p{n}" for n in range(len(maps["gallery"]))]
+pairs = MapPairs(MapSet(names, maps["gallery"]), MapSet(names, maps["queries"]))
+torch.manual_seed(0)
+config = GRNetConfig(backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16)
+network = GRNet(config, backbone=build_backbone(config.backbone).eval())
+rest = network.backbone.split(3)[1]
+shared = {"from_stage": 3, "group": 2, "average": 0.5}
+time.sleep(2 * processes.rank)  # the others are late: what the first wrote meanwhile must not mislead them
+tuning = FinetuneSettings(**shared, steps=4, queries=8, evaluate_every=2, warm_up=1)
+finetune(network, rest, pairs, pairs, settings=tuning, run=folder / "run", processes=processes)
+whole = EndToEndSettings(**shared, epochs=2, garments=8)  # 16 garments are two steps
+train_end_to_end(network, rest, pairs, pairs, settings=whole, run=folder / "run", processes=processes)
+torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
+processes.end()

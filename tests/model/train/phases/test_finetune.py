@@ -1,0 +1,123 @@
+"""Fine-tuning changes what it should and nothing else, resumes to the same bits, and helps garments it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.model.train.maps import STAGE, start, striped_maps
+from threadmatch.model.backbone import Backbone
+from threadmatch.model.data.pairs import NO_SETUP, LabelledImage
+from threadmatch.model.errors import DataError
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.images import Box
+from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet, loosened, make_maps
+from threadmatch.model.train.loop.precision import Precision
+from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
+from threadmatch.model.train.phases.trained_part import Tower, evaluate_maps
+
+SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, group=3, evaluate_every=3, warm_up=2)
+
+
+def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone: Backbone, tmp_path: Path) -> None:
+    train, val = striped_maps(backbone, range(20), 0), striped_maps(backbone, range(100, 110), 1)
+    whole, rest = start(backbone)
+    finetune(whole, rest, train, val, settings=SETTINGS, run=tmp_path / "whole")
+
+    class PowerCutError(RuntimeError):
+        pass
+
+    def cut(step: int, _: dict[str, float]) -> None:
+        if step == 6:
+            raise PowerCutError
+
+    torn, rest = start(backbone)
+    with pytest.raises(PowerCutError):
+        finetune(torn, rest, train, val, settings=SETTINGS, run=tmp_path / "torn", after_evaluation=cut)
+    fresh, rest = start(backbone)  # another process would start so
+    finetune(fresh, rest, train, val, settings=SETTINGS, run=tmp_path / "torn")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    curves = [(tmp_path / run / "finetune.jsonl").read_text().count("\n") for run in ("whole", "torn")]
+    assert curves == [4, 4]  # the start and three evaluations, each once
+    for before, after in zip(
+        backbone.split(STAGE)[0].parameters(), whole.backbone.split(STAGE)[0].parameters(), strict=True
+    ):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_garments_never_seen_are_ranked_better_than_before(
+    backbone: Backbone, tmp_path: Path, precision: Precision
+) -> None:
+    train, val = striped_maps(backbone, range(60), 0), striped_maps(backbone, range(1000, 1040), 1)
+    network, rest = start(backbone)
+    before = evaluate_maps(_tower(network, rest, train), val)
+    settings = replace(
+        SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision
+    )
+    best = finetune(network, rest, train, val, settings=settings, run=tmp_path)
+    assert best["global_mrr"] > before["global_mrr"]
+    assert best["greedy_mrr"] > before["greedy_mrr"]
+    assert evaluate_maps(_tower(network, rest, train), val)["greedy_mrr"] == pytest.approx(best["greedy_mrr"])
+
+
+def _tower(network: GRNet, rest: torch.nn.Module, pairs: MapPairs) -> Tower:
+    return Tower(network, rest, pairs.gallery.take(np.arange(4)))
+
+
+def _images(folder: Path, count: int) -> list[LabelledImage]:
+    rng = np.random.default_rng(0)
+    images = []
+    for n in range(count):
+        path = folder / f"{n}.png"
+        Image.fromarray(rng.integers(0, 256, (80, 60, 3), dtype=np.uint8)).save(path)
+        images.append(LabelledImage(path, path.name, f"p{n}", Box(10, 10, 50, 60), NO_SETUP, ""))
+    return images
+
+
+def test_maps_are_made_once_and_again_when_a_box_changes(backbone: Backbone, tmp_path: Path) -> None:
+    front, _ = backbone.split(STAGE)
+    images = _images(tmp_path, 5)
+
+    def make(images: list[LabelledImage]) -> MapSet:
+        return make_maps(front, images, image_px=64, cache=tmp_path / "cache", label="here", workers=1)
+
+    first = make(images)
+    [kept] = (tmp_path / "cache").iterdir()
+    written = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(make(images).maps, first.maps)
+    assert kept.stat().st_mtime_ns == written
+    other = make([replace(images[0], box=None), *images[1:]])
+    assert not np.array_equal(other.maps[0], first.maps[0])
+    np.testing.assert_array_equal(other.maps[1:], first.maps[1:])
+    assert first.take(np.asarray([2, 0])).shape == (2, *first.maps.shape[3:], *first.maps.shape[1:3])
+
+
+def test_a_photo_that_cannot_be_read_is_named(backbone: Backbone, tmp_path: Path) -> None:
+    images = _images(tmp_path, 2)
+    images[1].path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.png"):
+        make_maps(backbone.split(STAGE)[0], images, image_px=64, cache=tmp_path / "cache", label="", workers=1)
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_boxes_are_loosened_around_the_garment_and_the_same_every_time(tmp_path: Path) -> None:
+    images = _images(tmp_path, 1) * 200
+    drawn = loosened(images, seed=3)
+    assert drawn == loosened(images, seed=3)
+    kinds = [image.box for image in drawn]
+    exact, none = kinds.count(Box(10, 10, 50, 60)), kinds.count(None)
+    assert 70 < exact < 130
+    assert 10 < none < 60
+    for box in kinds:
+        if box is not None and box != Box(10, 10, 50, 60):
+            assert box.x0 <= 12
+            assert box.x1 >= 48
+            assert box.y0 <= 12.5
+            assert box.y1 >= 57.5

@@ -1,0 +1,84 @@
+"""`threadmatch bench`: the measurements are of what they say, and the whole runs on a small gallery."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.support.checkout import IMPORT_PATH
+from threadmatch.model import speed
+from threadmatch.service.bench.ingestion import first_rows
+from threadmatch.service.bench.report import show_bench
+from threadmatch.service.process.commands import program
+
+
+def bench(work: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": IMPORT_PATH,
+        "THREADMATCH_KEYS": str(work / "keys.json"),  # of a service of the user's own; ours must not ask for one
+    }
+    return subprocess.run(
+        [*program(), "bench", "--work", str(work), *flags],
+        capture_output=True, text=True, check=False, timeout=300, env=environment,
+    )  # fmt: skip
+
+
+def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model_folder: Path) -> None:
+    flags = ["--model", str(tiny_model_folder), "--device", "cpu", "--gallery-items", "20", "--seconds", "0.2"]
+    done = bench(tmp_path, *flags, "--clients", "1,3", "--batch", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["command"].startswith("threadmatch bench --work ")
+    assert {"cpu", "cores", "torch", "torch_threads", "load_before"} <= result["machine"].keys()
+    tiny, paper = result["rerank"]
+    assert paper["needed_mflop"] == pytest.approx(250, rel=0.05), "the 0.25 GFLOP a pair of the paper's sizes"
+    assert tiny["needed_mflop"] < 5
+    for row in result["rerank"]:
+        assert row["share"] == pytest.approx(
+            row["serving_pairs_per_s"] * row["needed_mflop"] / 1000 / row["matrix_gflops"], abs=0.01
+        )
+    for row in result["encode"]:
+        assert row["ratio"] == pytest.approx(row["encoded_images_per_s"] / row["backbone_images_per_s"], abs=0.02)
+    assert [row["width"] for row in result["decode"]][1] == 1500
+    assert [row["items"] for row in result["ingestion"]] == [4, 20]
+    assert all(row["images_per_second"] > 0 for row in result["ingestion"])
+    assert [row["clients"] for row in result["latency"]] == [1, 3]
+    for row in result["latency"]:
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["searches"] >= 20
+        assert sum(row["stage_share"].values()) == pytest.approx(1, abs=0.02)
+        assert {"encode", "rerank", "http"} <= row["stage_share"].keys()
+    console = Console(width=100, record=True, quiet=False, file=(tmp_path / "out.txt").open("w"))
+    show_bench(result, console)
+    console.file.close()
+    shown = (tmp_path / "out.txt").read_text()
+    for part in ("Reranking", "Encoding", "Decoding", "Ingestion", "POST /search", "share of it"):
+        assert part in shown
+
+
+def test_wrong_use_is_named(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--clients", "one")
+    assert (done.returncode, "--clients" in done.stderr) == (2, True)
+    done = bench(tmp_path, "--model", str(tmp_path / "nowhere"), "--no-service", "--seconds", "0.1")
+    assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_contestants_take_turns_and_their_first_call_is_not_counted() -> None:
+    calls: list[str] = []
+    timings = speed.race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0)
+    assert calls == ["a", "b"] * (1 + speed.LEAST_ROUNDS)
+    assert {timing.rounds for timing in timings.values()} == {speed.LEAST_ROUNDS}
+    assert all(timing.best_s <= timing.median_s for timing in timings.values())
+
+
+def test_the_first_rows_are_whole_rows(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text('image,name\n1.jpg,"two\nlines"\n2.jpg,b\n3.jpg,c\n')
+    part = first_rows(tmp_path / "all.csv", 2, tmp_path / "part.csv")
+    assert part.read_text().splitlines() == ["image,name", '1.jpg,"two', 'lines"', "2.jpg,b"]

@@ -1,0 +1,199 @@
+"""`threadmatch demo` as a user runs it: a folder of photos, drawn garments, real photos; Ctrl-C; what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.support.checkout import IMPORT_PATH
+from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
+from threadmatch.model.synthetic.garments.garment import garment
+from threadmatch.service.access.keys import add_key
+from threadmatch.service.config import Settings, variable
+from threadmatch.service.demo.asking import DemoQuery, Outcome, read_queries
+from threadmatch.service.demo.errors import DemoError
+from threadmatch.service.demo.picture import choose_rows
+from threadmatch.service.demo.sources import choose_source
+from threadmatch.service.process.commands import NOT_OURS, program
+
+TIME_LIMIT_S = 240
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")},
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": IMPORT_PATH,
+    "COLUMNS": "100",
+}
+
+
+def demo(work: Path, model: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [*program(), "demo", "--work", str(work), "--model", str(model), "--check", *flags]
+    environment = {**ENVIRONMENT, **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S, env=environment)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: images in sub-folders, no catalogue, one file that is no image. Its name has a space."""
+    folder = tmp_path_factory.mktemp("data") / "my photos"
+    for number in range(10):
+        path = folder / f"rack {number % 3}" / f"garment {number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_shop_image(garment(3, number))).save(path)
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> dict[str, str]:
+    """What a user exports for a service of their own: keys, another gallery, every address, a folder of feedback."""
+    add_key(tmp_path / "keys.json", role="search", galleries=("*",), label="a shop")
+    return {
+        "THREADMATCH_KEYS": str(tmp_path / "keys.json"),
+        "THREADMATCH_GALLERIES": f"women={tmp_path / 'women'}",
+        "THREADMATCH_HOST": "0.0.0.0",
+        "THREADMATCH_FEEDBACK": str(tmp_path / "feedback"),
+    }
+
+
+def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(
+    photos: Path, work: Path, tiny_model_folder: Path, own_service: dict[str, str]
+) -> None:
+    sheet = work / "sheet.png"
+    done = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "3", "--write-picture", str(sheet))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "semi-synthetic" in done.stdout
+    commands = re.findall(r"^\$ threadmatch (\w+) ", done.stdout, re.M)
+    assert commands == ["ingest", "serve"]
+    assert "10 items; 10 encoded" in done.stdout
+    assert "1 rejected" in done.stdout
+    assert len(re.findall(r"right item .*: rank \S+.* -> ", done.stdout)) == 3
+    assert len(re.findall(r"decode .* encode .* shortlist .* rerank .* total", done.stdout)) == 4, "each, and the mean"
+    assert "Checked: every step answered well." in done.stdout
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 600
+    again = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2", **own_service)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "0 encoded" in again.stdout, "the gallery is there already"
+    assert "POST http://127.0.0.1:" in again.stdout
+    assert not Path(own_service["THREADMATCH_FEEDBACK"]).exists(), "the demo leaves the user's service alone"
+
+
+def test_drawn_garments_need_no_photos_and_ctrl_c_ends_the_service_too(work: Path, tiny_model_folder: Path) -> None:
+    command = [
+        *program(),
+        "demo",
+        "--work",
+        str(work),
+        "--model",
+        str(tiny_model_folder),
+        "--drawn",
+        "24",
+        "--queries",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, start_new_session=True
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        found = re.search(r"Serving on (http://\S+)", "".join(said))
+        assert found, "".join(said)
+        assert httpx.get(f"{found[1]}/health/ready").status_code == 200
+        process.send_signal(signal.SIGINT)
+        said.append(process.stdout.read())
+        assert process.wait(timeout=60) == 0, "".join(said)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+    assert "Stopped." in said[-1]
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{found[1]}/health/live")
+
+
+def test_real_photos_are_those_of_the_test_split(shared_data: Path, work: Path, tiny_model_folder: Path) -> None:
+    done = demo(work, tiny_model_folder, "--data", str(shared_data), "--parts", "venia", "--queries", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"real photos that the model was not trained on \(\d+ of venia\)", done.stdout)
+
+
+def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    done = demo(work, tiny_model_folder, "--data", str(tmp_path / "nowhere"))
+    assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    done = demo(work, tmp_path / "no-model", "--data", str(photos), "--queries", "1")
+    assert (done.returncode, "no-model" in done.stderr + done.stdout, "Traceback" in done.stderr) == (1, True, False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2", "--port", port)
+    assert (done.returncode, "choose another --port" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_the_settings_that_a_service_of_ours_does_not_get_are_settings() -> None:
+    assert set(map(variable, Settings.model_fields)) > NOT_OURS
+
+
+def source_of(data: Path, tmp_path: Path) -> None:
+    choose_source(data, tmp_path / "work", queries=1, parts=None, drawn_items=None, run_step=lambda _: None)
+
+
+def test_a_folder_that_leaves_a_question_open_is_asked_about(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with pytest.raises(DemoError, match="no images in"):
+        source_of(data, tmp_path)
+    (data / "a.csv").write_text("image\n1.jpg\n")
+    (data / "b.csv").write_text("image\n1.jpg\n")
+    with pytest.raises(DemoError, match="several tables"):
+        source_of(data, tmp_path)
+    (data / "catalogue.csv").write_text("picture\n1.jpg\n")
+    with pytest.raises(DemoError, match="image"):
+        source_of(data, tmp_path)
+    (data / "catalogue.csv").write_text("image\n1.jpg\n")
+    with pytest.raises(DemoError, match="none of the 1 photos"):
+        source_of(data, tmp_path)
+
+
+def test_given_queries_are_used_and_their_faults_named(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.csv").write_text("image\n1.jpg\n")
+    table = tmp_path / "queries.csv"
+    table.write_text("image,product_id,setup\nq.jpg,p,easy\nr.jpg,q,\n")
+    source = choose_source(tmp_path, tmp_path / "w", queries=1, parts=None, drawn_items=None, run_step=lambda _: None)
+    assert source.queries == table
+    assert read_queries(table, 1) == [DemoQuery(tmp_path / "q.jpg", "p", "", "easy")]
+    table.write_text("image\nq.jpg\n")
+    with pytest.raises(DemoError, match="product_id"):
+        read_queries(table, 1)
+    table.write_text("image,product_id\n")
+    with pytest.raises(DemoError, match="no rows"):
+        read_queries(table, 1)
+
+
+def test_the_sheet_shows_gain_middle_and_loss() -> None:
+    def outcome(before: int | None, after: int | None) -> Outcome:
+        return Outcome(DemoQuery(Path("q"), "p", "", ""), {}, before, after)
+
+    best, middle, worst, lost = outcome(9, 1), outcome(1, 1), outcome(1, 7), outcome(3, None)
+    assert choose_rows([worst, lost, middle, outcome(2, 2), best, outcome(4, 5)]) == [best, middle, worst]
+    assert choose_rows([lost]) == [lost]

@@ -1,0 +1,90 @@
+"""POST /v1/detect and box=auto: the same box by both ways, refusals, and a detector of one's own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.support.serving import is_error, photo, post, running, scene, settings
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.detection.proposals import Proposal
+from threadmatch.model.images import Box
+from threadmatch.model.inference import Model
+from threadmatch.service.app import create_app
+from threadmatch.service.errors import StartError
+from threadmatch.service.galleries.loading import open_detector
+from threadmatch.service.shared import state_of
+
+
+async def detect(client: httpx.AsyncClient, image: bytes, **fields: str) -> httpx.Response:
+    return await client.post("/v1/detect", files={"image": ("photo.jpg", image, "image/jpeg")}, data=fields)
+
+
+@pytest.mark.parametrize(("orientation", "size", "truth"), [(1, (300, 400), (90, 100, 210, 300)),
+                                                            (6, (400, 300), (100, 90, 300, 210))])  # fmt: skip
+async def test_the_box_is_in_pixels_of_the_upright_photo_and_auto_searches_it(
+    client: httpx.AsyncClient, orientation: int, size: tuple[int, int], truth: tuple[int, ...]
+) -> None:
+    image = scene(orientation=orientation)
+    found = (await detect(client, image)).json()
+    assert (found["width"], found["height"]) == size
+    assert found["detector"] == "grabcut"
+    (proposal,) = found["boxes"]
+    np.testing.assert_allclose(proposal["box"], truth, atol=20)
+    assert 0 < proposal["score"] <= 1
+    answer = (await post(client, image, box="auto", top_k=1)).json()
+    assert answer["query"]["box"] == pytest.approx(proposal["box"])
+    by_hand = (await post(client, image, box=",".join(map(str, proposal["box"])), top_k=1)).json()
+    assert answer["matches"][0]["id"] == by_hand["matches"][0]["id"]
+    assert answer["matches"][0]["score"] == pytest.approx(by_hand["matches"][0]["score"], abs=0.01)
+
+
+async def test_where_nothing_stands_out_auto_searches_the_whole_photo(client: httpx.AsyncClient) -> None:
+    with io.BytesIO() as file:
+        Image.new("RGB", (60, 80), (9, 9, 9)).save(file, "PNG")
+        plain = file.getvalue()
+    assert (await detect(client, plain)).json()["boxes"] == []
+    assert (await post(client, plain, box="auto")).json()["query"]["box"] == [0, 0, 60, 80]
+
+
+async def test_detect_takes_a_photo_and_nothing_else(client: httpx.AsyncClient) -> None:
+    assert "alone" in is_error(await detect(client, photo(), top_k="3"), 422, "InvalidField")
+    is_error(await detect(client, b"GIF89a nothing"), 422, "InvalidImage")
+    is_error(await client.post("/v1/detect", json={}), 415, "UnsupportedMediaType")
+
+
+class Corner:
+    """A detector that always sees a hat in the upper left corner."""
+
+    name, on_model_thread = "corner", True
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def detect(self, photo: NDArray[np.uint8]) -> list[Proposal]:
+        self.seen.append(photo.shape)
+        return [Proposal(Box(0, 0, 0.5, 0.25), 0.9, "hat")]
+
+
+async def test_another_detector_takes_its_place(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> None:
+    app = create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)
+    async with running(app) as client:
+        queues = state_of(app).queues
+        assert queues is not None
+        queues.detector = corner = Corner()
+        found = (await detect(client, photo(size=(120, 160)))).json()
+        assert found["boxes"] == [{"box": [0, 0, 60, 40], "score": 0.9, "label": "hat"}]
+        assert found["detector"] == "corner"
+        assert (await post(client, photo(size=(120, 160)), box="auto")).json()["query"]["box"] == [0, 0, 60, 40]
+        assert corner.seen == [(160, 120, 3)] * 2
+
+
+def test_a_detector_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"detector\.json"):
+        open_detector(str(tmp_path / "nowhere"))
