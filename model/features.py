@@ -1,7 +1,7 @@
 """What a gallery keeps of a photo: named features, their form on disk, and what makes them.
 
-A model lists its features (`FeatureSpec`); a gallery stores each under its name, and its manifest repeats the list. So a
-new feature needs no new table, and a gallery without one says which it lacks.
+A model lists its features (`FeatureSpec`); a gallery stores each under its name, and its manifest repeats the list. So
+a new feature needs no new table, and a gallery without one says which it lacks.
 
 Letters  B photos, N records, V the last axis of a feature: one vector
 """
