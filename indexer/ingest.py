@@ -21,10 +21,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S, Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import HostList
@@ -35,31 +33,15 @@ from threadmatch.indexer.index import FLAT_MAX_ITEMS
 from threadmatch.indexer.rejects import RejectFile, rejects_path
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.manifest import CatalogueStamp, Manifest
-from threadmatch.indexer.store.publish import Occasion, Stamped, publish, recover, tie
+from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
 from threadmatch.indexer.store.versions import Content, Run, Store, Version
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.features import EMBEDDING, REGIONS, Encoder
 from threadmatch.model.images import ImageLimits
 
 logger = logging.getLogger(__name__)
 
 MIN_WINDOW = 32  # images between catalogue and model; more where batches or processes ask for more
-
-
-class Features(Protocol):
-    """What a model makes of a batch; `model.inference.Features` is one."""
-
-    @property
-    def embeddings(self) -> NDArray[np.float32]: ...  # (B, E)
-    @property
-    def regions(self) -> NDArray[np.float32]: ...  # (B, R, C)
-
-
-class Encoder(Stamped, Protocol):
-    """The model of an ingestion; `model.inference.Model` is one."""
-
-    @property
-    def image_px(self) -> int: ...
-    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,8 +333,8 @@ class _Ingestion:
         if not images:
             return
         features = self.model.encode(np.stack([decoded.pixels for _, decoded in images]))
-        regions = features.regions.astype(np.float16)  # (B, R, C)
-        for (entry, decoded), embedding, image_regions in zip(images, features.embeddings, regions, strict=True):
+        regions = features[REGIONS].astype(np.float16)  # (B, R, C)
+        for (entry, decoded), embedding, image_regions in zip(images, features[EMBEDDING], regions, strict=True):
             content = Content(
                 source=entry.source,
                 sha256=decoded.sha256,

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder:
     model.safetensors   tensors by name, float16 or float32; nothing is unpickled
-    config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration
+    config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration, chain
     README.md           the model card
 """
 
@@ -12,7 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -21,15 +21,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE, read_description
-from threadmatch.model.errors import CheckpointError, ConfigError
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.chain import DEFAULT_CHAIN, Chain
+from threadmatch.model.config import Calibration, GRNetConfig
+from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE
+from threadmatch.model.errors import CheckpointError
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
-    "region_norm",
+    "region_norm", "features",
 )  # fmt: skip
 """The settings that decide embedding and regions: a gallery depends on these and on no other."""
+
+
+class Checkpointed(Protocol):
+    """A network as a checkpoint holds it; `grnet.GRNet` is one."""
+
+    name: str
+    config: GRNetConfig
+    calibration: Calibration
+    chain: Chain
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +54,7 @@ class Fingerprints:
     features: str
 
 
-def fingerprints(model: GRNet) -> Fingerprints:
+def fingerprints(model: Checkpointed) -> Fingerprints:
     """Name a model by its settings and weights.
 
     The weights count as float16, so that a checkpoint and its half-size copy are the same model.
@@ -49,9 +63,10 @@ def fingerprints(model: GRNet) -> Fingerprints:
     kept = {name: config[name] for name in FEATURE_FIELDS if name in config}
     tensors = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
-    return Fingerprints(
-        model=_digest({**config, "calibration": model.calibration.to_dict()}, tensors), features=_digest(kept, features)
-    )
+    whole = {**config, "calibration": model.calibration.to_dict()}
+    if model.chain != DEFAULT_CHAIN:  # older checkpoints keep their fingerprint
+        whole["chain"] = [stage.to_dict() for stage in model.chain]
+    return Fingerprints(model=_digest(whole, tensors), features=_digest(kept, features))
 
 
 def _digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -62,7 +77,7 @@ def _digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerprints:
+def save_checkpoint(model: Checkpointed, folder: Path, *, half: bool = True) -> Fingerprints:
     """Write a model to a folder.
 
     Args:
@@ -80,13 +95,13 @@ def save_checkpoint(model: GRNet, folder: Path, *, half: bool = True) -> Fingerp
     if model.config.step_weights == "shared":  # one storage under several names: keep the first
         tensors = {key: value for key, value in tensors.items() if not _is_shared_copy(key)}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt", "fingerprint": prints.model})
-    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone; a service runs as another user
     description = {
         "name": model.name or folder.name,
         "fingerprint": prints.model,
         "features_fingerprint": prints.features,
         "model": model.config.to_dict(),
         "calibration": model.calibration.to_dict(),
+        "chain": [stage.to_dict() for stage in model.chain],
     }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
     # safetensors makes a file that only its owner reads; a service runs as somebody else
@@ -99,21 +114,13 @@ def _is_shared_copy(key: str) -> bool:
     return parts[:2] == ["head", "steps"] and int(parts[2]) > 1
 
 
-def load_checkpoint(folder: Path) -> GRNet:
-    """Read a model from a folder, in evaluation mode, on the CPU, float32.
-
-    Returns:
-        The network; `.name` and `.calibration` as stored.
+def read_weights(network: Checkpointed, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, float32, held against the network that its description builds.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or weights and description do not belong together.
+        CheckpointError: the file is missing or damaged, or does not fit the network.
     """
-    description = read_description(folder)
     path = folder / WEIGHTS_FILE
-    try:
-        model = GRNet(description["model"])
-    except ConfigError as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:
@@ -122,8 +129,8 @@ def load_checkpoint(folder: Path) -> GRNet:
         ) from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
-    expected = model.state_dict()
-    shared = model.config.step_weights == "shared"
+    expected = network.state_dict()
+    shared = network.config.step_weights == "shared"
     needed = {k for k in expected if not k.endswith("num_batches_tracked") and not (shared and _is_shared_copy(k))}
     missing, unknown = sorted(needed - tensors.keys()), sorted(tensors.keys() - expected.keys())
     wrong = sorted(k for k in needed & tensors.keys() if tensors[k].shape != expected[k].shape)
@@ -132,16 +139,7 @@ def load_checkpoint(folder: Path) -> GRNet:
             f"{path} does not fit its {CONFIG_FILE}: "
             f"missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
         )
-    model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
-    model.name = str(description.get("name", folder.name))
-    model.calibration = description["calibration"]
-    found = fingerprints(model).model
-    if description.get("fingerprint") != found:
-        raise CheckpointError(
-            f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, the weights are {found}; "
-            "the two files are of different models"
-        )
-    return model.eval()
+    return {key: value.float() for key, value in tensors.items()}
 
 
 def fetch_checkpoint(model_id: str, **hub: Any) -> Path:

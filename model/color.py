@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from threadmatch.model.region_matchers import FeatureMatcher
 
 BINS = (16, 8, 8)
 """Of hue, saturation and value: hue fine, value coarse, since light differs most between street and shop."""
@@ -34,9 +34,11 @@ def color_regions(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return roots[:, None]
 
 
-class ColorMatcher:
-    """Bhattacharyya coefficient of two colour histograms, 0 (no colour shared) to 1 (the same)."""
+class ColorMatcher(FeatureMatcher):
+    """Bhattacharyya coefficient of two colour histograms, 0 (no colour shared) to 1 (the same).
 
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """(1, K) and (n, 1, K) of `color_regions` -> (n,) float32."""
-        return (candidates[:, 0].float() @ query[0].float()).to(torch.float32)
+    It reads the feature "color": (1, K) of `color_regions`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("color", "color", lambda q, g: (q[:, 0] * g[:, 0]).sum(dim=-1), chunk_pairs=4096)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.settings import check_type
 
 PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
@@ -55,6 +56,8 @@ class GRNetConfig:
     """Open extension (Hariharan et al., CVPR 2015): stages of the backbone, counted from 0, whose maps join the last
     one's in each region. No layer learns to weigh their channels, and so they hold on garments never trained on
     (docs/training.md). With a neck, `neck.HypercolumnNeck` makes one vector of them all."""
+    features: tuple[str, ...] = (EMBEDDING, REGIONS)
+    """What a gallery keeps of a photo, by name: see `encoding.FEATURES`."""
     region_norm: RegionNorm = "none"
     """Length of a region vector before Eq. 4. "none" is the paper's; "l2" makes the gap blind to contrast."""
 
@@ -112,9 +115,10 @@ class GRNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the version of the form.
 
-        An unused `hypercolumn` is left out, so that older checkpoints keep their fingerprint.
+        What came later is left out where it is as it was before, so that older checkpoints keep their fingerprint.
         """
-        values = {name: value for name, value in asdict(self).items() if name != "hypercolumn" or value}
+        later = {"hypercolumn": (), "features": (EMBEDDING, REGIONS)}
+        values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
         return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(values))}
 
     @classmethod

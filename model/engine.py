@@ -26,7 +26,6 @@ from threadmatch.model.similarity import greedy_similarity, scale_spans
 
 CPU_CHUNK_PAIRS = 8
 GPU_CHUNK_PAIRS = 512
-GREEDY_CHUNK_PAIRS = 128  # so little work a pair that chunks of 8 would take twice as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,44 +101,10 @@ class Engine:
         Returns:
             (n_k,) float32 logits each.
         """
-        return self._in_chunks(self._score_chunk, queries, candidates, chunk_pairs=self.chunk_pairs)
+        return in_chunks(self.score_pairs, queries, candidates, device=self.device, chunk_pairs=self.chunk_pairs)
 
-    @torch.inference_mode()
-    def greedy_many(self, queries: Sequence[Tensor], candidates: Sequence[Tensor]) -> list[Tensor]:
-        """Greedy local matching (Eq. 2, 3) instead of the graph; arguments as `score_many`.
-
-        Returns:
-            (n_k,) float32 mean cosines each, -1..1.
-        """
-        chunk_pairs = max(self.chunk_pairs, GREEDY_CHUNK_PAIRS)
-        return self._in_chunks(self._greedy_chunk, queries, candidates, chunk_pairs=chunk_pairs)
-
-    def _in_chunks(
-        self,
-        score: Callable[[Tensor, Tensor], Tensor],
-        queries: Sequence[Tensor],
-        candidates: Sequence[Tensor],
-        *,
-        chunk_pairs: int,
-    ) -> list[Tensor]:
-        """Call `score` on (1 or B, R, C) queries and (B, R, C) candidates, the pairs of all queries in a row."""
-        counts = [len(block) for block in candidates]
-        if not sum(counts):
-            return [torch.empty(0) for _ in counts]
-        stacked = torch.stack([query.to(self.device, torch.float32) for query in queries])  # (Q, R, C)
-        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(self.device)  # (n,)
-        flat = candidates[0] if len(candidates) == 1 else torch.cat(list(candidates))
-        scores = []
-        for start in range(0, len(flat), chunk_pairs):
-            chunk = flat[start : start + chunk_pairs].to(self.device, torch.float32)
-            mine = owner[start : start + chunk_pairs]
-            same = bool(mine[0] == mine[-1])  # owners are sorted
-            query = stacked[mine[:1]] if same else stacked[mine]  # (1 or B, R, C)
-            scores.append(score(query, chunk))
-        return list(torch.cat(scores).cpu().split(counts))
-
-    def _score_chunk(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """(1 or B, R, C), (B, R, C) -> (B,)."""
+    def score_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Score pairs in one go: (1 or B, R, C) and (B, R, C), float32 on the device -> (B,)."""
         nodes = self._nodes(query, gallery)  # (B, N, D)
         edges: Tensor | None = None
         last = len(self._steps) - 1
@@ -200,10 +165,43 @@ class Engine:
     def _similarity(self, name: str, query: Tensor, gallery: Tensor) -> Tensor:
         if name == "global":
             return F.cosine_similarity(query[:, 0], gallery[:, 0], dim=-1, eps=1e-12)
-        return self._greedy_chunk(query, gallery)
-
-    def _greedy_chunk(self, query: Tensor, gallery: Tensor) -> Tensor:
         return greedy_similarity(query, gallery, grids=self.config.grids)
+
+
+def in_chunks(
+    score: Callable[[Tensor, Tensor], Tensor],
+    queries: Sequence[Tensor],
+    candidates: Sequence[Tensor],
+    *,
+    device: torch.device,
+    chunk_pairs: int,
+) -> list[Tensor]:
+    """Score the pairs of several queries in a row, a chunk at a time.
+
+    Args:
+        score: (1 or B, *shape) queries and (B, *shape) candidates, float32 on the device -> (B,).
+        queries: (*shape) each.
+        candidates: (n_k, *shape) each, as many as queries.
+        device: where to compute.
+        chunk_pairs: pairs at a time.
+
+    Returns:
+        (n_k,) float32 on the CPU each.
+    """
+    counts = [len(block) for block in candidates]
+    if not sum(counts):
+        return [torch.empty(0) for _ in counts]
+    stacked = torch.stack([query.to(device, torch.float32) for query in queries])  # (Q, *shape)
+    owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device)  # (n,)
+    flat = candidates[0] if len(candidates) == 1 else torch.cat(list(candidates))
+    scores = []
+    for start in range(0, len(flat), chunk_pairs):
+        chunk = flat[start : start + chunk_pairs].to(device, torch.float32)
+        mine = owner[start : start + chunk_pairs]
+        same = bool(mine[0] == mine[-1])  # owners are sorted
+        query = stacked[mine[:1]] if same else stacked[mine]  # (1 or B, *shape)
+        scores.append(score(query, chunk))
+    return list(torch.cat(scores).cpu().split(counts))
 
 
 def needed_flops(config: GRNetConfig, channels: int) -> int:

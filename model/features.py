@@ -68,12 +68,13 @@ class FeatureSpec:
         if values.shape != self.shape:
             raise ValueError(f"feature {self.name!r} has shape {values.shape}, expected {self.shape}")
         if self.dtype != "int8":
-            return values.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
+            data: bytes = values.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
+            return data
         vectors = values.reshape(self.vectors, self.shape[-1]).astype(np.float32)
         scales = (np.abs(vectors).max(axis=1) / 127).astype(_SCALE)  # (vectors,)
         steps = np.where(scales > 0, scales, 1).astype(np.float32)[:, None]
         codes = np.clip(np.rint(vectors / steps), -127, 127).astype(np.int8)  # (vectors, V)
-        return codes.tobytes() + scales.tobytes()
+        return bytes(codes.tobytes() + scales.tobytes())
 
     def unpack(self, records: Sequence[bytes | memoryview]) -> NDArray[Any]:
         """Records to (N, *shape): float16 as stored, float32 else (int8 codes times their scales).

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.backbone import Backbone, build_backbone
+from threadmatch.model.chain import DEFAULT_CHAIN, Chain
+from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, read_weights, save_checkpoint
 from threadmatch.model.config import Calibration, GRNetConfig
-from threadmatch.model.errors import ConfigError
+from threadmatch.model.descriptions import CONFIG_FILE, read_description
+from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
@@ -143,6 +146,7 @@ class GRNet(
         self.config = config or GRNetConfig()
         self.name = ""
         self.calibration = Calibration()
+        self.chain: Chain = DEFAULT_CHAIN
         self.backbone = backbone or build_backbone(self.config.backbone).tap(self.config.hypercolumn)
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
@@ -171,6 +175,13 @@ class GRNet(
             regions = self.neck(regions)
         return self.embed(pooled), normed(regions, self.config)
 
+    @torch.inference_mode()
+    def map_grid(self) -> tuple[int, int]:
+        """Rows and columns of the backbone's last map, h and w."""
+        side, device = self.config.image_px, self.head.projection.device
+        rows, columns = self.backbone(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).shape[2:]
+        return rows, columns
+
     def embed(self, pooled: Tensor) -> Tensor:
         """(B, C) pooled -> (B, E) unit vectors for stage one."""
         return F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
@@ -183,8 +194,6 @@ class GRNet(
         return score
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from threadmatch.model.checkpoint import save_checkpoint
-
         save_checkpoint(self, save_directory)
 
     @classmethod
@@ -200,8 +209,6 @@ class GRNet(
         map_location: str = "cpu",
         **_: Any,
     ) -> GRNet:
-        from threadmatch.model.checkpoint import fetch_checkpoint, load_checkpoint
-
         folder = fetch_checkpoint(
             model_id,
             revision=revision,
@@ -211,6 +218,32 @@ class GRNet(
             token=token,
         )
         return load_checkpoint(folder).to(map_location)
+
+
+def load_checkpoint(folder: Path) -> GRNet:
+    """Read a model from a folder, in evaluation mode, on the CPU, float32.
+
+    Returns:
+        The network; `.name`, `.calibration` and `.chain` as stored.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or weights and description do not belong together.
+    """
+    description = read_description(folder)
+    try:
+        model = GRNet(description["model"])
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
+    model.load_state_dict(read_weights(model, folder), strict=False)
+    model.name = str(description.get("name", folder.name))
+    model.calibration, model.chain = description["calibration"], description["chain"]
+    found = fingerprints(model).model
+    if description.get("fingerprint") != found:
+        raise CheckpointError(
+            f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, the weights are {found}; "
+            "the two files are of different models"
+        )
+    return model.eval()
 
 
 def normed(regions: Tensor, config: GRNetConfig) -> Tensor:

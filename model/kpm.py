@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.region_matchers import FeatureMatcher
 
 WEIGHTS_FILE = "kpm.safetensors"
 CONFIG_FILE = "kpm.json"
@@ -108,8 +109,8 @@ class KPMHead(nn.Module):
         return mean[:, 1] - mean[:, 0]
 
 
-class KPMMatcher:
-    """Scores maps kept as region sets: the last P regions of (R, C) are the map.
+class KPMMatcher(FeatureMatcher):
+    """Scores maps. It reads the feature "map": region sets whose last P regions are the map.
 
     Args:
         head: trained.
@@ -117,20 +118,10 @@ class KPMMatcher:
     """
 
     def __init__(self, head: KPMHead, *, chunk_pairs: int = 256) -> None:
-        self.head = head.eval()
-        self.chunk_pairs = chunk_pairs
-
-    @torch.inference_mode()
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """(R, C) and (n, R, C), float16 or float32 -> (n,) float32."""
-        p = self.head.config.positions
-        one = query[None, -p:].float()  # (1, P, C)
-        scores = [
-            self.head(one.expand(len(chunk), -1, -1), chunk[:, -p:].float())
-            for chunk in candidates.split(self.chunk_pairs)
-            if len(chunk)
-        ]
-        return torch.cat(scores) if scores else torch.empty(0)
+        own, p = head.eval(), head.config.positions
+        super().__init__(
+            "kpm", "map", lambda q, g: own(q[:, -p:].expand(len(g), -1, -1), g[:, -p:]), chunk_pairs=chunk_pairs
+        )
 
 
 def save_kpm(head: KPMHead, folder: Path, *, features_fingerprint: str) -> None:

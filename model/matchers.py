@@ -1,90 +1,72 @@
-"""Ways to score a query against candidates, all behind one protocol, so that each can be measured beside the others.
+"""Ways to score a photo against items, in one table. Adding one is a class and a line here.
 
-Paper    Kuang et al., ICCV 2019: Eq. 1 (global), Eq. 2 and 3 (greedy local), Eq. 4 to 8 (GRNet)
+A matcher says which features it needs, whether its scores are calibrated, and whether it can say what decided them.
+Requests, queues, search and evaluation read these flags; none compares names. A factory imports its matcher when it is
+first asked for, so that whoever only wants the names imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import Tensor
-
-from threadmatch.model.color import ColorMatcher
-from threadmatch.model.config import GRNetConfig
-from threadmatch.model.engine import Engine
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.grnet import SimilarityHead
-from threadmatch.model.similarity import global_similarity, greedy_similarity
+from threadmatch.model.matching import Matcher
+
+if TYPE_CHECKING:
+    from threadmatch.model.grnet import GRNet
+
+Factory = Callable[["GRNet", str], Matcher]
+"""From a trained network and a device ("cpu", "cuda") to a matcher."""
 
 
-class PairMatcher(Protocol):
-    """Scores pairs of region sets; higher is more alike."""
+def _grnet(network: GRNet, device: str) -> Matcher:
+    from threadmatch.model.grnet_matcher import GRNetMatcher
 
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        """(R, C) and (n, R, C), float16 or float32 -> (n,) float32."""
-        ...
+    return GRNetMatcher(network, device=device)
 
 
-class GlobalMatcher:
-    """Cosine of the global regions (Eq. 1)."""
+def _greedy(network: GRNet, device: str) -> Matcher:
+    from threadmatch.model.region_matchers import GreedyMatcher
 
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        return global_similarity(query[None, 0].float(), candidates[:, 0].float())
-
-
-class GreedyMatcher:
-    """Mean cosine of each query region's best partner (Eq. 2 and 3).
-
-    Args:
-        grids: rows and columns of each scale.
-    """
-
-    def __init__(self, grids: Sequence[tuple[int, int]]) -> None:
-        self.grids = grids
-
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        return greedy_similarity(query[None].float(), candidates.float(), grids=self.grids)
+    return GreedyMatcher(network.config.grids, device=device)
 
 
-class LiteralMatcher:
-    """GRNet by `SimilarityHead.forward`, equation by equation; slow, the reference.
+MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "greedy": _greedy}
+
+
+class MatchersOf(Mapping[str, Matcher]):
+    """The matchers that a network can run, each made when it is first asked for.
 
     Args:
-        head: the trained head.
-        chunk_pairs: pairs at a time, bounding memory.
+        network: trained, on the device.
+        device: "cpu" or "cuda".
     """
 
-    def __init__(self, head: SimilarityHead, *, chunk_pairs: int = 64) -> None:
-        self.head = head.eval()
-        self.chunk_pairs = chunk_pairs
+    def __init__(self, network: GRNet, device: str) -> None:
+        self._network, self._device = network, device
+        self._made: dict[str, Matcher] = {}
 
-    @torch.inference_mode()
-    def score(self, query: Tensor, candidates: Tensor) -> Tensor:
-        scores = [
-            self.head(query[None].float().expand(len(chunk), -1, -1), chunk.float())
-            for chunk in candidates.split(self.chunk_pairs)
-        ]
-        return torch.cat(scores) if scores else torch.empty(0)
+    def __getitem__(self, name: str) -> Matcher:
+        if name not in self._made:
+            if name not in MATCHERS:
+                raise KeyError(name)
+            self._made[name] = MATCHERS[name](self._network, self._device)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MATCHERS)
+
+    def __len__(self) -> int:
+        return len(MATCHERS)
 
 
-def build_matcher(name: str, config: GRNetConfig, head: SimilarityHead) -> PairMatcher:
-    """Build one by name: "grnet", "grnet_literal", "global", "greedy" or "color", which reads `color_regions`.
-
-    `kpm.KPMMatcher` keeps the protocol too; it is built from its own trained head, by `kpm.load_kpm`.
+def named(matchers: Mapping[str, Matcher], name: str) -> Matcher:
+    """The matcher of that name.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: there is none; says which there are.
     """
-    if name == "grnet":
-        return Engine(head)
-    if name == "grnet_literal":
-        return LiteralMatcher(head)
-    if name == "global":
-        return GlobalMatcher()
-    if name == "greedy":
-        return GreedyMatcher(config.grids)
-    if name == "color":
-        return ColorMatcher()
-    raise ConfigError(f"matcher {name!r} is unknown, expected grnet, grnet_literal, global, greedy or color")
+    if name not in matchers:
+        raise ConfigError(f"matcher {name!r} is unknown, expected one of {', '.join(matchers)}")
+    return matchers[name]

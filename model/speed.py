@@ -20,15 +20,15 @@ from typing import Final
 import numpy as np
 import torch
 
-from threadmatch.model.checkpoint import load_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.descriptions import SHIPPED, shipped_models
 from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
+from threadmatch.model.features import REGIONS
 from threadmatch.model.fusing import fold_batch_norm
-from threadmatch.model.grnet import GRNet, SimilarityHead
+from threadmatch.model.grnet import GRNet, SimilarityHead, load_checkpoint
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
-from threadmatch.model.matchers import LiteralMatcher
+from threadmatch.model.region_matchers import LiteralMatcher
 
 PAPER_BACKBONE: Final = "googlenet"
 PAPER_CHANNELS: Final = 1024
@@ -139,11 +139,10 @@ def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> Rerank
     else:
         network = load_checkpoint(_folder(name))
         config, channels, head = network.config, network.region_channels, network.head
-    engine, literal = Engine(head, device=device), LiteralMatcher(head.to(device))
+    engine, literal = Engine(head, device=device), LiteralMatcher(head.to(device), device=device)
     query = torch.rand(config.regions, channels)
     candidates = torch.rand(PAIRS, config.regions, channels)
     stored = candidates.half()  # as a gallery keeps them
-    here, there = query.to(device), candidates.to(device)
     chunk = CPU_CHUNK_PAIRS if device == "cpu" else GPU_CHUNK_PAIRS
     needed = needed_flops(config, channels)
     square = _product((SQUARE, SQUARE, SQUARE), device, at_least=PAIRS * needed)
@@ -152,7 +151,7 @@ def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> Rerank
         {
             "square": square.run,
             "first": first.run,
-            "literal": lambda: literal.score(here, there).cpu(),
+            "literal": lambda: literal.score_many([{REGIONS: query.numpy()}], [{REGIONS: candidates.numpy()}]),
             "serving": lambda: engine.score(query, stored),
         },
         seconds=seconds,

@@ -15,15 +15,15 @@ from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.service.access.wiring import install_access
 from threadmatch.service.config import DEFAULT_GALLERY, Settings, load_settings
 from threadmatch.service.errors import install_error_handlers
-from threadmatch.service.feedback.recent_searches import remembering
 from threadmatch.service.feedback.verdicts import feedback_of
 from threadmatch.service.galleries.loading import open_all
 from threadmatch.service.galleries.served import ServedGallery
 from threadmatch.service.http.middleware import RequestMiddleware
 from threadmatch.service.lifespan import poll_galleries, put_in_service, wait_for_galleries
 from threadmatch.service.queues.batching import Budget
+from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.routes import batch, detect, edits, feedback, health, heatmaps, items, pages, search, session
-from threadmatch.service.search.results import Matcher
+from threadmatch.service.search.recent_searches import remembering
 from threadmatch.service.shared import ServiceState
 from threadmatch.service.watching.metrics import Metrics
 from threadmatch.service.watching.tracing import Tracing
@@ -39,7 +39,7 @@ is kept.
 def create_app(
     settings: Settings,
     *,
-    model: Matcher | None = None,
+    model: ServedModel | None = None,
     gallery: Gallery | None = None,
     further: Mapping[str, Gallery] | None = None,
 ) -> FastAPI:

@@ -14,13 +14,13 @@ from threadmatch.service.galleries.background_folding import FoldRule
 from threadmatch.service.galleries.loading import open_both, open_detector, open_further
 from threadmatch.service.galleries.served import EditLimits, ServedGallery
 from threadmatch.service.queues.model_queues import Capacity, ModelQueues
-from threadmatch.service.search.results import Matcher
+from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.shared import ServiceState
 
 logger = logging.getLogger(__name__)
 
 
-async def put_in_service(state: ServiceState, model: Matcher, opened: Mapping[str, Gallery]) -> None:
+async def put_in_service(state: ServiceState, model: ServedModel, opened: Mapping[str, Gallery]) -> None:
     """Start the model's queues and answer from `opened`; further galleries of the settings are opened here.
 
     Raises:
@@ -73,7 +73,7 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
         served.put_in_service(gallery, state.queues, _edit_limits(state))
 
 
-async def _started(state: ServiceState, model: Matcher) -> ModelQueues:
+async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
     settings = state.settings
     detector = await asyncio.to_thread(open_detector, settings.detector, device=settings.device)
     queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()

@@ -12,11 +12,11 @@ from starlette.requests import Request
 
 from threadmatch.service.config import DEFAULT_GALLERY, Settings
 from threadmatch.service.errors import RequestError
-from threadmatch.service.feedback.recent_searches import RecentSearches
 from threadmatch.service.feedback.verdicts import FeedbackStore
 from threadmatch.service.galleries.served import ServedGallery
 from threadmatch.service.queues.batching import Budget
 from threadmatch.service.queues.model_queues import ModelQueues
+from threadmatch.service.search.recent_searches import RecentSearches
 from threadmatch.service.watching.metrics import Metrics
 from threadmatch.service.watching.tracing import Tracing
 

@@ -175,6 +175,15 @@ class Snapshot:
             out[place] = np.frombuffer(data, "<f2").reshape(shape)
         return out
 
+    def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[np.float16] | NDArray[np.float32]:
+        """(N, *shape) of one feature of the candidates, in their order."""
+        return self.embeddings(candidates) if name == "embedding" else self.regions(candidates)
+
+    def features_of(self, name: str, item_id: str) -> NDArray[np.float16] | NDArray[np.float32]:
+        """(*shape) of one feature of one item by its id; ItemNotFoundError, DamagedItemError."""
+        assert name == "regions"
+        return self.regions_of(item_id)
+
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
         found = self._by_row(_ITEM, [candidate.row for candidate in candidates], "JOIN contents c USING (content)")

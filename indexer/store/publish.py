@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from threadmatch.indexer.store.manifest import (
     merge_kinds,
 )
 from threadmatch.indexer.store.versions import Run, Store, checksum, now
+from threadmatch.model.features import EMBEDDING, REGIONS, Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +54,6 @@ JSON_KINDS: dict[str, ColumnKind] = {
 }
 
 
-class Stamped(Protocol):
-    """What a gallery needs to know of a model; `model.inference.Model` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def features_fingerprint(self) -> str: ...
-    @property
-    def embedding_dim(self) -> int: ...
-    @property
-    def regions_shape(self) -> tuple[int, int]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
     """Why a generation is made, as its manifest records it."""
@@ -79,19 +65,19 @@ class Occasion:
     new_index: bool = False
 
 
-def tie(store: Store, model: Stamped) -> None:
+def tie(store: Store, model: Encoder) -> None:
     """Tie a new gallery to a model, or check that it is this one's.
 
     Raises:
         GalleryModelMismatchError: the gallery was made by another model.
     """
-    meta = store.meta()
+    meta, shapes = store.meta(), {spec.name: spec.shape for spec in model.features}
     mine = {
         "model_name": model.name,
         "features_fingerprint": model.features_fingerprint,
-        "embedding_dim": str(model.embedding_dim),
-        "regions_rows": str(model.regions_shape[0]),
-        "regions_channels": str(model.regions_shape[1]),
+        "embedding_dim": str(shapes[EMBEDDING][0]),
+        "regions_rows": str(shapes[REGIONS][0]),
+        "regions_channels": str(shapes[REGIONS][1]),
     }
     if not meta:
         store.set_meta(mine | {"model_fingerprint": model.fingerprint})

@@ -1,14 +1,14 @@
 """Many labelled images encoded once, decoded on all cores beside the model, and kept in a cache folder.
 
-Letters  n images, S image side, E embedding size, R regions, C channels
+Letters  n images, E embedding size, R regions, C channels
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,41 @@ from numpy.typing import NDArray
 
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.photo_reading import CHUNK, decoded, identity
+from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.inference import Model
+from threadmatch.model.matching import Floats, Items, Photo
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """Labelled images and their features: embeddings (n, E) float32, regions (n, R, C) float16."""
+    """Labelled images and their features by name: (n, *shape) each, float32 where the feature is, float16 else."""
 
     images: list[LabelledImage]
-    embeddings: NDArray[np.float32]
-    regions: NDArray[np.float16]
+    features: Mapping[str, Floats]
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """(n, E), what stage one compares."""
+        return np.asarray(self.features[EMBEDDING], np.float32)
+
+    @property
+    def regions(self) -> Floats:
+        """(n, R, C)."""
+        return self.features[REGIONS]
+
+    def having(self, **features: Floats) -> EncodedSet:
+        """With these features added or in place of those of the same name."""
+        return replace(self, features={**self.features, **features})
+
+    def photo(self, n: int) -> Photo:
+        """The features of one image: (*shape) each."""
+        return {name: values[n] for name, values in self.features.items()}
+
+    def items(self, at: NDArray[np.int64], names: Iterable[str]) -> Items:
+        """The named features of some images: (len(at), *shape) each."""
+        return {name: self.features[name][at] for name in names}
 
 
 def encode_images(
@@ -44,26 +67,26 @@ def encode_images(
     Raises:
         DataError: an image cannot be read; it is named.
     """
-    key = _key(model, images)
-    if cache is not None and (cache / f"{key}.regions.npy").exists():
-        embeddings = np.load(cache / f"{key}.embeddings.npy")
-        regions = np.load(cache / f"{key}.regions.npy")
-        return EncodedSet(list(images), embeddings, regions)
-    embeddings = np.empty((len(images), model.embedding_dim), np.float32)
-    regions = np.empty((len(images), *model.regions_shape), np.float16)
+    names = [spec.name for spec in model.features]
+    files = {name: cache / f"{_key(model, images)}.{name}.npy" for name in names} if cache is not None else {}
+    if files and files[names[-1]].exists():
+        return EncodedSet(list(images), {name: np.load(file) for name, file in files.items()})
+    made = {
+        spec.name: np.empty((len(images), *spec.shape), np.float32 if spec.dtype == "float32" else np.float16)
+        for spec in model.features
+    }
     done = 0
     for pixels in decoded(images, image_px=model.image_px, workers=workers):
-        features = model.encode(pixels)
-        embeddings[done : done + len(pixels)] = features.embeddings
-        regions[done : done + len(pixels)] = features.regions
+        for name, values in model.encode(pixels).items():
+            made[name][done : done + len(pixels)] = values
         done += len(pixels)
         if done % (CHUNK * 20) == 0:
             logger.info("encoded", extra={"done": done, "of": len(images)})
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(cache / f"{key}.embeddings.npy", embeddings)
-        np.save(cache / f"{key}.regions.npy", regions)  # last: its presence says both are whole
-    return EncodedSet(list(images), embeddings, regions)
+        for name, file in files.items():  # the last one's presence says that all are whole
+            np.save(file, made[name])
+    return EncodedSet(list(images), made)
 
 
 def _key(model: Model, images: Sequence[LabelledImage]) -> str:

@@ -16,8 +16,9 @@ from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.detection.proposals import Detector
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.metrics import paired_gain
+from threadmatch.model.features import Features
 from threadmatch.model.images import Box, DecodedImage, decode_image, prepare_image
-from threadmatch.model.inference import Features, Model
+from threadmatch.model.inference import Model
 
 CROPS: Final = ("given", "whole", "proposed")
 BATCH: Final = 16
@@ -74,8 +75,9 @@ def measure_boxes(
         for name in CROPS[1:]:
             overlaps[name].append(overlap(given, boxes[name]))
         found = _encode(model, [_crop(model, image, boxes[name]) for name in CROPS])
-        for name, regions in zip(CROPS, found.regions, strict=True):
-            best = int(model.score(regions, shop.regions).argmax())
+        for place, name in enumerate(CROPS):
+            photo = {feature: values[place] for feature, values in found.items()}
+            best = int(model.score(photo, shop).argmax())
             hits[name].append(float(shown[best].product_id == query.product_id))
         if progress is not None:
             progress(done, len(asked))
@@ -125,7 +127,7 @@ def _crop(model: Model, image: DecodedImage, box: Box) -> NDArray[np.uint8]:
 
 def _encode(model: Model, pixels: Sequence[NDArray[np.uint8]]) -> Features:
     parts = [model.encode(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
-    return Features(np.concatenate([p.embeddings for p in parts]), np.concatenate([p.regions for p in parts]))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def markdown(result: dict[str, Any]) -> str:

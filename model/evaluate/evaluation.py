@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.chain import STAGE_ONE
 from threadmatch.model.color import ColorMatcher, color_regions
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage
@@ -21,16 +22,16 @@ from threadmatch.model.data.pixel_descriptions import describe_pixels
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.evaluate.calibration import expected_calibration_error, no_match_rates, reliability
 from threadmatch.model.evaluate.metrics import RECALL_K, TOP_K, paired_gain, rates, recall_at
-from threadmatch.model.evaluate.ranking import FINAL, STAGE_ONE, Rankings, Scorer, rank_encoded, scorer_of
+from threadmatch.model.evaluate.ranking import FINAL, FULL, Method, Rankings, alone, rank_encoded
 from threadmatch.model.inference import Model
 from threadmatch.model.kpm import KPMMatcher, load_kpm, map_scales
-from threadmatch.model.matchers import GreedyMatcher
+from threadmatch.model.matchers import MATCHERS, named
 
 EXHAUSTIVE_PAIRS = 200_000
 """Most pairs of query and item for which the whole gallery is reranked too without being asked for; a minute to four on
 two cores."""
 DEFAULT_METHODS = ("global", "greedy", "grnet")
-METHODS = (*DEFAULT_METHODS, "color", "kpm")
+METHODS = (STAGE_ONE, *MATCHERS, FULL, "color", "kpm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,9 @@ class EvaluationSettings:
     """What to measure.
 
     Fields:
-        methods: some of METHODS; "global" is always there, since the others rerank its shortlist. "color" ranks the
-            whole gallery by colour histograms. "kpm" needs `kpm`.
+        methods: some of METHODS; "global" is always there, since the others rerank its shortlist. "grnet" is the
+            model's whole chain, "grnet_full" its last matcher over all candidates; the other matchers stand alone.
+            "color" ranks the whole gallery by colour histograms. "kpm" needs `kpm`.
         candidates: k, how many stage one hands on.
         exhaustive: also let GRNet rank the whole gallery; None: where that is at most EXHAUSTIVE_PAIRS.
         kpm: folder of a trained matching head.
@@ -81,24 +83,27 @@ def rank(
     settings = settings or EvaluationSettings()
     shop = encode_images(model, gallery, cache=settings.cache)
     street = encode_images(model, queries, cache=settings.cache)
-    scorers: dict[str, Scorer] = {}
+    methods = {name: alone(named(model.matchers, name)) for name in settings.methods if name in model.matchers}
     if "color" in settings.methods:
-        described = (describe_pixels(images, color_regions, image_px=model.image_px) for images in (queries, gallery))
-        scorers["color"] = scorer_of(ColorMatcher(), *described, whole=True)
-    if "greedy" in settings.methods:
-        scorers["greedy"] = scorer_of(GreedyMatcher(model.config.grids), street.regions, shop.regions)
+        asked, held = (describe_pixels(images, color_regions, image_px=model.image_px) for images in (queries, gallery))
+        street, shop = street.having(color=asked), shop.having(color=held)
+        methods["color"] = alone(ColorMatcher(), whole=True)
     if settings.kpm is not None:
         head = load_kpm(settings.kpm, features_fingerprint=model.features_fingerprint)
         mapped = model.with_scales(map_scales(head.config.grid))
-        maps = (encode_images(mapped, images, cache=settings.cache).regions for images in (queries, gallery))
-        scorers["kpm"] = scorer_of(KPMMatcher(head), *maps)
-    if "grnet" in settings.methods:
-        scorers[FINAL] = Scorer(model.score, street.regions, shop.regions)
+        maps = [encode_images(mapped, images, cache=settings.cache).regions for images in (queries, gallery)]
+        street, shop = street.having(map=maps[0]), shop.having(map=maps[1])
+        methods["kpm"] = alone(KPMMatcher(head))
+    if FINAL in settings.methods or FULL in settings.methods:
+        chain = Method(tuple((named(model.matchers, stage.matcher), stage.items) for stage in model.chain))
+        methods[FINAL] = chain
+        if FULL in settings.methods or len(chain.stages) > 1:
+            methods[FULL] = alone(chain.stages[-1][0])
     small = len(gallery) * len(queries) <= EXHAUSTIVE_PAIRS
     return rank_encoded(
         shop,
         street,
-        scorers,
+        methods,
         candidates=settings.candidates,
         exhaustive=small if settings.exhaustive is None else settings.exhaustive,
         progress=progress,

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.model.data.pairs import LabelledImage
-from threadmatch.model.errors import DataError
+from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.metrics import paired_gain
 from threadmatch.model.explain import Evidence
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
+from threadmatch.model.matching import ExplainingMatcher, Items, Photo, as_explaining
 from threadmatch.model.similarity import scale_spans
 
 METHODS: Final = {
@@ -119,27 +120,32 @@ def _one(
     model: Model, query: NDArray[np.uint8], item: NDArray[np.uint8]
 ) -> tuple[float, dict[int, float], dict[str, int]]:
     """The score of a pair, its drop for every region that is compared, and the region each method names."""
-    found = model.encode(np.stack([query, item])).regions  # (2, R, C)
-    score = float(model.score(found[0], found[1:])[0])
-    chosen = _named(model, query, found)
+    both = model.encode(np.stack([query, item]))
+    photo, shown = ({name: values[part] for name, values in both.items()} for part in (0, slice(1, 2)))
+    score = float(model.score(photo, shown)[0])
+    chosen = _named(model, query, photo, shown)
     compared = sorted({sibling for region in chosen.values() for sibling in _siblings(model, region)})
-    blanked = model.encode(np.stack([blank(model, query, region) for region in compared])).regions
-    again = [float(model.score(regions, found[1:])[0]) for regions in blanked]
+    blanked = model.encode(np.stack([blank(model, query, region) for region in compared]))
+    again = [
+        float(model.score({name: values[n] for name, values in blanked.items()}, shown)[0])
+        for n in range(len(compared))
+    ]
     return score, {region: score - value for region, value in zip(compared, again, strict=True)}, chosen
 
 
-def _named(model: Model, query: NDArray[np.uint8], found: NDArray[np.float32]) -> dict[str, int]:
-    (told,) = model.evidence(found[0], found[1:], top=TOP)
+def _named(model: Model, query: NDArray[np.uint8], photo: Photo, shown: Items) -> dict[str, int]:
+    matcher = explainer(model)
+    (told,) = matcher.evidence(photo, shown, top=TOP)
 
     def by_edge(pairs: Sequence[Evidence]) -> int:
         return max(pairs, key=lambda pair: pair.edge).query_region
 
     after = told.after[0].query_region
-    cam = model.grad_cam(query, found[1], side="query")
+    cam = matcher.grad_cam(query, {name: values[0] for name, values in shown.items()}, side="query")
     rows, columns = cam.shape
     in_region = {}
     for region in _siblings(model, after):
-        x0, y0, x1, y1 = np.rint(model.region_boxes()[region] * (columns, rows, columns, rows)).astype(int)
+        x0, y0, x1, y1 = np.rint(matcher.region_boxes()[region] * (columns, rows, columns, rows)).astype(int)
         in_region[region] = float(cam[y0:y1, x0:x1].mean())
     return {
         "after": after,
@@ -150,6 +156,19 @@ def _named(model: Model, query: NDArray[np.uint8], found: NDArray[np.float32]) -
     }
 
 
+def explainer(model: Model) -> ExplainingMatcher:
+    """The last matcher of the model's chain, which must be able to explain.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    last = model.chain[-1].matcher
+    matcher = as_explaining(model.matchers[last])
+    if matcher is None:
+        raise ConfigError(f"matcher {last!r}, the last of the model's chain, explains nothing")
+    return matcher
+
+
 def _siblings(model: Model, region: int) -> list[int]:
     """The regions of the same scale, itself included: their windows have the same size, but for rounding."""
     return next(list(range(start, end)) for start, end in scale_spans(model.config.grids) if start <= region < end)
@@ -157,7 +176,7 @@ def _siblings(model: Model, region: int) -> list[int]:
 
 def blank(model: Model, pixels: NDArray[np.uint8], region: int) -> NDArray[np.uint8]:
     """(S, S, 3) with one region in the mean colour of the whole."""
-    x0, y0, x1, y1 = np.rint(model.region_boxes()[region] * model.image_px).astype(int)
+    x0, y0, x1, y1 = np.rint(explainer(model).region_boxes()[region] * model.image_px).astype(int)
     out = pixels.copy()
     out[y0:y1, x0:x1] = np.rint(pixels.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
     return out

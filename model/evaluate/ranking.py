@@ -1,6 +1,6 @@
 """Galleries ranked for queries with known answers, by every stage and method.
 
-Letters  n queries, m gallery items, k shortlist, E embedding size, R regions, C channels
+Letters  n queries, m gallery items, k shortlist
 """
 
 from __future__ import annotations
@@ -9,39 +9,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from threadmatch.model.chain import STAGE_ONE, Ranking
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.evaluate.calibration import ScoredQueries
 from threadmatch.model.evaluate.metrics import first_hit
-from threadmatch.model.inference import Floats
-from threadmatch.model.matchers import PairMatcher
+from threadmatch.model.matching import Matcher, Photo
 
-STAGE_ONE = "global"
 FINAL = "grnet"
+"""The whole chain, as a search runs it."""
+FULL = "grnet_full"
+"""The chain's last matcher alone, over the whole shortlist: the yardstick of a chain."""
 EXHAUSTIVE = "grnet_exhaustive"
+"""The chain's last matcher over the whole gallery."""
 
 Order = list[NDArray[np.int64]]
-Score = Callable[[Floats, Floats], NDArray[np.float32]]
-"""(R, C) of a query and (k, R, C) of items -> (k,), higher is more alike."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scorer:
-    """A method with the features it reads.
+class Method:
+    """One way to order a gallery.
 
     Fields:
-        score: of one query against items.
-        queries, gallery: (n, R, C) and (m, R, C).
-        whole: ranks the whole gallery; else the first k of stage one, and leaves the rest as it was.
+        stages: matchers, each with how many of the first it reorders (None: all of the shortlist).
+        whole: the one matcher ranks the whole gallery; else they go over the first k of stage one, and leave the rest
+            as it was.
     """
 
-    score: Score
-    queries: Floats
-    gallery: Floats
+    stages: tuple[tuple[Matcher, int | None], ...]
     whole: bool = False
+
+    @property
+    def depth(self) -> int | None:
+        """How many items the last stage reorders; None: all of the shortlist."""
+        return self.stages[-1][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +63,15 @@ class Rankings:
         return first_hit(self.orders[method], products, [image.product_id for image in self.queries])
 
 
-def scorer_of(matcher: PairMatcher, queries: Floats, gallery: Floats, *, whole: bool = False) -> Scorer:
-    """A matcher of tensors as a scorer of arrays."""
-
-    def score(query: Floats, candidates: Floats) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = matcher.score(torch.from_numpy(query), torch.from_numpy(candidates)).numpy()
-        return scores
-
-    return Scorer(score, queries, gallery, whole)
+def alone(matcher: Matcher, *, whole: bool = False) -> Method:
+    """One matcher over the whole shortlist, or over the whole gallery."""
+    return Method(((matcher, None),), whole)
 
 
 def rank_encoded(
     shop: EncodedSet,
     street: EncodedSet,
-    scorers: Mapping[str, Scorer],
+    methods: Mapping[str, Method],
     *,
     candidates: int,
     exhaustive: bool = False,
@@ -82,43 +80,79 @@ def rank_encoded(
     """Rank the gallery for every query.
 
     Args:
-        shop, street: gallery and queries; their embeddings make stage one.
-        scorers: by name; the one named FINAL is also kept with its scores, for calibration.
+        shop, street: gallery and queries, with every feature that the methods need; embeddings make stage one.
+        methods: by name; the one named FINAL is also kept with its last stage's scores, for calibration.
         candidates: k.
-        exhaustive: let FINAL rank the whole gallery too.
+        exhaustive: let FINAL's last matcher rank the whole gallery too.
         progress: called with queries done and all.
 
     Returns:
-        STAGE_ONE (the whole gallery), each scorer's, and EXHAUSTIVE where asked. Ties keep stage one's order, and in
-        stage one the gallery's.
+        STAGE_ONE (the whole gallery), each method's, and EXHAUSTIVE where asked. Ties keep the order before.
     """
-    orders: dict[str, Order] = {name: [] for name in (STAGE_ONE, *scorers)}
-    if exhaustive and FINAL in scorers:
-        orders[EXHAUSTIVE] = []
+    methods = dict(methods)
+    if exhaustive and FINAL in methods:
+        methods[EXHAUSTIVE] = alone(methods[FINAL].stages[-1][0], whole=True)
+    orders: dict[str, Order] = {name: [] for name in (STAGE_ONE, *methods)}
     own = _positions(shop.images)
     products = np.asarray([image.product_id for image in shop.images])
     kept: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
     for n, query in enumerate(street.images):
         order = np.argsort(-(shop.embeddings @ street.embeddings[n]), kind="stable")
         orders[STAGE_ONE].append(order)
-        # With the query's own items out of the gallery as many others move up: they are scored too.
-        deep = min(candidates + len(own.get(query.product_id, ())), len(order))
-        for name, scorer in scorers.items():
-            everything = scorer.whole or (name == FINAL and EXHAUSTIVE in orders)
-            depth = len(order) if everything else deep if name == FINAL else min(candidates, len(order))
-            scores = scorer.score(scorer.queries[n], scorer.gallery[order[:depth]])
-            orders[name].append(_reranked(order, scores if scorer.whole else scores[:candidates]))
-            if name == FINAL:
-                kept.append((scores[:deep], products[order[:deep]] == query.product_id))
-                if EXHAUSTIVE in orders:
-                    orders[EXHAUSTIVE].append(_reranked(order, scores))
+        scored = _Scored(shop, street.photo(n), order)
+        for name, method in methods.items():
+            ranking = scored.through(method, len(order) if method.whole else min(candidates, len(order)))
+            orders[name].append(np.concatenate([order[ranking.order], order[ranking.count :]]))
+        if FINAL in methods:
+            # With the query's own items out of the gallery as many others move up: they are scored too.
+            extra = len(own.get(query.product_id, ()))
+            places, scores = scored.last_stage(methods[FINAL], min(candidates + extra, len(order)), extra)
+            kept.append((scores, products[order[places]] == query.product_id))
         if progress:
             progress(n + 1, len(street.images))
-    scored = None
+    final = None
     if kept:
         wanted = [image.product_id for image in street.images]
-        scored = ScoredQueries([s for s, _ in kept], [same for _, same in kept], wanted, len(shop.images), candidates)
-    return Rankings(orders, list(shop.images), list(street.images), candidates, scored)
+        depth = min(candidates, methods[FINAL].depth or candidates)
+        final = ScoredQueries([s for s, _ in kept], [same for _, same in kept], wanted, len(shop.images), depth)
+    return Rankings(orders, list(shop.images), list(street.images), candidates, final)
+
+
+class _Scored:
+    """The scores of one query, each computed once: a matcher scores an item alike whatever stands beside it.
+
+    Args:
+        shop: the gallery.
+        photo: the query's features.
+        order: (m,) the gallery in stage one's order; places count along it.
+    """
+
+    def __init__(self, shop: EncodedSet, photo: Photo, order: NDArray[np.int64]) -> None:
+        self._shop, self._photo, self._order = shop, photo, order
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def scores(self, matcher: Matcher, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(places),) scores."""
+        known = self._known.setdefault(matcher.name, np.full(len(self._order), np.nan, np.float32))
+        new = places[np.isnan(known[places])]
+        if len(new):
+            items = self._shop.items(self._order[new], matcher.needs)
+            [known[new]] = matcher.score_many([self._photo], [items])
+        return known[places]
+
+    def through(self, method: Method, count: int, *, extra: int = 0) -> Ranking:
+        """All stages over the first `count` places, each taking `extra` more items than it says."""
+        ranking = Ranking(count)
+        for matcher, items in method.stages:
+            head = ranking.head(count if items is None else items + extra)
+            ranking.rerank(matcher.name, self.scores(matcher, head))
+        return ranking
+
+    def last_stage(self, method: Method, count: int, extra: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The places that the last stage is given, in the order it is given them, and its scores."""
+        before = Method(method.stages[:-1])
+        given = self.through(before, count, extra=extra).head(count if method.depth is None else method.depth + extra)
+        return given, self.scores(method.stages[-1][0], given)
 
 
 def _positions(images: Sequence[LabelledImage]) -> dict[str, list[int]]:
@@ -127,9 +161,3 @@ def _positions(images: Sequence[LabelledImage]) -> dict[str, list[int]]:
     for position, image in enumerate(images):
         where.setdefault(image.product_id, []).append(position)
     return where
-
-
-def _reranked(order: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The first len(scores) positions by score, ties in stage one's order; the others where they were."""
-    head = order[: len(scores)][np.argsort(-scores, kind="stable")]
-    return np.concatenate([head, order[len(scores) :]])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import Calibration
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import DataError
@@ -22,6 +22,7 @@ from threadmatch.model.evaluate.calibration import (
 )
 from threadmatch.model.evaluate.evaluation import EvaluationSettings, rank
 from threadmatch.model.evaluate.provenance import provenance
+from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, load_model, model_folder
 
 

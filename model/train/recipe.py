@@ -27,14 +27,14 @@ from typing import Any
 
 import torch
 
-from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.sets import LabelledSet, keep_apart, read_sets
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.calibration import expected_calibration_error
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.pretrained import load_pretrained
 from threadmatch.model.settings import check_type

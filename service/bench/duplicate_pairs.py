@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threadmatch.indexer.reading.duplicates import MIN_COSINE
+from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import display_photo, load_image
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.same_photo import Lab, is_same_photo, lab_square
@@ -70,7 +71,7 @@ class Photos:
         self._model = model
         self._pixels: list[NDArray[np.uint8]] = []
         self.squares: list[Lab] = []
-        self.embeddings: NDArray[np.float32] = np.empty((0, model.embedding_dim), np.float32)
+        self.embeddings: NDArray[np.float32] = np.empty((0, model.feature(EMBEDDING).shape[0]), np.float32)
 
     def add(self, photo: bytes) -> int:
         """Take one in; its number."""
@@ -82,7 +83,7 @@ class Photos:
     def encode(self) -> None:
         """Embed all that were added."""
         starts = range(0, len(self._pixels), BATCH)
-        parts = [self._model.encode(np.stack(self._pixels[start : start + BATCH])).embeddings for start in starts]
+        parts = [self._model.encode(np.stack(self._pixels[start : start + BATCH]))[EMBEDDING] for start in starts]
         self.embeddings = np.concatenate(parts)
 
     def same(self, first: int, second: int) -> bool:

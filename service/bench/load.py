@@ -31,6 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from threadmatch.indexer.errors import ItemNotFoundError
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model, load_model
 from threadmatch.service.bench.ledger import OWN, Ledger, State, Truth, faults_of
@@ -231,8 +232,10 @@ def truths_of(gallery: Gallery, model: Model, photos: list[bytes]) -> list[Truth
     for photo in photos:
         prepared, _ = load_image(photo, image_px=model.image_px)
         features = model.encode(prepared.pixels[None])
-        candidates = gallery.shortlist(features.embeddings[0], gallery.item_count)
-        scores = model.score_many([features.regions[0]], [gallery.regions(candidates)])[0]
+        candidates = gallery.shortlist(features[EMBEDDING][0], gallery.item_count)
+        needs = model.matchers[model.chain[-1].matcher].needs
+        held = {name: gallery.current.features(name, candidates) for name in needs}
+        scores = model.score({name: features[name][0] for name in needs}, held)
         truths.append(
             Truth(
                 distances={candidate.id: candidate.distance for candidate in candidates},

@@ -19,7 +19,6 @@ from threadmatch.service.http.schemas import (
     DeletedAnswer,
     GalleryAnswer,
     ItemAnswer,
-    MatcherName,
     ReadyAnswer,
     SearchAnswer,
 )
@@ -44,7 +43,8 @@ class SearchFields(TypedDict, total=False):
     candidates: int
     box: str | Corners | None
     filter: str | None
-    matcher: MatcherName
+    matcher: str
+    depth: int
     rerank: bool
     explain: bool
     group_by: Literal["item", "product"]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from threadmatch.service.errors import FeedbackStoreError, OverloadedError, StartError
-from threadmatch.service.feedback.recent_searches import RecentSearch
+from threadmatch.service.search.recent_searches import RecentSearch
 
 FILE = "feedback-1.sqlite3"  # another format gets another number
 MAX_WAITING = 64  # verdicts that wait to be written; the next is told 429

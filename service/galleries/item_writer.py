@@ -22,6 +22,7 @@ from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edit
 from threadmatch.indexer.errors import EditError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.versions import Content, Version
+from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.images import Box, PreparedImage, display_photo, load_image
 from threadmatch.service.errors import error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, ModelThread
@@ -120,7 +121,7 @@ class ItemWriter:
     async def _encoded(self, photo: bytes, sha256: str, asked_box: str) -> Content:
         queues = self._queues
         prepared, shown = await queues.run_in(queues.decoders, self._decode, photo, asked_box)
-        embedding, regions = await queues.encoder.submit(prepared.pixels)
+        features = await queues.encoder.submit(prepared.pixels)
         return Content(
             source="",
             sha256=sha256,
@@ -128,8 +129,8 @@ class ItemWriter:
             width=prepared.width,
             height=prepared.height,
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-            embedding=embedding,
-            regions=regions.astype(np.float16),
+            embedding=np.asarray(features[EMBEDDING], np.float32),
+            regions=features[REGIONS].astype(np.float16),
             photo=shown,
         )
 

@@ -14,7 +14,7 @@ from threadmatch.model.errors import CheckpointError
 from threadmatch.model.inference import Model, load_model
 from threadmatch.service.config import DEFAULT_GALLERY, Settings
 from threadmatch.service.errors import StartError
-from threadmatch.service.search.results import Matcher
+from threadmatch.service.queues.served_model import ServedModel
 
 
 def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[Model, Gallery]:
@@ -50,7 +50,7 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         raise StartError(f"{error}") from error
 
 
-def open_further(name: str, folder: Path, model: Matcher) -> Gallery:
+def open_further(name: str, folder: Path, model: ServedModel) -> Gallery:
     """Open a further gallery with the model that the default one is read with.
 
     Raises:

@@ -11,7 +11,15 @@ MAX_CANDIDATES = 2000
 MAX_FILTER_CHARS = 2000
 MAX_BATCH_PHOTOS = 64
 
-MatcherName = Literal["grnet", "greedy", "global"]
+STAGE_ONE = "global"  # as `model.chain.STAGE_ONE`, which the client must not import
+
+
+def _name_matchers(schema: dict[str, Any]) -> None:
+    """The matchers there are, in the description alone: whoever only reads forms and answers needs no model."""
+    from threadmatch.model.matchers import MATCHERS
+
+    schema["anyOf"] = [{"type": "string", "enum": [*MATCHERS, STAGE_ONE]}, {"type": "null"}]
+
 
 PixelBox = Annotated[tuple[float, float, float, float], Field(description="x0, y0, x1, y1 in pixels")]
 
@@ -53,10 +61,22 @@ class SearchOptions(BaseModel):
     gallery: str | None = Field(
         default=None, max_length=64, description="which gallery, where the service holds several", examples=["women"]
     )
-    matcher: MatcherName = Field(
-        default="grnet",
-        description="how the candidates are ordered: grnet reasons over the graph of region similarities; greedy takes "
-        "the mean cosine of each region's best partner; global keeps the first stage's order",
+    matcher: str | None = Field(
+        default=None,
+        max_length=64,
+        description="which matcher has the last word: grnet reasons over the graph of region similarities; greedy "
+        "takes the mean cosine of each region's best partner; global keeps the first stage's order; the model's whole "
+        "chain by default",
+        examples=["grnet"],
+        json_schema_extra=_name_matchers,
+    )
+    depth: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="items that the last matcher orders; those behind keep the order of the stage before; as the "
+        "model's chain says by default",
+        examples=[16],
     )
     rerank: bool = Field(default=True, description="false: the first stage's order as it is, like matcher=global")
     explain: bool = Field(
@@ -77,9 +97,9 @@ class SearchOptions(BaseModel):
     )
 
     @property
-    def method(self) -> MatcherName:
-        """The matcher that `matcher` and `rerank` ask for together."""
-        return self.matcher if self.rerank else "global"
+    def last_matcher(self) -> str | None:
+        """What `matcher` and `rerank` ask for together; None: the model's whole chain."""
+        return self.matcher if self.rerank else STAGE_ONE
 
 
 HEATMAP_EXAMPLE = "/v1/search/1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d/matches/MH06-black-main/heatmap.png"
@@ -147,6 +167,7 @@ class ViewAnswer(Answer):
     id: str = Field(examples=["MH06-black-back"])
     image_url: str = Field(examples=["/v1/items/MH06-black-back/image"])
     score: float | None = Field(examples=[1.24])
+    stage: str | None = Field(default=None, description="the matcher that gave the score", examples=["grnet"])
     probability: float | None = Field(examples=[0.41])
     stage1_rank: int = Field(ge=1, examples=[12])
     distance: float = Field(examples=[0.38])
@@ -168,11 +189,17 @@ class MatchAnswer(Answer):
     id: str = Field(examples=["MH06-black-main"])
     product_id: str | None = Field(examples=["MH06-black"])
     score: float | None = Field(
-        description="of the matcher, higher is better: log-odds of grnet, mean cosine of greedy; null with global",
+        description="of the last matcher that scored it, higher is better: log-odds of grnet, mean cosine of greedy; "
+        "null with global",
         examples=[3.91],
     )
+    stage: str | None = Field(
+        default=None,
+        description="the matcher that gave the score, where several take turns: compare scores of one stage only",
+        examples=["grnet"],
+    )
     probability: float | None = Field(
-        description="0 to 1, that it is the same garment; null unless grnet ordered", examples=[0.93]
+        description="0 to 1, that it is the same garment; null where no calibrated matcher scored it", examples=[0.93]
     )
     stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
     distance: float = Field(description="of the first stage, 0 to 2, lower is closer", examples=[0.31])

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from threadmatch.service.errors import InvalidFieldError, TooLargeError, UnsupportedMediaTypeError, UploadTimeoutError
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas import STAGE_ONE, SearchOptions
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -260,32 +260,34 @@ def _fields_of(form: FormData, kind: type[Fields], image_field: str) -> Fields:
 
 
 def check_together(form: SearchOptions) -> SearchOptions:
-    """Refuse fields that contradict each other; also for the command line.
+    """Refuse fields that contradict each other, whatever the model; also for the command line.
 
     Raises:
-        InvalidFieldError: rerank against matcher; explain or min_probability with another matcher than grnet;
-            heatmaps without explain.
+        InvalidFieldError: rerank against matcher; explain, min_probability or depth without a second stage; heatmaps
+            without explain.
     """
-    asked = f"matcher={form.method}" if form.rerank else "rerank=false"
-    if "matcher" in form.model_fields_set and "rerank" in form.model_fields_set:
-        if not form.rerank and form.matcher != "global":
+    asked = f"matcher={form.matcher}" if form.rerank else "rerank=false"
+    if {"matcher", "rerank"} <= form.model_fields_set:
+        if not form.rerank and form.matcher not in (None, STAGE_ONE):
             raise InvalidFieldError(
                 f"rerank=false keeps the first stage's order, matcher={form.matcher} makes another; leave one out"
             )
-        if form.rerank and form.matcher == "global":
+        if form.rerank and form.matcher == STAGE_ONE:
             raise InvalidFieldError(
                 "rerank=true asks for a second stage, matcher=global is the first stage's order; leave one of them out"
             )
-    if form.method != "grnet" and form.explain:
-        raise InvalidFieldError(
-            f"explain shows what grnet reasoned, and {asked} does without it; leave one of them out"
-        )
+    if form.last_matcher == STAGE_ONE:
+        for name, given in (
+            ("explain", form.explain),
+            ("min_probability", form.min_probability is not None),
+            ("depth", form.depth is not None),
+        ):
+            if given:
+                raise InvalidFieldError(
+                    f"{name} is about a second stage, and {asked} does without; leave one of them out"
+                )
     if "heatmaps" in form.model_fields_set and not form.explain:
         raise InvalidFieldError("heatmaps belong to an explanation; send explain=true with them")
-    if form.method != "grnet" and form.min_probability is not None:
-        raise InvalidFieldError(
-            f"min_probability needs grnet, whose scores alone are calibrated; found {asked}; leave one of them out"
-        )
     return form
 
 

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 
 from threadmatch.service.config import Settings, variable
 from threadmatch.service.errors import StartError
-from threadmatch.service.feedback import recent_searches as recent
 from threadmatch.service.process.draining import DrainingServer
 from threadmatch.service.process.supervisor import Supervisor
+from threadmatch.service.search import recent_searches as recent
 
 # h11 is the one of uvicorn's two parsers that bounds the bytes of a head.
 HTTP = "threadmatch.service.process.connections:TimedHead"

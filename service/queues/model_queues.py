@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
-from threadmatch.model.inference import Floats
+from threadmatch.model.matching import Items, Photo
 from threadmatch.service.errors import StoppedError
-from threadmatch.service.http.schemas import MatcherName
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, ModelThread
-from threadmatch.service.search.results import Matcher
+from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.watching.metrics import Metrics
 
 P = ParamSpec("P")
@@ -56,6 +55,16 @@ class Capacity:
     keep_views: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """One photo against `count` items, for one matcher: the features that it needs of both."""
+
+    matcher: str
+    photo: Photo
+    items: Items
+    count: int
+
+
 class ModelQueues:
     """A model ready to be asked by many. Use as `async with ModelQueues(model) as queues:`.
 
@@ -68,7 +77,7 @@ class ModelQueues:
 
     def __init__(
         self,
-        model: Matcher,
+        model: ServedModel,
         *,
         capacity: Capacity | None = None,
         metrics: Metrics | None = None,
@@ -82,10 +91,10 @@ class ModelQueues:
         self.pairs = Budget("candidates", self.capacity.max_pairs)
         self.decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
-        self.encoder: MicroBatcher[NDArray[np.uint8], tuple[NDArray[np.float32], NDArray[np.float32]]]
+        self.encoder: MicroBatcher[NDArray[np.uint8], Photo]
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
-        self.reranker: MicroBatcher[tuple[MatcherName, Floats, Floats], NDArray[np.float32]]
-        self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda asked: len(asked[2]))
+        self.reranker: MicroBatcher[Pairs, NDArray[np.float32]]
+        self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda pairs: pairs.count)
         self.explainer: MicroBatcher[Callable[[], Any], Any]
         self.explainer = self._batcher("explain", _call, 1, lambda _: 1)
         self._work: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
@@ -120,8 +129,10 @@ class ModelQueues:
     async def probe(self) -> None:
         """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
         side = self.model.image_px
-        _, regions = await self.encoder.submit(np.zeros((side, side, 3), np.uint8))
-        await self.reranker.submit(("grnet", regions, regions[None]))
+        photo = await self.encoder.submit(np.zeros((side, side, 3), np.uint8))
+        for stage in self.model.chain:
+            needs = self.model.matchers[stage.matcher].needs
+            await self.reranker.submit(Pairs(stage.matcher, photo, {name: photo[name][None] for name in needs}, 1))
         self.explainer.failure = None
 
     @contextlib.contextmanager
@@ -150,18 +161,19 @@ class ModelQueues:
 
     # What the batchers run, on the model's thread.
 
-    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[Photo]:
         features = self.model.encode(np.stack(pixels))
-        return list(zip(features.embeddings, features.regions, strict=True))
+        return [{name: values[place] for name, values in features.items()} for place in range(len(pixels))]
 
-    def _rerank(self, asked: list[tuple[MatcherName, Floats, Floats]]) -> list[NDArray[np.float32]]:
+    def _rerank(self, asked: list[Pairs]) -> list[NDArray[np.float32]]:
         """The scores of each search, in order; searches with the same matcher share the model's batches."""
         scored: dict[int, NDArray[np.float32]] = {}
-        for method, score_many in (("grnet", self.model.score_many), ("greedy", self.model.greedy_many)):
-            places = [place for place, (matcher, _, _) in enumerate(asked) if matcher == method]
-            if places:
-                scores = score_many([asked[place][1] for place in places], [asked[place][2] for place in places])
-                scored.update(zip(places, scores, strict=True))
+        for name in dict.fromkeys(pairs.matcher for pairs in asked):
+            places = [place for place, pairs in enumerate(asked) if pairs.matcher == name]
+            scores = self.model.matchers[name].score_many(
+                [asked[place].photo for place in places], [asked[place].items for place in places]
+            )
+            scored.update(zip(places, scores, strict=True))
         if not all(np.isfinite(scores).all() for scores in scored.values()):
             raise ValueError("the model gave a score that is not a finite number")
         return [scored[place] for place in range(len(asked))]

@@ -23,11 +23,12 @@ from threadmatch.service.http.schemas import (
     SearchAnswer,
     ViewAnswer,
 )
-from threadmatch.service.search.results import EvidenceBoxes, Heatmaps, Match, Matcher, SearchResult
+from threadmatch.service.queues.served_model import ServedModel
+from threadmatch.service.search.results import EvidenceBoxes, Heatmaps, Match, SearchResult
 
 
 def search_answer(
-    result: SearchResult, model: Matcher, request_id: str, *, gallery: str | None = None, remembered: bool = False
+    result: SearchResult, model: ServedModel, request_id: str, *, gallery: str | None = None, remembered: bool = False
 ) -> SearchAnswer:
     """The answer to one search.
 
@@ -66,7 +67,7 @@ def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) 
 
 
 def gallery_answer(
-    name: str, gallery: Gallery, model: Matcher, *, newer_refused: str | None, feedback: bool
+    name: str, gallery: Gallery, model: ServedModel, *, newer_refused: str | None, feedback: bool
 ) -> GalleryAnswer:
     """The answer to GET /v1/gallery."""
     return GalleryAnswer(
@@ -81,7 +82,7 @@ def gallery_answer(
     )
 
 
-def model_stamp(model: Matcher) -> ModelStamp:
+def model_stamp(model: ServedModel) -> ModelStamp:
     """Which model answers."""
     return ModelStamp(name=model.name, fingerprint=model.fingerprint)
 
@@ -115,6 +116,7 @@ def _match(match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | 
         id=match.item.id,
         product_id=match.item.product_id,
         score=match.score,
+        stage=match.stage,
         probability=match.probability,
         stage1_rank=match.stage1_rank,
         distance=match.distance,
@@ -141,6 +143,7 @@ def _view(match: Match, gallery: str | None) -> ViewAnswer:
         id=match.item.id,
         image_url=image_url(match.item.id, gallery),
         score=match.score,
+        stage=match.stage,
         probability=match.probability,
         stage1_rank=match.stage1_rank,
         distance=match.distance,

@@ -1,6 +1,6 @@
 """What decided a match, in the pixels of the two photos: pairs of regions, and heat maps as overlays.
 
-Letters  R regions, C channels, N matches, h x w the model's feature map
+Letters  R regions, N matches, h x w the model's feature map
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.explain import Evidence, Explanation
 from threadmatch.model.images import Box, display_size
-from threadmatch.model.inference import Floats
+from threadmatch.model.matching import ExplainingMatcher, Items, Photo
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.heat_picture import overlay
 from threadmatch.service.search.results import EvidenceBoxes, Heatmaps, Match
@@ -31,7 +31,7 @@ def with_evidence(
 
     Args:
         matches, explanations: N of each.
-        regions: (R, 4) in 0..1 of the crop, of `Model.region_boxes`.
+        regions: (R, 4) in 0..1 of the crop, of the matcher's `region_boxes`.
         searched: the part of the query that was searched, in pixels of the upright photo.
     """
 
@@ -55,18 +55,25 @@ def with_evidence(
 
 
 async def with_inline_heatmaps(
-    queues: ModelQueues, matches: Sequence[Match], query: Floats, candidates: Floats, searched: Box
+    queues: ModelQueues,
+    matcher: ExplainingMatcher,
+    matches: Sequence[Match],
+    query: Photo,
+    items: Items,
+    searched: Box,
 ) -> list[Match]:
     """The matches, the first INLINE_MATCHES of them with heat maps as `data:` URLs.
 
     Args:
-        query: (R, C) regions.
-        candidates: (N, R, C) regions of the matches.
+        matcher: that decided.
+        query: features of the photo.
+        items: features of the matches.
         searched: the part of the query that was searched, in pixels of the upright photo.
     """
     # In half precision as a remembered search keeps them: of two partners that are as good a rounding may choose, and
     # the maps in the answer are to be those behind its links.
-    call = partial(queues.model.region_heat, query.astype(np.float16), candidates[:INLINE_MATCHES])
+    halved = {name: query[name].astype(np.float16) for name in matcher.needs}
+    call = partial(matcher.heat, halved, {name: values[:INLINE_MATCHES] for name, values in items.items()})
     of_query, of_item = await queues.explainer.submit(call)
     return await queues.run_in(queues.readers, _inlined, list(matches), of_query, of_item, searched)
 

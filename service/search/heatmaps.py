@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from threadmatch.model.explain import Side
 from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
+from threadmatch.model.matching import ExplainingMatcher, as_explaining
 from threadmatch.service.errors import SearchNotFoundError
-from threadmatch.service.feedback.recent_searches import RecentSearch
 from threadmatch.service.search.explaining import share
 from threadmatch.service.search.heat_picture import overlay
+from threadmatch.service.search.recent_searches import RecentSearch
 from threadmatch.service.search.retriever import Retriever
 
 Method = Literal["graph", "gradcam"]
@@ -33,7 +34,8 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
         PNG with transparency, of the proportions of the photo it lies on.
 
     Raises:
-        SearchNotFoundError: the item was not among the answered matches, or another model answered.
+        SearchNotFoundError: the item was not among the answered matches, another model answered, or none that can
+            explain.
         ItemNotFoundError, DamagedItemError: the item is gone, or cannot be read.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
@@ -43,20 +45,31 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
         raise SearchNotFoundError("that search was answered by another model; search again")
     queues, snapshot = retriever.queues, retriever.gallery.current
     with queues.in_progress():
-        regions = await queues.run_in(queues.readers, snapshot.regions_of, item_id)
+        matcher = _explaining(retriever, search)
+        shown = await queues.run_in(
+            queues.readers, lambda: {name: snapshot.features_of(name, item_id) for name in matcher.needs}
+        )
         item = await queues.run_in(queues.readers, snapshot.item, item_id)
         if method == "graph":
-            both = await queues.explainer.submit(partial(retriever.model.region_heat, search.regions, regions[None]))
+            items = {name: values[None] for name, values in shown.items()}
+            both = await queues.explainer.submit(partial(matcher.heat, search.features, items))
             heat = both[0 if side == "query" else 1][0]
         else:
             pixels = await queues.run_in(queues.decoders, _pixels, retriever, search, item_id, side)
-            other = regions if side == "query" else search.regions
-            heat = await queues.explainer.submit(partial(retriever.model.grad_cam, pixels, other, side=side))
+            other = shown if side == "query" else search.features
+            heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
         if side == "query":
             size, inside = display_size(search.box.width, search.box.height), None
         else:
             size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
         return await queues.run_in(queues.readers, overlay, heat, size, inside=inside)
+
+
+def _explaining(retriever: Retriever, search: RecentSearch) -> ExplainingMatcher:
+    matcher = as_explaining(retriever.model.matchers[search.matcher]) if search.matcher else None
+    if matcher is None:
+        raise SearchNotFoundError("no matcher of that search can say what decided; search again with one that can")
+    return matcher
 
 
 def _pixels(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
 from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.http.search_form import Upload, check_photo
+from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever
 
@@ -37,8 +38,9 @@ def check_for_all(retriever: Retriever, options: SearchOptions) -> None:
     """Refuse at once what would fail with every photo.
 
     Raises:
-        FilterError, InvalidImageError: the filter, the form of the box.
+        FilterError, InvalidImageError, InvalidFieldError: the filter, the form of the box, what the model cannot do.
     """
+    stages_of(options, retriever.model)
     if options.filter is not None and options.filter.strip():
         compile_filter(options.filter, retriever.gallery.columns())
     if options.box is not None and options.box != "auto":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Candidate, Item
+from threadmatch.model.chain import Ranking
 from threadmatch.model.config import Calibration
 from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.search.results import Duplicate, Match
@@ -24,40 +25,26 @@ class _Entry:
     duplicates: list[int] = field(default_factory=list)
 
 
-def ranking(count: int, scores: NDArray[np.float32] | None) -> list[int]:
-    """Places of the shortlist, best first; equal scores keep the first stage's order.
-
-    Args:
-        count: N.
-        scores: (N,), higher is better; None keeps the first stage's order.
-    """
-    if scores is None:
-        return list(range(count))
-    order = [int(place) for place in np.argsort(-scores, kind="stable")]
-    assert sorted(order) == list(range(count)), "reranking must permute the shortlist and touch nothing else"
-    return order
-
-
-def is_no_match(matches: Sequence[Match], probabilities: NDArray[np.float32] | None, calibration: Calibration) -> bool:
+def is_no_match(matches: Sequence[Match], probabilities: NDArray[np.float32], calibration: Calibration) -> bool:
     """Whether the gallery probably lacks the garment.
 
     Args:
         matches: of the answer.
-        probabilities: (N,) of the whole shortlist, 0..1; None where the scores are not calibrated.
+        probabilities: (N,) of the whole shortlist, 0..1; NaN where no calibrated matcher scored the item.
         calibration: of the model; without a threshold, only an empty answer is no match.
     """
     if not matches:
         return True
-    threshold = calibration.no_match_below
-    return threshold is not None and probabilities is not None and float(probabilities.max()) < threshold
+    threshold, known = calibration.no_match_below, probabilities[~np.isnan(probabilities)]
+    return threshold is not None and len(known) > 0 and float(known.max()) < threshold
 
 
 def pick(
     candidates: Sequence[Candidate],
     items: Sequence[Item],
     *,
-    scores: NDArray[np.float32] | None,
-    probabilities: NDArray[np.float32] | None,
+    ranking: Ranking,
+    probabilities: NDArray[np.float32],
     options: SearchOptions,
     twin: Callable[[int, Sequence[int]], int | None] | None = None,
 ) -> list[Match]:
@@ -67,8 +54,9 @@ def pick(
 
     Args:
         candidates, items: N of each, in the first stage's order.
-        scores: (N,) of the second stage; None without one.
-        probabilities: (N,) 0..1; None where the scores are not calibrated.
+        ranking: of the N, after the chain.
+        probabilities: (N,) 0..1 by place; NaN where no calibrated matcher scored the item, which is left out where
+            `min_probability` is asked for: nobody knows.
         options: what was asked for.
         twin: which of the places shown already has the photo of a place, None for none; None folds nothing.
     """
@@ -77,19 +65,19 @@ def pick(
         return Match(
             rank=rank,
             item=items[place],
-            score=None if scores is None else float(scores[place]),
-            probability=None if probabilities is None else float(probabilities[place]),
+            score=_known(ranking.scores[place]),
+            stage=ranking.scored_by[place],
+            probability=_known(probabilities[place]),
             stage1_rank=place + 1,
             distance=candidates[place].distance,
             views=views,
             duplicates=[Duplicate(items[same], same + 1) for same in duplicates],
         )
 
-    order = ranking(len(candidates), scores)
+    order = [int(place) for place in ranking.order]
     improbable = set()
     if options.min_probability is not None:
-        assert probabilities is not None, "min_probability without grnet is refused before"
-        improbable = {place for place in order if probabilities[place] < options.min_probability}
+        improbable = {place for place in order if not probabilities[place] >= options.min_probability}
     grouped = options.group_by == "product"
     return [
         match(
@@ -100,6 +88,10 @@ def pick(
         )
         for rank, entry in enumerate(_entries(order, items, improbable, options, twin), 1)
     ]
+
+
+def _known(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _entries(

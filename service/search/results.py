@@ -1,43 +1,12 @@
-"""What a search needs and what it gives: the model as the retriever sees it, and the matches of one photo."""
+"""What a search gives: the matches of one photo, and what they were found in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Item
-from threadmatch.model.config import Calibration
-from threadmatch.model.explain import Explanation, Side
 from threadmatch.model.images import Box
-from threadmatch.model.inference import Features, Floats
-
-
-class Matcher(Protocol):
-    """What a search needs of `model.inference.Model`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def features_fingerprint(self) -> str: ...
-    @property
-    def image_px(self) -> int: ...
-    @property
-    def regions_shape(self) -> tuple[int, int]: ...
-    def encode(self, pixels: NDArray[np.uint8]) -> Features: ...
-    def score_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
-    def greedy_many(self, queries: list[Floats], candidates: list[Floats]) -> list[NDArray[np.float32]]: ...
-    def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]: ...
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[Explanation]: ...
-    def region_heat(self, query: Floats, candidates: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
-    def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]: ...
-    @property
-    def calibration(self) -> Calibration: ...
-    def region_boxes(self) -> NDArray[np.float32]: ...
+from threadmatch.model.matching import Photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +39,17 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """One item, with its place in both stages. Only a second stage gives a score, and only grnet a probability.
+    """One item, with its place in the shortlist and after the chain.
 
-    `views` are the other items of its product, best first, None unless products were asked for; `duplicates` show the
-    photo of this item or of one of its views.
+    `score` is of the last stage that scored the item, `stage` its matcher; None where none did. Only a calibrated
+    matcher's scores have a probability. `views` are the other items of its product, best first, None unless products
+    were asked for; `duplicates` show the photo of this item or of one of its views.
     """
 
     rank: int
     item: Item
     score: float | None
+    stage: str | None
     probability: float | None
     stage1_rank: int
     distance: float
@@ -91,10 +62,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryView:
-    """What is kept of the photo for later: a JPEG of the part that was searched, and its (R, C) regions."""
+    """What is kept of the photo for later: a JPEG of the part that was searched, and its features, float16.
+
+    `matcher` is the one that can explain the answer, None where none can.
+    """
 
     crop: bytes
-    regions: NDArray[np.float16]
+    features: Photo
+    matcher: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +86,8 @@ class SearchResult:
     generation: str
     gallery_items: int
     view: QueryView | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In one word: match, no_match, or empty (nothing meets the conditions)."""
+        return "empty" if not self.matches else "no_match" if self.no_match else "match"

@@ -1,12 +1,12 @@
 """The search itself, without HTTP: photo in, ranked matches out. The service and `threadmatch search` both run this.
 
-    decode  ->  encode  ->  shortlist  ->  gather  ->  rerank  ->  pick
-    threads     model       threads        threads     model
+    decode  ->  encode  ->  shortlist  ->  (gather  ->  score) for each stage of the chain  ->  pick
+    threads     model       threads         threads     model                                   threads
 
-Reranking permutes the shortlist and touches nothing else; `service.search.picking` checks that on its way out. One
-search reads one generation of the gallery from shortlist to metadata, whatever moves meanwhile.
+A stage permutes the head of the shortlist and touches nothing else (`model.chain.Ranking` checks that). One search
+reads one generation of the gallery from shortlist to metadata, whatever moves meanwhile.
 
-Letters  N candidates, R regions, C channels, S side of the model's square image, E embedding size
+Letters  N candidates, E embedding size
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -25,11 +25,14 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
+from threadmatch.model.chain import Chain, Ranking
+from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
-from threadmatch.model.inference import Floats
+from threadmatch.model.matching import Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
-from threadmatch.service.http.schemas import MatcherName, SearchOptions
-from threadmatch.service.queues.model_queues import ModelQueues
+from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.queues.model_queues import ModelQueues, Pairs
+from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.detecting import AUTO, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.picking import is_no_match, pick
@@ -40,14 +43,26 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Gathered:
-    """All that one generation of the gallery says about one shortlist."""
+class _Found:
+    """A shortlist, in one generation of the gallery."""
 
     snapshot: Snapshot
     candidates: list[Candidate]
     items: list[Item]
-    regions: NDArray[np.float16] | None  # (N, R, C); None where the first stage's order stays
-    timings_ms: dict[str, float]  # shortlist, gather
+
+
+@dataclass(slots=True)
+class _Stages:
+    """How a shortlist was reordered: the order, and the features of the items that the last stage was given."""
+
+    ranking: Ranking
+    last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    last_items: Items = field(default_factory=dict)
+
+    def items_at(self, places: list[int]) -> Items:
+        """The last stage's features of these places, all of them among those it was given."""
+        at = [int(np.flatnonzero(self.last_head == place)[0]) for place in places]
+        return {name: values[at] for name, values in self.last_items.items()}
 
 
 class Retriever:
@@ -72,7 +87,8 @@ class Retriever:
             options: already checked (`service.http.search_form.check_together`).
 
         Raises:
-            InvalidImageError: the photo or the box; FilterError: the filter.
+            InvalidFieldError: what the model cannot do. InvalidImageError: the photo or the box.
+            FilterError: the filter.
             OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
         """
         with self.admitted(options):
@@ -97,6 +113,7 @@ class Retriever:
 
     async def search_admitted(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """`search` inside of `admitted`."""
+        chain = stages_of(options, self.model)
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
@@ -107,20 +124,22 @@ class Retriever:
         # made while the model works
         crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
         with _timed(timings, "encode"):
-            embedding, regions = await self.queues.encoder.submit(prepared.pixels)
-        found = await self.queues.run_in(self.queues.readers, self._gather, embedding, options)
-        timings |= found.timings_ms
-        with _timed(timings, "rerank"):
-            scores = await self._scores(regions, found, options.method)
-        probabilities = None
-        if scores is not None and options.method == "grnet":  # only its scores are calibrated
-            probabilities = self.model.probability(scores, items=found.snapshot.item_count)
+            query = await self.queues.encoder.submit(prepared.pixels)
+        with _timed(timings, "shortlist") as span:
+            found = await self.queues.run_in(self.queues.readers, self._shortlist, query, options)
+            span.set(
+                {"threadmatch.candidates": len(found.candidates), "threadmatch.generation": found.snapshot.generation}
+            )
+        found, stages = await self._reordered(found, query, chain, timings)
+        probabilities = self._probabilities(found, stages.ranking)
         with _timed(timings, "pick"):
-            matches = await self.queues.run_in(self.queues.readers, self._pick, found, scores, probabilities, options)
+            matches = await self.queues.run_in(
+                self.queues.readers, self._pick, found, stages.ranking, probabilities, options
+            )
         if options.explain and matches:
             with _timed(timings, "explain"):
-                matches = await self._explained(matches, regions, found, prepared.box, options)
-        view = QueryView(await asyncio.wrap_future(crop), regions.astype(np.float16)) if crop else None
+                matches = await self._explained(matches, query, stages, chain, prepared.box, options)
+        view = self._view(await asyncio.wrap_future(crop), query, chain) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
@@ -136,7 +155,7 @@ class Retriever:
             gallery_items=found.snapshot.item_count,
             view=view,
         )
-        self.metrics.outcomes.observe(result, gallery=self.name)
+        self._count(result)
         return result
 
     # Stages, in the order of a search.
@@ -145,56 +164,101 @@ class Retriever:
         asked = Box.parse(box) if box is not None else None
         return load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
 
-    def _gather(self, embedding: NDArray[np.float32], options: SearchOptions) -> _Gathered:
-        timings: dict[str, float] = {}
+    def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
-        with _timed(timings, "shortlist"):
-            candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
-        regions: NDArray[np.float16] | None = None
-        with _timed(timings, "gather") as span:
-            while options.method != "global" and candidates and regions is None:
-                try:
-                    regions = snapshot.regions(candidates)
-                except DamagedItemError as error:  # one bad row must not take down every search that meets it
-                    logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
-                    candidates = [candidate for candidate in candidates if candidate.id != error.item_id]
-            items = snapshot.items(candidates)
-            span.set({"threadmatch.candidates": len(candidates), "threadmatch.generation": snapshot.generation})
-        return _Gathered(snapshot, candidates, items, regions, timings)
+        embedding = np.asarray(query[EMBEDDING], np.float32)
+        candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
+        return _Found(snapshot, candidates, snapshot.items(candidates))
 
-    async def _scores(
-        self, query: NDArray[np.float32], found: _Gathered, method: MatcherName
-    ) -> NDArray[np.float32] | None:
-        """(N,) scores, or None where nothing is reranked."""
-        if found.regions is None:
-            return None
-        return await self.queues.reranker.submit((method, query, found.regions))
+    async def _reordered(
+        self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]
+    ) -> tuple[_Found, _Stages]:
+        """Let the chain go over the shortlist; an item whose features are damaged is left out of it."""
+        while True:
+            try:
+                return found, await self._through(found, query, chain, timings)
+            except DamagedItemError as error:  # one bad row must not take down every search that meets it
+                logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
+                kept = [place for place, item in enumerate(found.items) if item.id != error.item_id]
+                assert len(kept) < len(found.items), "the damaged item is one of those asked for"
+                found = _Found(
+                    found.snapshot, [found.candidates[place] for place in kept], [found.items[place] for place in kept]
+                )
+
+    async def _through(self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]) -> _Stages:
+        stages = _Stages(Ranking(len(found.candidates)))
+        for name in ("gather", "rerank"):
+            timings[name] = 0.0
+        for stage in chain:
+            matcher = self.model.matchers[stage.matcher]
+            head = stages.ranking.head(stage.takes(len(found.candidates)))
+            if not len(head):
+                break
+            with _timed(timings, "gather"):
+                items = await self.queues.run_in(self.queues.readers, _gathered, found, head, matcher.needs)
+            photo = {name: query[name] for name in matcher.needs}
+            with _timed(timings, "rerank"), _timed(timings, stage.matcher):
+                scores = await self.queues.reranker.submit(Pairs(stage.matcher, photo, items, len(head)))
+            stages.last_head, stages.last_items = head.copy(), items
+            stages.ranking.rerank(stage.matcher, scores)
+        return stages
+
+    def _probabilities(self, found: _Found, ranking: Ranking) -> NDArray[np.float32]:
+        """(N,) 0..1 by place; NaN where no calibrated matcher scored the item last."""
+        calibrated = np.array([name is not None and self.model.matchers[name].calibrated for name in ranking.scored_by])
+        out = np.full(ranking.count, np.nan, np.float32)
+        if calibrated.any():
+            out[calibrated] = self.model.probability(ranking.scores[calibrated], items=found.snapshot.item_count)
+        return out
 
     def _pick(
-        self,
-        found: _Gathered,
-        scores: NDArray[np.float32] | None,
-        probabilities: NDArray[np.float32] | None,
-        options: SearchOptions,
+        self, found: _Found, ranking: Ranking, probabilities: NDArray[np.float32], options: SearchOptions
     ) -> list[Match]:
         twin = None
         if options.collapse_duplicates:
             twin = Duplicates(found.snapshot, found.candidates, found.items, self._verdicts).twin
         return pick(
-            found.candidates, found.items, scores=scores, probabilities=probabilities, options=options, twin=twin
+            found.candidates, found.items, ranking=ranking, probabilities=probabilities, options=options, twin=twin
         )
 
     async def _explained(
-        self, matches: list[Match], query: Floats, found: _Gathered, searched: Box, options: SearchOptions
+        self, matches: list[Match], query: Photo, stages: _Stages, chain: Chain, searched: Box, options: SearchOptions
     ) -> list[Match]:
-        assert found.regions is not None, "explain without rerank is refused before"
-        candidates = found.regions[[match.stage1_rank - 1 for match in matches]]
-        call = partial(self.model.evidence, query, candidates, top=EVIDENCE_PAIRS)
-        explanations = await self.queues.explainer.submit(call)
-        matches = with_evidence(matches, explanations, self.model.region_boxes(), searched)
+        """The matches that the last stage scored, with what decided them; the others as they are."""
+        matcher = as_explaining(self.model.matchers[chain[-1].matcher])
+        assert matcher is not None, "explain with another matcher is refused before"
+        reached = set(stages.last_head.tolist())
+        scored = [match for match in matches if match.stage1_rank - 1 in reached]
+        items = stages.items_at([match.stage1_rank - 1 for match in scored])
+        call = partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS)
+        told = with_evidence(scored, await self.queues.explainer.submit(call), matcher.region_boxes(), searched)
         if options.heatmaps == "inline":
-            matches = await with_inline_heatmaps(self.queues, matches, query, candidates, searched)
-        return matches
+            told = await with_inline_heatmaps(self.queues, matcher, told, query, items, searched)
+        explained = {match.stage1_rank: match for match in told}
+        return [explained.get(match.stage1_rank, match) for match in matches]
+
+    def _view(self, crop: bytes, query: Photo, chain: Chain) -> QueryView:
+        """What is kept for heat maps: of the last matcher that explains, of the model's own chain where none does."""
+        named = [stage.matcher for stage in (*self.model.chain, *chain)]
+        able = [name for name in named if self.model.matchers[name].explains]
+        needs = self.model.matchers[able[-1]].needs if able else ()
+        features = {name: query[name].astype(np.float16) for name in needs}
+        return QueryView(crop, features, able[-1] if able else None)
+
+    def _count(self, result: SearchResult) -> None:
+        first = result.matches[0] if result.matches else None
+        self.metrics.outcomes.observe(
+            result.outcome,
+            gallery=self.name,
+            stage1_rank=first.stage1_rank if first is not None and first.score is not None else None,
+            probability=first.probability if first is not None else None,
+        )
+
+
+def _gathered(found: _Found, places: NDArray[np.int64], names: Iterable[str]) -> Items:
+    """The named features of some candidates: (len(places), *shape) each."""
+    chosen = [found.candidates[place] for place in places]
+    return {name: found.snapshot.features(name, chosen) for name in names}
 
 
 @contextlib.contextmanager
@@ -204,4 +268,4 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[tracing.Span]:
         with tracing.span(stage) as span:
             yield span
     finally:
-        timings[stage] = 1000 * (time.perf_counter() - started)
+        timings[stage] = timings.get(stage, 0.0) + 1000 * (time.perf_counter() - started)

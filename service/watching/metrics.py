@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from threadmatch.service.queues.batching import MicroBatcher
 from threadmatch.service.watching.process_vitals import Vitals
 from threadmatch.service.watching.search_outcomes import Outcomes
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Waiting(Protocol):
+    """A queue that says how many wait in it."""
+
+    @property
+    def name(self) -> str:
+        """Of the stage behind it."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait now."""
+        ...
 
 
 class Metrics:
@@ -106,7 +119,7 @@ class Metrics:
         self.gallery_generation.labels(name).set(int(generation) if generation.isdigit() else 0)
         self.gallery_items.labels(name).set(items)
 
-    def observe_queues(self, *batchers: MicroBatcher[object, object]) -> None:
+    def observe_queues(self, *batchers: Waiting) -> None:
         """Record how many items wait, at the moment of a scrape."""
         for batcher in batchers:
             self.waiting.labels(batcher.name).set(batcher.waiting)

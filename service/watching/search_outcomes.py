@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from threadmatch.service.search.results import SearchResult
-
 RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 PROBABILITIES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
@@ -37,19 +35,19 @@ class Outcomes:
             registry=registry,
         )
 
-    def observe(self, result: SearchResult, *, gallery: str) -> None:
+    def observe(
+        self, outcome: str, *, gallery: str, stage1_rank: int | None = None, probability: float | None = None
+    ) -> None:
         """Count one answered search.
 
         Args:
-            result: the answer.
+            outcome: match, no_match or empty.
             gallery: its name.
+            stage1_rank: of the first match, where a further stage had its say.
+            probability: of the first match, 0..1, where it is calibrated.
         """
-        outcome = "empty" if not result.matches else "no_match" if result.no_match else "match"
         self._searches.labels(gallery, outcome).inc()
-        if not result.matches:
-            return
-        winner = result.matches[0]
-        if winner.score is not None:  # the second stage had its say
-            self._winner.observe(winner.stage1_rank)
-        if winner.probability is not None:
-            self._probability.observe(winner.probability)
+        if stage1_rank is not None:
+            self._winner.observe(stage1_rank)
+        if probability is not None:
+            self._probability.observe(probability)

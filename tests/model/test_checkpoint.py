@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from threadmatch.model.checkpoint import fetch_checkpoint, load_checkpoint, save_checkpoint
+from threadmatch.model.checkpoint import fetch_checkpoint, save_checkpoint
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE
 from threadmatch.model.errors import CheckpointError
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, load_model
 
 
@@ -117,9 +117,9 @@ def test_an_image_encodes_alike_alone_and_in_a_batch(tiny_model: Model) -> None:
     together = tiny_model.encode(pixels)
     for n in range(5):
         alone = tiny_model.encode(pixels[n : n + 1])
-        np.testing.assert_allclose(alone.embeddings[0], together.embeddings[n], atol=1e-5)
-        np.testing.assert_allclose(alone.regions[0], together.regions[n], atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(together.embeddings, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(alone["embedding"][0], together["embedding"][n], atol=1e-5)
+        np.testing.assert_allclose(alone["regions"][0], together["regions"][n], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together["embedding"], axis=1), 1, atol=1e-5)
 
 
 def test_pixels_of_another_shape_are_refused(tiny_model: Model) -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.engine import Engine, needed_flops
+from threadmatch.model.engine import Engine
+from threadmatch.model.features import REGIONS
 from threadmatch.model.grnet import SimilarityHead
-from threadmatch.model.matchers import GlobalMatcher, GreedyMatcher, LiteralMatcher, build_matcher
+from threadmatch.model.matching import Matcher
+from threadmatch.model.region_matchers import FeatureMatcher, GlobalRegionMatcher, GreedyMatcher, LiteralMatcher
 
 CHANNELS = 20
 SETTINGS: list[dict[str, Any]] = [
@@ -47,11 +49,16 @@ def _regions(config: GRNetConfig, count: int, seed: int) -> torch.Tensor:
     return torch.randn(count, config.regions, CHANNELS, generator=torch.Generator().manual_seed(seed)).relu()
 
 
+def _scores(matcher: Matcher, query: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+    [scores] = matcher.score_many([{REGIONS: query.numpy()}], [{REGIONS: candidates.numpy()}])
+    return torch.from_numpy(scores)
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_serving_form_agrees_with_the_literal_one(settings: dict[str, Any]) -> None:
     head = _head(**settings)
     query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 13, 1)
-    expected = LiteralMatcher(head).score(query, candidates)
+    expected = _scores(LiteralMatcher(head), query, candidates)
     for chunk_pairs in (1, 5, 64):
         actual = Engine(head, chunk_pairs=chunk_pairs).score(query, candidates)
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
@@ -67,7 +74,7 @@ def test_the_paper_sized_forms_agree_to_1e_5() -> None:
     candidates = torch.randn(6, config.regions, 1024, generator=generator).relu()
     with torch.no_grad():
         head.classifier.weight.mul_(20)
-    expected = LiteralMatcher(head).score(query, candidates)
+    expected = _scores(LiteralMatcher(head), query, candidates)
     actual = Engine(head).score(query, candidates)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -87,10 +94,11 @@ def test_greedy_matching_of_several_queries_is_that_of_each_alone() -> None:
     head = _head()
     queries = list(_regions(head.config, 3, 4))
     candidates = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 150))]
-    together = Engine(head).greedy_many(queries, candidates)
+    matcher = GreedyMatcher(head.config.grids)
+    together = matcher.score_many([{REGIONS: q.numpy()} for q in queries], [{REGIONS: c.numpy()} for c in candidates])
     assert [len(scores) for scores in together] == [4, 0, 150]
     for query, block, scores in zip(queries, candidates, together, strict=True):
-        torch.testing.assert_close(scores, GreedyMatcher(head.config.grids).score(query, block), rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(scores), _scores(matcher, query, block), rtol=0, atol=1e-5)
 
 
 def test_stored_half_precision_is_taken_as_it_is() -> None:
@@ -121,13 +129,11 @@ def test_every_matcher_answers_behind_one_interface() -> None:
     head = _head()
     query, candidates = _regions(head.config, 1, 0)[0], _regions(head.config, 5, 1)
     candidates[3] = query
-    for name in ("grnet", "grnet_literal", "global", "greedy"):
-        assert build_matcher(name, head.config, head).score(query, candidates).shape == (5,)
-    for matcher in (GlobalMatcher(), GreedyMatcher(head.config.grids)):
-        scores = matcher.score(query, candidates)
+    engine = Engine(head)
+    graph = FeatureMatcher("graph", REGIONS, engine.score_pairs, chunk_pairs=engine.chunk_pairs)
+    for matcher in (graph, LiteralMatcher(head)):
+        assert _scores(matcher, query, candidates).shape == (5,)
+    for matcher in (GlobalRegionMatcher(), GreedyMatcher(head.config.grids)):
+        scores = _scores(matcher, query, candidates)
         assert int(scores.argmax()) == 3
         assert float(scores[3]) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_work_of_the_paper_sized_pair_is_a_quarter_of_a_gigaflop() -> None:
-    assert needed_flops(GRNetConfig(), 1024) == pytest.approx(0.25e9, rel=0.02)

@@ -17,6 +17,7 @@ from threadmatch.model.config import GRNetConfig
 from threadmatch.model.explain import grad_cam, node_shares, region_heat
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model, load_model
+from threadmatch.model.matching import ExplainingMatcher
 from threadmatch.model.pyramid import pool_regions, region_boxes
 from threadmatch.model.similarity import pair_index, scale_spans
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
@@ -39,6 +40,16 @@ def network(**changes: object) -> GRNet:
 
 def regions(count: int, config: GRNetConfig = CONFIG, seed: int = 0) -> Tensor:
     return torch.randn(count, config.regions, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def _photo(found: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {"regions": found}
+
+
+def _explainer(model: Model) -> ExplainingMatcher:
+    matcher = model.matchers["grnet"]
+    assert isinstance(matcher, ExplainingMatcher)
+    return matcher
 
 
 @pytest.mark.parametrize(
@@ -75,9 +86,10 @@ def test_before_reasoning_a_pair_says_its_edge_times_its_cosine() -> None:
 
 def test_evidence_is_the_heaviest_pairs_without_the_whole_photos(tiny_model: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    found = tiny_model.encode(pixels).regions
-    told = tiny_model.evidence(found[0], found[1:], top=1000)
-    scores = tiny_model.score(found[0], found[1:])
+    found = tiny_model.encode(pixels)["regions"]
+    matcher = _explainer(tiny_model)
+    told = matcher.evidence(_photo(found[0]), _photo(found[1:]), top=1000)
+    scores = tiny_model.score(_photo(found[0]), _photo(found[1:]))
     assert len(told) == len(scores) == 2
     for explanation in told:
         for pairs in (explanation.before, explanation.after):
@@ -92,8 +104,8 @@ def test_evidence_is_the_heaviest_pairs_without_the_whole_photos(tiny_model: Mod
         assert len(said) == 123
         assert said == sorted(said, reverse=True)
         assert [pair.weight > 0 for pair in explanation.after] == [value > 0 for value in said]
-    assert tiny_model.evidence(found[0], found[:0]) == []
-    assert [len(each.after) for each in tiny_model.evidence(found[0], found[1:], top=2)] == [2, 2]
+    assert matcher.evidence(_photo(found[0]), _photo(found[:0])) == []
+    assert [len(each.after) for each in matcher.evidence(_photo(found[0]), _photo(found[1:]), top=2)] == [2, 2]
 
 
 @pytest.mark.parametrize("side", ["query", "item"])
@@ -145,15 +157,15 @@ def test_grad_cam_is_its_definition_by_finite_differences(side: str, taps: tuple
 
 def test_grad_cam_of_the_served_model_needs_no_gradient_of_its_weights(tiny_model: Model) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    found = tiny_model.encode(pixels).regions
-    cam = tiny_model.grad_cam(pixels[0], found[1], side="query")
-    for heat in tiny_model.region_heat(found[0], found[1:]):
+    found = tiny_model.encode(pixels)["regions"]
+    cam = _explainer(tiny_model).grad_cam(pixels[0], _photo(found[1]), side="query")
+    for heat in _explainer(tiny_model).heat(_photo(found[0]), _photo(found[1:])):
         assert heat.shape == (1, *cam.shape)
     assert cam.dtype == np.float32
     assert np.isfinite(cam).all()
     assert cam.min() >= 0
     with pytest.raises(ValueError, match="expected uint8"):
-        tiny_model.grad_cam(pixels[0, :32], found[1], side="query")
+        _explainer(tiny_model).grad_cam(pixels[0, :32], _photo(found[1]), side="query")
 
 
 GARMENT_PX = 112  # half of a side: four cells of the map
@@ -177,10 +189,10 @@ def test_heat_is_where_the_garment_in_common_is(
     shipped: Model, query_at: tuple[int, int], item_at: tuple[int, int]
 ) -> None:
     query, item = with_garment((40, 60, 160), *query_at), with_garment((200, 190, 120), *item_at)
-    found = shipped.encode(np.stack([query, item])).regions
-    on_query, on_item = (heat[0] for heat in shipped.region_heat(found[0], found[1:]))
-    cam_query = shipped.grad_cam(query, found[1], side="query")
-    cam_item = shipped.grad_cam(item, found[0], side="item")
+    found = shipped.encode(np.stack([query, item]))["regions"]
+    on_query, on_item = (heat[0] for heat in _explainer(shipped).heat(_photo(found[0]), _photo(found[1:])))
+    cam_query = _explainer(shipped).grad_cam(query, _photo(found[1]), side="query")
+    cam_item = _explainer(shipped).grad_cam(item, _photo(found[0]), side="item")
     for heat, (x, y) in ((cam_query, query_at), (cam_item, item_at), (on_query, query_at), (on_item, item_at)):
         assert heat.shape == (7, 7)
         heat = (heat - heat.min()) / (heat.max() - heat.min())  # as it is painted

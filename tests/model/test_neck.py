@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from threadmatch.model.backbone import Backbone, build_backbone
-from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.fusing import fold_batch_norm
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.neck import HypercolumnNeck
 from threadmatch.model.pyramid import pool_regions
@@ -149,7 +149,7 @@ def test_scores_and_other_grids_read_them() -> None:
     torch.manual_seed(0)
     model = Model(GRNet(CONFIG).eval())
     pixels = _pixels().permute(0, 2, 3, 1).numpy()
-    regions = model.encode(pixels).regions
-    assert np.isfinite(model.score(regions[0], regions)).all()
+    regions = model.encode(pixels)["regions"]
+    assert np.isfinite(model.score({"regions": regions[0]}, {"regions": regions})).all()
     mapped = model.with_scales(("1x1", "2x2"))
-    np.testing.assert_allclose(mapped.encode(pixels).regions, regions, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mapped.encode(pixels)["regions"], regions, rtol=1e-4, atol=1e-5)

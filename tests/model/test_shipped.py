@@ -51,7 +51,7 @@ def test_reranking_drawn_garments_beats_their_shortlist(shipped: Model) -> None:
         query = draw_street_query(garments[place], setup=setups[(place // 3) % 4], seed=place)
         street = shipped.encode(_prepared(query.image, query.box)[None])
         order = np.argsort(-(shop.embeddings @ street.embeddings[0]), kind="stable")
-        scores = shipped.score(street.regions[0], shop.regions[order])
+        scores = shipped.score(street.photo(0), shop.items(order, ["regions"]))
         wanted.append(garments[place].id)
         before.append(order)
         after.append(order[np.argsort(-scores, kind="stable")])

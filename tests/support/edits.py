@@ -34,8 +34,8 @@ def content(seed: int, box: str = "") -> Content:
         width=prepared.width,
         height=prepared.height,
         box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-        embedding=features.embeddings[0],
-        regions=features.regions[0].astype(np.float16),
+        embedding=features["embedding"][0],
+        regions=features["regions"][0].astype(np.float16),
         photo=display_photo(decoded),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from PIL import Image, ImageDraw
 
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.model.explain import Explanation, Side
-from threadmatch.model.inference import Features, Floats, Model
+from threadmatch.model.features import Features
+from threadmatch.model.inference import Model
+from threadmatch.model.matching import ExplainingMatcher, Items, Matcher, Photo, as_explaining
 from threadmatch.service.config import Settings
 
 
@@ -125,47 +127,64 @@ class WatchedModel:
         self.scored: list[list[int]] = []
         self.threads: set[str] = set()
         self.name, self.fingerprint = model.name, model.fingerprint
-        self.features_fingerprint = model.features_fingerprint
-        self.image_px, self.regions_shape = model.image_px, model.regions_shape
-        self.calibration = model.calibration
+        self.features, self.features_fingerprint = model.features, model.features_fingerprint
+        self.image_px, self.calibration, self.chain = model.image_px, model.calibration, model.chain
+        self.matchers: Mapping[str, Matcher] = {
+            name: WatchedMatcher(self, matcher) for name, matcher in model.matchers.items()
+        }
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
-        self._begin("encode")
+        self.begin("encode")
         self.encoded.append(len(pixels))
         return self._model.encode(pixels)
-
-    def score_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
-        self._begin("score_many")
-        self.scored.append([len(each) for each in candidates])
-        return self._model.score_many(queries, candidates)
-
-    def greedy_many(self, queries: Sequence[Floats], candidates: Sequence[Floats]) -> list[NDArray[np.float32]]:
-        self._begin("greedy_many")
-        self.scored.append([len(each) for each in candidates])
-        return self._model.greedy_many(queries, candidates)
-
-    def evidence(self, query: Floats, candidates: Floats, *, top: int = 5) -> list[Explanation]:
-        self._begin("evidence")
-        return self._model.evidence(query, candidates, top=top)
-
-    def region_heat(self, query: Floats, candidates: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self._begin("region_heat")
-        return self._model.region_heat(query, candidates)
-
-    def grad_cam(self, pixels: NDArray[np.uint8], other: Floats, *, side: Side) -> NDArray[np.float32]:
-        self._begin("grad_cam")
-        return self._model.grad_cam(pixels, other, side=side)
 
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
         return self._model.probability(scores, items=items)
 
-    def region_boxes(self) -> NDArray[np.float32]:
-        return self._model.region_boxes()
-
-    def _begin(self, call: str) -> None:
+    def begin(self, call: str) -> None:
         self.begun += 1
         self.threads.add(threading.current_thread().name)
         assert self.gate.wait(20), "the test never opened the gate"
         if self.fails.get(call, 0):
             self.fails[call] -= 1
             raise RuntimeError(f"CUDA error: an illegal memory access in /home/secret/{call}.cu")
+
+
+class WatchedMatcher:
+    """One matcher of a watched model.
+
+    Args:
+        model: told of each call.
+        matcher: does the work.
+    """
+
+    def __init__(self, model: WatchedModel, matcher: Matcher) -> None:
+        self._model, self._matcher = model, matcher
+        self.name, self.needs = matcher.name, matcher.needs
+        self.calibrated, self.explains = matcher.calibrated, matcher.explains
+
+    def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
+        self._model.begin("score_many")
+        self._model.scored.append([len(next(iter(each.values()))) for each in candidates])
+        return self._matcher.score_many(queries, candidates)
+
+    @property
+    def _explaining(self) -> ExplainingMatcher:
+        matcher = as_explaining(self._matcher)
+        assert matcher is not None
+        return matcher
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        return self._explaining.region_boxes()
+
+    def evidence(self, query: Photo, candidates: Items, *, top: int = 5) -> list[Explanation]:
+        self._model.begin("evidence")
+        return self._explaining.evidence(query, candidates, top=top)
+
+    def heat(self, query: Photo, candidates: Items) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self._model.begin("heat")
+        return self._explaining.heat(query, candidates)
+
+    def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
+        self._model.begin("grad_cam")
+        return self._explaining.grad_cam(pixels, other, side=side)

@@ -8,22 +8,23 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from threadmatch.model.chain import STAGE_ONE
 from threadmatch.model.color import ColorMatcher, color_regions
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pixel_descriptions import describe_pixels
 from threadmatch.model.evaluate.provenance import provenance
-from threadmatch.model.evaluate.ranking import FINAL, STAGE_ONE, Scorer, rank_encoded, scorer_of
+from threadmatch.model.evaluate.ranking import FINAL, alone, rank_encoded
 from threadmatch.model.evaluate.report import write_json
+from threadmatch.model.features import REGIONS
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.kpm import KPMConfig, KPMHead, KPMMatcher, load_kpm, map_scales, save_kpm
-from threadmatch.model.matchers import GreedyMatcher
+from threadmatch.model.region_matchers import GreedyMatcher
 from threadmatch.model.train.paper_tables.table_data import TableData, digest
 from threadmatch.model.train.paper_tables.trained_rows import MeasuredRow
 from threadmatch.model.train.phases.kpm_head import KPMSettings, MapPair, fit_kpm
@@ -67,25 +68,25 @@ def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates:
 def _frozen(data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:
     """What needs no training: colours, and the backbone as it is."""
     shop, street = (_last_map(data, one) for one in (data.test.gallery, data.test.queries))
-    colors = (describe_pixels(one.images, color_regions, image_px=data.bare.image_px) for one in (street, shop))
-    scorers = {
-        "color": scorer_of(ColorMatcher(), *colors, whole=True),
-        "greedy": scorer_of(GreedyMatcher(data.bare.config.grids), street.regions, shop.regions),
-    }
-    rankings = rank_encoded(_unit(shop), _unit(street), scorers, candidates=candidates)
+    shop, street = (
+        _unit(one).having(color=describe_pixels(one.images, color_regions, image_px=data.bare.image_px))
+        for one in (shop, street)
+    )
+    methods = {"color": alone(ColorMatcher(), whole=True), "greedy": alone(GreedyMatcher(data.bare.config.grids))}
+    rankings = rank_encoded(shop, street, methods, candidates=candidates)
     names = {"color": "color", "frozen_global": STAGE_ONE, "frozen_greedy": "greedy"}
     return {name: rankings.ranks(method) for name, method in names.items()}
 
 
 def _last_map(data: TableData, encoded: EncodedSet) -> EncodedSet:
     """Without the maps of earlier stages: what a backbone without more gives."""
-    return replace(encoded, regions=encoded.regions[..., : data.network.backbone.channels])
+    return encoded.having(regions=encoded.regions[..., : data.network.backbone.channels])
 
 
 def _unit(encoded: EncodedSet) -> EncodedSet:
     """Embeddings of length 1, so that their product is the cosine."""
     length = np.linalg.norm(encoded.embeddings, axis=1, keepdims=True)
-    return replace(encoded, embeddings=encoded.embeddings / np.maximum(length, 1e-12))
+    return encoded.having(embedding=encoded.embeddings / np.maximum(length, 1e-12))
 
 
 def _trained(
@@ -96,13 +97,14 @@ def _trained(
     shop, street = (encode_images(model, one.images, cache=cache) for one in (data.test.gallery, data.test.queries))
     mapped = model.with_scales(map_scales(model.map_grid))
     head = _matching_head(data, mapped, folder, model=model, seed=seed)
-    maps = _maps(mapped, data.test.queries, cache), _maps(mapped, data.test.gallery, cache)
-    scorers = {
-        "greedy": scorer_of(GreedyMatcher(model.config.grids), street.regions, shop.regions),
-        "kpm": scorer_of(KPMMatcher(head), maps[0].regions, maps[1].regions),
-        FINAL: Scorer(model.score, street.regions, shop.regions),
+    street = street.having(map=_maps(mapped, data.test.queries, cache).regions)
+    shop = shop.having(map=_maps(mapped, data.test.gallery, cache).regions)
+    methods = {
+        "greedy": alone(model.matchers["greedy"]),
+        "kpm": alone(KPMMatcher(head)),
+        FINAL: alone(model.matchers[model.chain[-1].matcher]),
     }
-    rankings = rank_encoded(shop, street, scorers, candidates=candidates)
+    rankings = rank_encoded(shop, street, methods, candidates=candidates)
     return {name: rankings.ranks(name) for name in rankings.orders}
 
 
@@ -114,7 +116,7 @@ def _matching_head(data: TableData, mapped: Model, folder: Path, *, model: Model
         MapPair(_maps(mapped, pair.gallery, cache), _maps(mapped, pair.queries, cache))
         for pair in (data.train, data.val)
     )
-    channels = mapped.regions_shape[1]
+    channels = mapped.feature(REGIONS).shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = KPMHead(KPMConfig(channels=channels, grid=model.map_grid, groups=2 - channels % 2))
@@ -129,4 +131,4 @@ def _matching_head(data: TableData, mapped: Model, folder: Path, *, model: Model
 def _maps(mapped: Model, encoded: EncodedSet, cache: Path) -> EncodedSet:
     """The same images with their maps for regions: (n, P, C), the global region left out."""
     again = encode_images(mapped, encoded.images, cache=cache)
-    return replace(again, regions=again.regions[:, 1:])
+    return again.having(regions=again.regions[:, 1:])

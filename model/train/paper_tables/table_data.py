@@ -8,19 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from threadmatch.model.checkpoint import load_checkpoint
 from threadmatch.model.config import PAPER_SCALES, GRNetConfig
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.sets import keep_apart, read_sets
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.pretrained import load_pretrained
 from threadmatch.model.similarity import scale_spans
@@ -48,7 +47,7 @@ class Pair:
         ).numpy()
 
         def cut(encoded: EncodedSet) -> Pools:
-            return Pools.of(replace(encoded, regions=encoded.regions[:, keep]))
+            return Pools.of(encoded.having(regions=encoded.regions[:, keep]))
 
         return PairPools(cut(self.gallery), cut(self.queries))
 

@@ -23,11 +23,12 @@ from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.engine import Engine
 from threadmatch.model.evaluate.evaluation import figures
 from threadmatch.model.evaluate.provenance import provenance
-from threadmatch.model.evaluate.ranking import FINAL, rank_encoded, scorer_of
+from threadmatch.model.evaluate.ranking import FINAL, alone, rank_encoded
 from threadmatch.model.evaluate.report import write_json
+from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.matchers import GreedyMatcher
 from threadmatch.model.neck import learned_layer
+from threadmatch.model.region_matchers import FeatureMatcher, GreedyMatcher
 from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
 from threadmatch.model.train.paper_tables.table_data import TableData, digest
 from threadmatch.model.train.phases.head import fit
@@ -128,11 +129,12 @@ def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray
     pools = data.test.pools(network.config.scales)
     shop = _projected(network, pools.gallery, data.test.gallery)
     street = _projected(network, pools.queries, data.test.queries)
-    scorers = {
-        "greedy": scorer_of(GreedyMatcher(network.config.grids), street.regions, shop.regions),
-        FINAL: scorer_of(Engine(network.head), street.regions, shop.regions),
+    engine = Engine(network.head)
+    methods = {
+        "greedy": alone(GreedyMatcher(network.config.grids)),
+        FINAL: alone(FeatureMatcher(FINAL, REGIONS, engine.score_pairs, chunk_pairs=engine.chunk_pairs)),
     }
-    rankings = rank_encoded(shop, street, scorers, candidates=candidates)
+    rankings = rank_encoded(shop, street, methods, candidates=candidates)
     return {name: rankings.ranks(name) for name in rankings.orders}
 
 
@@ -144,4 +146,4 @@ def _projected(network: GRNet, pools: Pools, encoded: EncodedSet) -> EncodedSet:
         for pooled, regions in zip(pools.pooled.split(512), pools.regions.split(512), strict=True)
     ]
     embedding, regions = (torch.cat(own) for own in zip(*parts, strict=True))
-    return EncodedSet(encoded.images, embedding.numpy(), regions.half().numpy())
+    return EncodedSet(encoded.images, {EMBEDDING: embedding.numpy(), REGIONS: regions.half().numpy()})

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.metrics import first_hit, rates
-from threadmatch.model.inference import Floats
 from threadmatch.model.kpm import KPMHead, KPMMatcher
+from threadmatch.model.matching import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,8 @@ def _val_mrr(head: KPMHead, val: MapPair, settings: KPMSettings) -> float:
     orders = []
     for n in at:
         order = np.argsort(-(val.gallery.embeddings @ val.queries.embeddings[n]), kind="stable")[: settings.candidates]
-        query, items = (torch.from_numpy(own) for own in (val.queries.regions[n], val.gallery.regions[order]))
-        orders.append(order[np.argsort(-matcher.score(query, items).numpy(), kind="stable")])
+        photo, items = {"map": val.queries.regions[n]}, {"map": val.gallery.regions[order]}
+        [scores] = matcher.score_many([photo], [items])
+        orders.append(order[np.argsort(-scores, kind="stable")])
     products = [image.product_id for image in val.gallery.images]
     return rates(first_hit(orders, products, [val.queries.images[n].product_id for n in at]))["mrr"]

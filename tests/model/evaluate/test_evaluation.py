@@ -13,16 +13,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from threadmatch.model.checkpoint import load_checkpoint, save_checkpoint
+from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import Calibration
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.evaluate.evaluation import EvaluationSettings, evaluate, figures, rank, report
-from threadmatch.model.evaluate.ranking import Rankings, Scorer, rank_encoded
+from threadmatch.model.evaluate.ranking import Rankings, alone, rank_encoded
 from threadmatch.model.evaluate.report import markdown, write_trec
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, load_model
+from threadmatch.model.region_matchers import FeatureMatcher
 from threadmatch.service.cli import app
 
 METHODS = {"global", "greedy", "grnet", "grnet_exhaustive"}
@@ -38,14 +39,20 @@ def _random_rankings(seed: int, *, candidates: int) -> Rankings:
     items, queries = int(rng.integers(30, 120)), 25
     products = [f"p{n}" for n in rng.integers(0, 25, items)]
     wanted = [f"p{n}" for n in rng.integers(0, 30, queries)]
-    shop = EncodedSet(_labelled(products), rng.integers(-1, 2, (items, 3)).astype(np.float32), _regions(rng, items))
-    street = EncodedSet(_labelled(wanted), rng.integers(-1, 2, (queries, 3)).astype(np.float32), _regions(rng, queries))
+    shop, street = (
+        EncodedSet(
+            _labelled(names),
+            {
+                "embedding": rng.integers(-1, 2, (len(names), 3)).astype(np.float32),
+                "regions": _regions(rng, len(names)),
+            },
+        )
+        for names in (products, wanted)
+    )
 
-    def score(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        return np.asarray((gallery @ query[0]).squeeze(1), np.float32)
-
-    scorers = {name: Scorer(score, street.regions, shop.regions, whole=name == "color") for name in ("grnet", "color")}
-    return rank_encoded(shop, street, scorers, candidates=candidates, exhaustive=True)
+    product = FeatureMatcher("product", "regions", lambda q, g: (g[:, 0] * q[:, 0]).sum(dim=-1))
+    methods = {"grnet": alone(product), "color": alone(product, whole=True)}
+    return rank_encoded(shop, street, methods, candidates=candidates, exhaustive=True)
 
 
 def _regions(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -128,15 +135,14 @@ def test_no_match_is_measured_as_if_the_product_were_really_out_of_the_gallery(
         rest = [i for i, image in enumerate(shop.images) if image.product_id != street.images[n].product_id]
         for kept, expected in ((list(range(len(shop.images))), present[n]), (rest, absent[n])):
             items, query = _part(shop, kept), _part(street, [n])
-            scorer = Scorer(tiny_model.score, query.regions, items.regions)
-            again = rank_encoded(items, query, {"grnet": scorer}, candidates=12).scored
+            again = rank_encoded(items, query, {"grnet": alone(tiny_model.matchers["grnet"])}, candidates=12).scored
             assert again is not None
             assert again.scores[0][:12].max() == pytest.approx(expected, abs=1e-4)
 
 
 def _part(encoded: EncodedSet, chosen: list[int]) -> EncodedSet:
     images = [encoded.images[n] for n in chosen]
-    return EncodedSet(images, encoded.embeddings[chosen], encoded.regions[chosen])
+    return EncodedSet(images, {name: values[chosen] for name, values in encoded.features.items()})
 
 
 def test_the_report_says_how_often_no_match_is_wrong(measured: Rankings, tiny_model_folder: Path) -> None:

@@ -14,7 +14,7 @@ from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.boxes import measure_boxes, overlap
-from threadmatch.model.evaluate.faithfulness import METHODS, blank, markdown, measure
+from threadmatch.model.evaluate.faithfulness import METHODS, blank, explainer, markdown, measure
 from threadmatch.model.images import Box, load_image
 from threadmatch.model.inference import Model
 from threadmatch.model.similarity import scale_spans
@@ -36,24 +36,24 @@ def test_the_drop_is_what_blanking_by_hand_costs(tiny_model: Model, images: list
     measured = measure(tiny_model, [item], [query, images[2]], pairs=5)
     assert measured.scores.shape == (1,), "a query whose product is not in the gallery is left out"
     pixels = [load_image(i.path.read_bytes(), image_px=64, box=i.box)[0].pixels for i in (query, item)]
-    found = tiny_model.encode(np.stack(pixels)).regions
-    score = float(tiny_model.score(found[0], found[1:])[0])
+    found = tiny_model.encode(np.stack(pixels))["regions"]
+    score = float(tiny_model.score({"regions": found[0]}, {"regions": found[1:]})[0])
     assert measured.scores[0] == pytest.approx(score, abs=1e-5)
-    (told,) = tiny_model.evidence(found[0], found[1:], top=1)
+    (told,) = explainer(tiny_model).evidence({"regions": found[0]}, {"regions": found[1:]}, top=1)
     region = told.after[0].query_region
     start, end = next(span for span in scale_spans(tiny_model.config.grids) if span[0] <= region < span[1])
     drops = {}
     for other in range(start, end):
-        again = tiny_model.encode(blank(tiny_model, pixels[0], other)[None]).regions[0]
-        drops[other] = score - float(tiny_model.score(again, found[1:])[0])
+        again = tiny_model.encode(blank(tiny_model, pixels[0], other)[None])["regions"][0]
+        drops[other] = score - float(tiny_model.score({"regions": again}, {"regions": found[1:]})[0])
     assert measured.named["after"][0] == pytest.approx(drops.pop(region), abs=1e-5)
     assert measured.others["after"][0] == pytest.approx(np.mean(list(drops.values())), abs=1e-5)
 
 
 def test_a_blank_region_has_the_mean_colour_and_the_rest_stays(tiny_model: Model) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    last = len(tiny_model.region_boxes()) - 1  # the lower right cell of the finest scale
-    x0, y0, _, _ = np.rint(tiny_model.region_boxes()[last] * 64).astype(int)
+    last = len(explainer(tiny_model).region_boxes()) - 1  # the lower right cell of the finest scale
+    x0, y0, _, _ = np.rint(explainer(tiny_model).region_boxes()[last] * 64).astype(int)
     out = blank(tiny_model, pixels, last)
     np.testing.assert_array_equal(out[:y0], pixels[:y0])
     np.testing.assert_array_equal(out[:, :x0], pixels[:, :x0])

@@ -13,8 +13,8 @@ import torch
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from tests.model.train.recipes import write_recipe
 from threadmatch.model.backbone import Backbone
-from threadmatch.model.checkpoint import load_checkpoint
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.neck import HypercolumnNeck
 from threadmatch.model.train.inputs.front_maps import MapPairs
 from threadmatch.model.train.loop.run_settings import PLAN_FILE, keep_to_plan

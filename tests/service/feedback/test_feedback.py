@@ -25,8 +25,8 @@ from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.cli import app as cli
 from threadmatch.service.errors import FeedbackStoreError, StartError
-from threadmatch.service.feedback.recent_searches import RecentSearch
 from threadmatch.service.feedback.verdicts import FILE, FeedbackReader, FeedbackStore
+from threadmatch.service.search.recent_searches import RecentSearch
 from threadmatch.service.shared import state_of
 
 

@@ -142,7 +142,7 @@ async def test_a_failed_heatmap_is_503_and_the_next_one_works(
     model = WatchedModel(tiny_model)
     async with running(create_app(settings(gallery_folder), model=model, gallery=gallery)) as client:
         link = (await explained(client, top_k=1))["matches"][0]["heatmaps"]["query"]
-        model.fails["region_heat"] = 1
+        model.fails["heat"] = 1
         assert "secret" not in is_error(await client.get(link), 503, "ModelFailed")
         assert (await client.get(link)).status_code == httpx.codes.OK
 

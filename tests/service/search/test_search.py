@@ -10,13 +10,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 
 from tests.support.serving import WatchedModel, photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
-from threadmatch.model.matchers import GreedyMatcher
+from threadmatch.model.region_matchers import GreedyMatcher
 from threadmatch.service.app import create_app
 from threadmatch.service.http.schemas import SEARCH_EXAMPLE, SearchAnswer
 from threadmatch.service.queues.model_queues import ModelQueues
@@ -75,8 +74,8 @@ async def test_reranking_permutes_the_shortlist_and_touches_nothing_else(client:
 async def test_the_scores_are_the_model_s_own(client: httpx.AsyncClient, gallery: Gallery, tiny_model: Model) -> None:
     prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
     features = tiny_model.encode(np.stack([prepared.pixels]))
-    candidates = gallery.shortlist(features.embeddings[0], 40)
-    scores = tiny_model.score(features.regions[0], gallery.regions(candidates))
+    candidates = gallery.shortlist(features["embedding"][0], 40)
+    scores = tiny_model.score({"regions": features["regions"][0]}, {"regions": gallery.regions(candidates)})
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
     answer = await answer_to(client, photo(77), top_k=100)
     assert {match["id"]: match["score"] for match in answer["matches"]} == pytest.approx(expected, abs=1e-4)
@@ -87,9 +86,9 @@ async def test_greedy_matching_orders_by_its_own_scores_and_knows_no_probability
 ) -> None:
     prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
     features = tiny_model.encode(np.stack([prepared.pixels]))
-    candidates = gallery.shortlist(features.embeddings[0], 40)
+    candidates = gallery.shortlist(features["embedding"][0], 40)
     matcher = GreedyMatcher(tiny_model.config.grids)
-    scores = matcher.score(torch.from_numpy(features.regions[0]), torch.from_numpy(gallery.regions(candidates)))
+    [scores] = matcher.score_many([{"regions": features["regions"][0]}], [{"regions": gallery.regions(candidates)}])
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
     matches = (await answer_to(client, photo(77), top_k=100, matcher="greedy"))["matches"]
     assert {match["id"]: match["score"] for match in matches} == pytest.approx(expected, abs=1e-5)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from tests.model.train.conftest import draw_set
 from tests.model.train.recipes import write_recipe
-from threadmatch.model.checkpoint import load_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.evaluation import evaluate
+from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import load_model
 from threadmatch.model.kpm import KPMConfig, KPMHead
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
@@ -193,6 +193,7 @@ def _moved(products: range, seed: int) -> MapPair:
     def view(shown: np.ndarray) -> EncodedSet:
         images = [LabelledImage(Path("none"), str(n), f"p{n}", None, "", "") for n in products]
         embeddings = rng.normal(0, 1, (len(products), 3)).astype(np.float32)
-        return EncodedSet(images, embeddings, (shown + rng.normal(0, 0.1, shown.shape)).astype(np.float16))
+        regions = (shown + rng.normal(0, 0.1, shown.shape)).astype(np.float16)
+        return EncodedSet(images, {"embedding": embeddings, "regions": regions})
 
     return MapPair(view(maps), view(np.stack([one[rng.permutation(4)] for one in maps])))

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.model.train.recipes import write_recipe
-from threadmatch.model.checkpoint import load_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.manifest.rows import Split
@@ -22,7 +21,7 @@ from threadmatch.model.data.sets import read_sets
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.evaluation import evaluate
 from threadmatch.model.evaluate.report import markdown
-from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import load_model
 from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
 from threadmatch.model.train.loop.run_settings import PLAN_FILE

@@ -25,7 +25,7 @@ from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import SearchNotFoundError, StartError
-from threadmatch.service.feedback.recent_searches import FILE, RecentSearch, RecentSearches
+from threadmatch.service.search.recent_searches import FILE, RecentSearch, RecentSearches
 from threadmatch.service.shared import state_of
 
 KIB = 1024
@@ -37,7 +37,7 @@ def search(
     regions = np.random.default_rng(len(request_id)).standard_normal((24, 5)).astype(np.float16)
     return RecentSearch(
         gallery=gallery, request_id=request_id, crop=crop, width=300, height=400, box=Box(1.5, 2, 30, 40),
-        regions=regions, item_ids=("a/b", "日本"), generation="000007", model="f00d", at=at or time.time(),
+        features={"regions": regions}, matcher="grnet", item_ids=("a/b", "日本"), generation="000007", model="f00d", at=at or time.time(),
     )  # fmt: skip
 
 
@@ -52,9 +52,9 @@ async def test_a_search_comes_back_as_it_was_put(recent: RecentSearches) -> None
     asked = search()
     assert await recent.put(asked)
     found = await recent.get("shop", "one")
-    np.testing.assert_array_equal(found.regions, asked.regions)
-    assert found.regions.dtype == np.float16
-    for name in ("crop", "width", "height", "box", "item_ids", "generation", "model", "at"):
+    np.testing.assert_array_equal(found.features["regions"], asked.features["regions"])
+    assert found.features["regions"].dtype == np.float16
+    for name in ("matcher", "crop", "width", "height", "box", "item_ids", "generation", "model", "at"):
         assert getattr(found, name) == getattr(asked, name)
 
 
@@ -100,7 +100,7 @@ async def test_another_process_reads_what_this_one_wrote(recent: RecentSearches)
     await recent.put(search(crop=b"shared"))
     code = (
         "import asyncio, sys; from pathlib import Path\n"
-        "from threadmatch.service.feedback.recent_searches import RecentSearches\n"
+        "from threadmatch.service.search.recent_searches import RecentSearches\n"
         "kept = RecentSearches(Path(sys.argv[1]), max_age_s=60, max_bytes=10**6)\n"
         "print(asyncio.run(kept.get('shop', 'one')).crop.decode())"
     )
@@ -156,8 +156,8 @@ async def test_a_search_over_http_is_kept_with_its_crop_and_its_matches(
     assert found.box == Box(20, 30, 100, 150)
     assert Image.open(BytesIO(found.crop)).size == (80, 120)
     prepared, _ = load_image(photo(3), image_px=tiny_model.image_px, box=found.box)
-    expected = tiny_model.encode(prepared.pixels[None]).regions[0]
-    np.testing.assert_allclose(found.regions, expected, atol=2e-3)
+    expected = tiny_model.encode(prepared.pixels[None])["regions"][0]
+    np.testing.assert_allclose(found.features["regions"], expected, atol=2e-3)
 
 
 async def test_with_zero_minutes_nothing_is_kept(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> None:

@@ -3,8 +3,6 @@
 One small SQLite database in a folder that only the service's user can enter. The worker processes of one service share
 it. A search is found by its gallery and its request id together, so that no gallery's clients reach another's, whatever
 id they send. Nothing here is precious: it may be lost, and writing it neither fails a search nor waits for the disk.
-
-Letters  R regions, C channels
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import sqlite3
 import stat
@@ -24,16 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from threadmatch.model.images import Box
+from threadmatch.model.matching import Photo
 from threadmatch.service.config import Settings
 from threadmatch.service.errors import SearchNotFoundError, StartError
-from threadmatch.service.search.results import Match, Matcher, SearchResult
+from threadmatch.service.queues.served_model import ServedModel
+from threadmatch.service.search.results import Match, SearchResult
 
 logger = logging.getLogger(__name__)
 
-FILE = "recent-1.sqlite3"  # another format gets another number
+FILE = "recent-2.sqlite3"  # another format gets another number
 TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept
 PATIENCE_S = 0.25  # how long a search waits for its writing at most; an ordinary one takes about a millisecond
@@ -49,7 +49,7 @@ _PRAGMAS = (
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS searches (
     gallery TEXT NOT NULL, request_id TEXT NOT NULL, at REAL NOT NULL, bytes INTEGER NOT NULL, facts TEXT NOT NULL,
-    crop BLOB NOT NULL, regions BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
+    crop BLOB NOT NULL, features BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
 );
 CREATE INDEX IF NOT EXISTS by_age ON searches (at, bytes);
 """
@@ -64,7 +64,8 @@ class RecentSearch:
         crop: JPEG of the part that was searched, longest side at most `model.images.DISPLAY_PHOTO_PX`.
         width, height: of the upright photo, pixels.
         box: the part that was searched, in pixels of the upright photo.
-        regions: (R, C) float16 of the query.
+        features: of the query by name, float16: what `matcher` needs.
+        matcher: that can explain the answer, None where none can.
         item_ids: all that the answer named, best first; a match's views and duplicates follow it.
         generation: of the gallery.
         model: fingerprint of the model that answered.
@@ -77,7 +78,8 @@ class RecentSearch:
     width: int
     height: int
     box: Box
-    regions: NDArray[np.float16]
+    features: Photo
+    matcher: str | None
     item_ids: tuple[str, ...]
     generation: str
     model: str
@@ -90,7 +92,7 @@ class RecentSearches:
     Args:
         folder: private to the user the service runs as; made when missing.
         max_age_s: seconds after which a search is forgotten.
-        max_bytes: of crops and regions together; beyond, the oldest searches go first.
+        max_bytes: of crops and features together; beyond, the oldest searches go first.
 
     Raises:
         StartError: the folder cannot be used, or others could read it.
@@ -105,7 +107,7 @@ class RecentSearches:
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recent")
 
-    async def remember(self, result: SearchResult, *, gallery: str, request_id: str, model: Matcher) -> bool:
+    async def remember(self, result: SearchResult, *, gallery: str, request_id: str, model: ServedModel) -> bool:
         """Keep what was searched and what was answered; see `put`."""
         if result.view is None:
             return False
@@ -116,7 +118,8 @@ class RecentSearches:
             width=result.width,
             height=result.height,
             box=result.box,
-            regions=result.view.regions,
+            features=result.view.features,
+            matcher=result.view.matcher,
             item_ids=tuple(_shown(result.matches)),
             generation=result.generation,
             model=model.fingerprint,
@@ -185,13 +188,15 @@ class RecentSearches:
             "width": search.width,
             "height": search.height,
             "box": [search.box.x0, search.box.y0, search.box.x1, search.box.y1],
-            "shape": search.regions.shape,
+            "shapes": {name: values.shape for name, values in search.features.items()},
+            "matcher": search.matcher,
             "items": search.item_ids,
             "generation": search.generation,
             "model": search.model,
         }
-        text, regions = json.dumps(facts), search.regions.astype("<f2").tobytes()
-        size = len(search.crop) + len(regions) + len(text)
+        text = json.dumps(facts)
+        features = b"".join(values.astype("<f2").tobytes() for values in search.features.values())
+        size = len(search.crop) + len(features) + len(text)
         if size > self._max_bytes:
             raise OSError(f"a search of {size} bytes exceeds the limit of {self._max_bytes}")
         with self._connection:  # one transaction
@@ -202,7 +207,7 @@ class RecentSearches:
             self._make_room(size)
             self._connection.execute(
                 "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (search.gallery, search.request_id, search.at, size, text, search.crop, regions),
+                (search.gallery, search.request_id, search.at, size, text, search.crop, features),
             )
 
     def _make_room(self, size: int) -> None:
@@ -216,7 +221,7 @@ class RecentSearches:
     def _get(self, gallery: str, request_id: str) -> RecentSearch | None:
         try:
             row = self._connection.execute(
-                "SELECT at, facts, crop, regions FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
+                "SELECT at, facts, crop, features FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
                 (gallery, request_id, time.time() - self._max_age_s),
             ).fetchone()
         except sqlite3.Error as error:
@@ -224,7 +229,7 @@ class RecentSearches:
             return None
         if row is None:
             return None
-        at, text, crop, regions = row
+        at, text, crop, features = row
         facts = json.loads(text)
         return RecentSearch(
             gallery=gallery,
@@ -233,7 +238,8 @@ class RecentSearches:
             width=facts["width"],
             height=facts["height"],
             box=Box(*facts["box"]),
-            regions=np.frombuffer(regions, "<f2").reshape(facts["shape"]),
+            features=_features(features, facts["shapes"]),
+            matcher=facts["matcher"],
             item_ids=tuple(facts["items"]),
             generation=facts["generation"],
             model=facts["model"],
@@ -250,6 +256,15 @@ class RecentSearches:
 
     def _written(self, _writing: object) -> None:
         self._waiting -= 1
+
+
+def _features(data: bytes, shapes: dict[str, list[int]]) -> Photo:
+    """The features that lie one behind the other in `data`, in the order of `shapes`."""
+    values, at, found = np.frombuffer(data, "<f2"), 0, {}
+    for name, shape in shapes.items():
+        found[name] = values[at : at + math.prod(shape)].reshape(shape)
+        at += math.prod(shape)
+    return found
 
 
 def _shown(matches: Sequence[Match]) -> Iterator[str]:

@@ -1,0 +1,156 @@
+"""From prepared photos to named features: which features there are, and the engines that compute them.
+
+Adding a feature is an entry in FEATURES (and its name in a model's config, `GRNetConfig.features`); adding an engine is
+an entry in ENGINES.
+
+Letters  B photos, S image side, E embedding size, R regions, C channels, h x w the backbone's map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.fusing import fold_batch_norm
+from threadmatch.model.grnet import GRNet
+from threadmatch.model.pyramid import pool_map
+from threadmatch.model.region_matchers import tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a network has made of a batch: what features are computed from.
+
+    Fields:
+        images: (B, 3, S, S) uint8.
+        feature_map: (B, C + taps, h, w), the backbone's.
+        embedding: (B, E).
+        regions: (B, R, C).
+    """
+
+    images: Tensor
+    feature_map: Tensor
+    embedding: Tensor
+    regions: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureKind:
+    """How one feature is made.
+
+    Fields:
+        spec: its form, for a network.
+        make: its values, (B, *shape).
+    """
+
+    spec: Callable[[GRNet], FeatureSpec]
+    make: Callable[[GRNet, Seen], Tensor]
+
+
+FEATURES: Final[dict[str, FeatureKind]] = {
+    EMBEDDING: FeatureKind(
+        lambda network: FeatureSpec(EMBEDDING, (network.embedding_dim,), "float32", indexed=True),
+        lambda _, seen: seen.embedding,
+    ),
+    REGIONS: FeatureKind(
+        lambda network: FeatureSpec(REGIONS, (network.config.regions, network.region_channels)),
+        lambda _, seen: seen.regions,
+    ),
+}
+
+
+def feature_kinds(network: GRNet) -> dict[str, FeatureKind]:
+    """Those that the network's config asks for.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+    if unknown := [name for name in network.config.features if name not in FEATURES]:
+        raise ConfigError(f"features has {unknown}, known are {', '.join(FEATURES)}")
+    return {name: FEATURES[name] for name in network.config.features}
+
+
+class EncoderEngine(Protocol):
+    """Computes a network's features.
+
+    Fields:
+        name: in ENGINES.
+        own_numbers: whether its numbers differ from torch's by more than rounding, so that galleries must not be
+            shared: then it takes part in the features' fingerprint.
+    """
+
+    name: str
+    own_numbers: bool
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        """(B, S, S, 3) uint8 RGB -> a (B, *shape) float32 array for each feature."""
+        ...
+
+
+class TorchEngine:
+    """The network itself, with its batch norm folded.
+
+    Args:
+        network: trained; handed over, since it is changed and moved to the device.
+        device: "cpu" or "cuda".
+        fold: fold the batch norm; False for a backbone that is folded already.
+    """
+
+    name = "torch"
+    own_numbers = False
+
+    def __init__(self, network: GRNet, device: str, *, fold: bool = True) -> None:
+        self._kinds = feature_kinds(network)
+        self._network, self._device = network, device
+        if fold:
+            network.backbone = fold_batch_norm(network.backbone, image_px=network.config.image_px)
+        network.to(device)
+        network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        """See `EncoderEngine.encode`; ValueError for another shape or type."""
+        images = image_tensor(pixels, self._network.config.image_px, self._device)
+        feature_map = self._network.backbone(images)
+        pooled = pool_map(feature_map, self._network.config, self._network.backbone.channels)
+        seen = Seen(images, feature_map, *self._network.project(*pooled))
+        return {
+            name: kind.make(self._network, seen).float().contiguous().cpu().numpy()
+            for name, kind in self._kinds.items()
+        }
+
+
+def image_tensor(pixels: NDArray[np.uint8], image_px: int, device: str) -> Tensor:
+    """(B, S, S, 3) uint8 RGB -> (B, 3, S, S) on the device.
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (image_px, image_px, 3):
+        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (B, {image_px}, {image_px}, 3)")
+    return tensor(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+
+
+ENGINES: Final[dict[str, Callable[[GRNet, str], EncoderEngine]]] = {"torch": TorchEngine}
+DEFAULT_ENGINE: Final = "torch"
+
+
+def build_engine(name: str, network: GRNet, device: str) -> EncoderEngine:
+    """An engine by its name; "auto" takes the default one.
+
+    Raises:
+        CheckpointError: the name is unknown.
+    """
+    if name == "auto":
+        name = DEFAULT_ENGINE
+    if name not in ENGINES:
+        raise CheckpointError(f"engine {name!r} is unknown, expected auto or one of {', '.join(ENGINES)}")
+    return ENGINES[name](network, device)

@@ -1,0 +1,38 @@
+"""What a search asks of this model: the stages that its options mean, or a refusal in words."""
+
+from __future__ import annotations
+
+from threadmatch.model.chain import STAGE_ONE, Chain, asked_chain
+from threadmatch.service.errors import InvalidFieldError
+from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.queues.served_model import ServedModel
+
+
+def stages_of(options: SearchOptions, model: ServedModel) -> Chain:
+    """The chain of one search; empty where the first stage's order stays.
+
+    Raises:
+        InvalidFieldError: the matcher is unknown; explain where the last one cannot, or min_probability where its
+            scores are not calibrated.
+    """
+    asked = options.last_matcher
+    if asked not in (None, STAGE_ONE) and asked not in model.matchers:
+        known = ", ".join((*model.matchers, STAGE_ONE))
+        raise InvalidFieldError(f"matcher={asked[:80] if asked else asked!r} is unknown; expected one of {known}")
+    chain = asked_chain(model.chain, matcher=asked, depth=options.depth)
+    if not chain:
+        return chain
+    last = model.matchers[chain[-1].matcher]
+    if options.explain and not last.explains:
+        able = ", ".join(name for name, matcher in model.matchers.items() if matcher.explains)
+        raise InvalidFieldError(
+            f"explain needs a matcher that can say what decided ({able}); matcher={last.name} cannot; leave one of "
+            "them out"
+        )
+    if options.min_probability is not None and not last.calibrated:
+        able = ", ".join(name for name, matcher in model.matchers.items() if matcher.calibrated)
+        raise InvalidFieldError(
+            f"min_probability needs a matcher whose scores are calibrated ({able}); those of matcher={last.name} are "
+            "not; leave one of them out"
+        )
+    return chain
