@@ -252,6 +252,7 @@ TIMINGS_EXAMPLE = {
     "shortlist": 0.6,
     "gather": 5.2,
     "rerank": 48.0,
+    "grnet": 47.9,
     "pick": 3.9,
     "total": 83.0,
 }
@@ -269,7 +270,9 @@ class SearchAnswer(Answer):
     )
     candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
     timings_ms: dict[str, float] = Field(
-        description="each stage with the time it waited for its turn", examples=[TIMINGS_EXAMPLE]
+        description="each stage with the time it waited for its turn; rerank is all matchers of the chain together, beside "
+        "which each has its own",
+        examples=[TIMINGS_EXAMPLE],
     )
     gallery: GalleryStamp
     model: ModelStamp
@@ -391,6 +394,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "id": "MH06-black-main",
             "product_id": "MH06-black",
             "score": 3.91,
+            "stage": "grnet",
             "probability": 0.93,
             "stage1_rank": 7,
             "distance": 0.31,

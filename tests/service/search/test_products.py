@@ -126,7 +126,7 @@ async def test_a_product_is_shown_once_with_its_views_and_their_scores(client: h
     shirt = next(match for match in matches if match["product_id"] == "shirt")
     assert {shirt["id"]} | names(shirt["views"]) == {"shirt-front", "shirt-back", "shirt-front-small"}
     for view in shirt["views"]:
-        assert view.keys() == {"id", "image_url", "score", "probability", "stage1_rank", "distance"}
+        assert view.keys() == {"id", "image_url", "score", "stage", "probability", "stage1_rank", "distance"}
         alone = single[view["id"]]
         assert (view["image_url"], view["probability"]) == (alone["image_url"], None)
         for number in ("score", "stage1_rank", "distance"):

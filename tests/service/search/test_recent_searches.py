@@ -37,7 +37,8 @@ def search(
     regions = np.random.default_rng(len(request_id)).standard_normal((24, 5)).astype(np.float16)
     return RecentSearch(
         gallery=gallery, request_id=request_id, crop=crop, width=300, height=400, box=Box(1.5, 2, 30, 40),
-        features={"regions": regions}, matcher="grnet", item_ids=("a/b", "日本"), generation="000007", model="f00d", at=at or time.time(),
+        features={"regions": regions}, matcher="grnet",
+        item_ids=("a/b", "日本"), generation="000007", model="f00d", at=at or time.time(),
     )  # fmt: skip
 
 
