@@ -6,7 +6,7 @@ Letters  n queries, m gallery items, k shortlist
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.chain import STAGE_ONE
 from threadmatch.model.color import ColorMatcher, color_regions
-from threadmatch.model.data.encoded import encode_images
+from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.pixel_descriptions import describe_pixels
 from threadmatch.model.errors import ConfigError
@@ -31,7 +31,13 @@ EXHAUSTIVE_PAIRS = 200_000
 """Most pairs of query and item for which the whole gallery is reranked too without being asked for; a minute to four on
 two cores."""
 DEFAULT_METHODS = ("global", "greedy", "grnet")
-METHODS = (STAGE_ONE, *MATCHERS, FULL, "color", "kpm")
+OTHER_METHODS = (FULL, "color", "kpm")
+"""Beside stage one and the matchers."""
+
+
+def known_methods() -> tuple[str, ...]:
+    """What can be measured, by name."""
+    return (STAGE_ONE, *MATCHERS, *OTHER_METHODS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,7 @@ class EvaluationSettings:
     """What to measure.
 
     Fields:
-        methods: some of METHODS; "global" is always there, since the others rerank its shortlist. "grnet" is the
+        methods: some of `known_methods`; "global" is always there, since the others rerank its shortlist. "grnet" is the
             model's whole chain, "grnet_full" its last matcher over all candidates; the other matchers stand alone.
             "color" ranks the whole gallery by colour histograms. "kpm" needs `kpm`.
         candidates: k, how many stage one hands on.
@@ -55,8 +61,8 @@ class EvaluationSettings:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if unknown := set(self.methods) - set(METHODS):
-            raise ConfigError(f"methods has {sorted(unknown)}, known are {', '.join(METHODS)}")
+        if unknown := set(self.methods) - set(known_methods()):
+            raise ConfigError(f"methods has {sorted(unknown)}, known are {', '.join(known_methods())}")
         if ("kpm" in self.methods) != (self.kpm is not None):
             raise ConfigError("the method kpm and the folder of its trained head go together; give both or neither")
 
@@ -99,6 +105,7 @@ def rank(
         methods[FINAL] = chain
         if FULL in settings.methods or len(chain.stages) > 1:
             methods[FULL] = alone(chain.stages[-1][0])
+    _check_features(methods, shop)
     small = len(gallery) * len(queries) <= EXHAUSTIVE_PAIRS
     return rank_encoded(
         shop,
@@ -108,6 +115,16 @@ def rank(
         exhaustive=small if settings.exhaustive is None else settings.exhaustive,
         progress=progress,
     )
+
+
+def _check_features(methods: Mapping[str, Method], encoded: EncodedSet) -> None:
+    for name, method in methods.items():
+        needed = {feature for matcher, _ in method.stages for feature in matcher.needs}
+        if lacking := sorted(needed - encoded.features.keys()):
+            raise ConfigError(
+                f"method {name!r} needs the features {lacking}, this model makes {sorted(encoded.features)}; leave the "
+                "method out, or use a model that has them"
+            )
 
 
 def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any]:

@@ -19,13 +19,13 @@ import numpy as np
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
-from threadmatch.indexer.errors import EditError
+from threadmatch.indexer.errors import EditError, EditFailedError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.versions import Content, Version
 from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.images import Box, PreparedImage, display_photo, load_image
 from threadmatch.service.errors import error_name
-from threadmatch.service.queues.batching import Limits, MicroBatcher, ModelThread
+from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
 from threadmatch.service.queues.model_queues import ModelQueues
 
 EDITS_A_COMMIT = 32
@@ -59,7 +59,7 @@ class ItemWriter:
         self._name, self._gallery, self._queues = name, gallery, queues
         fingerprint = gallery.manifest.model.features_fingerprint
         self._editor = Editor(gallery.folder, features_fingerprint=fingerprint, max_pending=max_unfolded)
-        self._thread = ModelThread(f"write-{name}")
+        self._thread = WorkThread(f"write-{name}")
         self._batcher: MicroBatcher[Put | Delete, Edited | EditError] = MicroBatcher(
             "write",
             self._editor.apply,
@@ -68,6 +68,7 @@ class ItemWriter:
                 max_batch=EDITS_A_COMMIT, max_waiting=max_waiting, waiting="changes are waiting for the disk"
             ),
             observe=partial(queues.metrics.observe_call, "write"),
+            failed=_not_written,
         )
 
     def start(self) -> None:
@@ -150,6 +151,10 @@ class ItemWriter:
 
     def _count(self, outcome: str) -> None:
         self._queues.metrics.edits.labels(self._name, outcome).inc()
+
+
+def _not_written(_cause: BaseException) -> Exception:
+    return EditFailedError("the gallery cannot be edited now; the service's log has the reason")
 
 
 def _sha256(photo: bytes) -> str:

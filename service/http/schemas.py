@@ -270,8 +270,8 @@ class SearchAnswer(Answer):
     )
     candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
     timings_ms: dict[str, float] = Field(
-        description="each stage with the time it waited for its turn; rerank is all matchers of the chain together, beside "
-        "which each has its own",
+        description="each stage with the time it waited for its turn; rerank is all matchers of the chain together, "
+        "beside which each has its own",
         examples=[TIMINGS_EXAMPLE],
     )
     gallery: GalleryStamp

@@ -6,7 +6,7 @@ Knows neither HTTP nor the model. A `MicroBatcher` turns many single calls into 
 - Callers that left (their task was cancelled) are skipped.
 - Every way out answers everybody: success, failure, cancellation, shutdown.
 
-All batchers share one `ModelThread`. Two model calls at the same time would fight for the same cores (each already uses
+All batchers share one `WorkThread`. Two model calls at the same time would fight for the same cores (each already uses
 all of them) and both end later; and a second calling thread gets its own pool of OpenMP threads from torch. The turn is
 taken *before* a batch is put together, so a batch goes on gathering until the model is really free.
 """
@@ -36,14 +36,14 @@ HELD_WEIGHT = 0.1  # of the newest in the running mean of how long a part of a b
 MAX_RETRY_AFTER_S = 30
 
 
-class ModelThread:
-    """The one thread that calls the model, and whose turn it is. Also for other work that one thread at a time does.
+class WorkThread:
+    """One thread for work that must not run twice at a time, and whose turn it is: calls of the model, or commits.
 
     Args:
         name: of the thread.
     """
 
-    def __init__(self, name: str = "model") -> None:
+    def __init__(self, name: str) -> None:
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._turn = asyncio.Lock()  # first come, first served: no batcher starves another
         self._busy_since: float | None = None
@@ -83,6 +83,10 @@ class Limits:
     waiting: str = "searches are waiting for the model"
 
 
+def _model_failed(cause: BaseException) -> Exception:
+    return ModelFailedError(str(cause))
+
+
 def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
     """The default observer."""
 
@@ -106,6 +110,7 @@ class MicroBatcher(Generic[T, R]):
         run: computes the results of a list of items, in order; called on the model's thread.
         weigh: the weight of one item against `limits.max_batch`.
         observe: called after each batch with its weight, its seconds and whether it failed.
+        failed: from what `run` raised to what each caller of that batch hears.
     """
 
     def __init__(
@@ -113,14 +118,16 @@ class MicroBatcher(Generic[T, R]):
         name: str,
         run: Callable[[list[T]], list[R]],
         *,
-        thread: ModelThread,
+        thread: WorkThread,
         limits: Limits,
         weigh: Callable[[T], int] = lambda _: 1,
         observe: Callable[[int, float, bool], None] = _nothing,
+        failed: Callable[[BaseException], Exception] = _model_failed,
     ) -> None:
         self.name = name
         self.failure: BaseException | None = None  # of the latest call; None again after a call that worked
         self._run, self._thread, self._limits, self._weigh, self._observe = run, thread, limits, weigh, observe
+        self._failed = failed
         self._queue: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -141,7 +148,7 @@ class MicroBatcher(Generic[T, R]):
 
         Raises:
             OverloadedError: the queue is full.
-            ModelFailedError: `run` raised, or returned another number of results.
+            ModelFailedError (or what `failed` makes): `run` raised, or returned another number of results.
             StoppedError: the batcher was stopped before this item's turn.
         """
         if self._stopping or self._worker is None or self._worker.done():
@@ -198,7 +205,6 @@ class MicroBatcher(Generic[T, R]):
 
     async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
         items = [waiting.item for waiting in batch]
-        failure: type[StoppedError | ModelFailedError] = StoppedError
         cause: BaseException | None = None
         started = time.perf_counter()
         self._tell(batch, started)
@@ -211,13 +217,13 @@ class MicroBatcher(Generic[T, R]):
             self.failure = None
         except Exception as error:
             requests = sorted({waiting.request_id for waiting in batch} - {""})
-            logger.exception("model call failed", extra={"stage": self.name, "items": len(items), "requests": requests})
+            logger.exception("batch failed", extra={"stage": self.name, "items": len(items), "requests": requests})
             self.failure = cause = error
-            failure = ModelFailedError
         finally:  # cancelled too: nobody is left waiting
             for waiting in batch:
                 if not waiting.future.done():
-                    answer = failure(f"{self.name}: {cause or 'the service is shutting down'}")
+                    stopped = StoppedError(f"{self.name}: the service is shutting down")
+                    answer = stopped if cause is None else self._failed(cause)
                     answer.__cause__ = cause
                     waiting.future.set_exception(answer)
             self._observe(sum(map(self._weigh, items)), time.perf_counter() - started, cause is not None)

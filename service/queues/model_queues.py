@@ -23,7 +23,7 @@ from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.matching import Items, Photo
 from threadmatch.service.errors import StoppedError
-from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, ModelThread
+from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.watching.metrics import Metrics
 
@@ -87,7 +87,7 @@ class ModelQueues:
         self.detector = detector or GrabCutDetector()
         self.capacity = capacity or Capacity()
         self.metrics = metrics or Metrics()
-        self.thread = ModelThread()
+        self.thread = WorkThread("model")
         self.pairs = Budget("candidates", self.capacity.max_pairs)
         self.decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")

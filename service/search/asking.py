@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from threadmatch.model.chain import STAGE_ONE, Chain, asked_chain
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.queues.served_model import ServedModel
 
 
-def stages_of(options: SearchOptions, model: ServedModel) -> Chain:
+def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str]) -> Chain:
     """The chain of one search; empty where the first stage's order stays.
 
+    Args:
+        options: of the search.
+        model: that is asked.
+        kept: names of the features that the gallery keeps.
+
     Raises:
-        InvalidFieldError: the matcher is unknown; explain where the last one cannot, or min_probability where its
+        InvalidFieldError: the matcher is unknown, or needs a feature that the gallery does not keep; explain where the last one cannot, or min_probability where its
             scores are not calibrated.
     """
     asked = options.last_matcher
@@ -22,6 +29,12 @@ def stages_of(options: SearchOptions, model: ServedModel) -> Chain:
     chain = asked_chain(model.chain, matcher=asked, depth=options.depth)
     if not chain:
         return chain
+    for stage in chain:
+        if lacking := sorted(model.matchers[stage.matcher].needs - set(kept)):
+            raise InvalidFieldError(
+                f"matcher={stage.matcher} needs {', '.join(lacking)} of each item, and this gallery keeps "
+                f"{', '.join(kept)} alone; choose another matcher, or ingest with a model that makes it"
+            )
     last = model.matchers[chain[-1].matcher]
     if options.explain and not last.explains:
         able = ", ".join(name for name, matcher in model.matchers.items() if matcher.explains)

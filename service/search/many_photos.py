@@ -14,7 +14,6 @@ from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
 from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.http.search_form import Upload, check_photo
-from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever
 
@@ -40,7 +39,7 @@ def check_for_all(retriever: Retriever, options: SearchOptions) -> None:
     Raises:
         FilterError, InvalidImageError, InvalidFieldError: the filter, the form of the box, what the model cannot do.
     """
-    stages_of(options, retriever.model)
+    retriever.stages(options)
     if options.filter is not None and options.filter.strip():
         compile_filter(options.filter, retriever.gallery.columns())
     if options.box is not None and options.box != "auto":

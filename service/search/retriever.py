@@ -108,12 +108,16 @@ class Retriever:
         with self.queues.in_progress(), self.queues.pairs.take(searches * self._candidates(options)):
             yield
 
+    def stages(self, options: SearchOptions) -> Chain:
+        """The chain of a search in this gallery; InvalidFieldError for what model or gallery cannot do."""
+        return stages_of(options, self.model, [spec.name for spec in self.model.features])
+
     def _candidates(self, options: SearchOptions) -> int:
         return min(options.candidates, max(1, self.gallery.item_count))
 
     async def search_admitted(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """`search` inside of `admitted`."""
-        chain = stages_of(options, self.model)
+        chain = self.stages(options)
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):

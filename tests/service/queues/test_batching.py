@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
-from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, ModelThread
+from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
 
 
 class Doubler:
@@ -42,9 +42,9 @@ async def batcher_of(
     *,
     max_batch: int = 8,
     max_waiting: int = 100,
-    thread: ModelThread | None = None,
+    thread: WorkThread | None = None,
 ) -> AsyncIterator[MicroBatcher[int, int]]:
-    shared = thread or ModelThread()
+    shared = thread or WorkThread("model")
     batcher = MicroBatcher(
         "encode",
         run,
@@ -181,7 +181,7 @@ async def test_when_the_time_to_stop_is_over_everybody_left_hears_so() -> None:
 
 
 async def test_two_batchers_take_turns_on_one_thread() -> None:
-    thread = ModelThread()
+    thread = WorkThread("model")
     first, second = Doubler(), Doubler()
     async with batcher_of(first, thread=thread) as one, batcher_of(second, thread=thread) as two:
         first.gate.clear()

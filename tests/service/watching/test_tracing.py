@@ -143,7 +143,7 @@ async def test_a_failure_marks_the_request(
         is_error(failed, 503, "ModelFailed")
     (request,) = collector.named("POST /v1/search")
     assert request.failed
-    records = [record for record in caplog.records if record.message == "model call failed"]
+    records = [record for record in caplog.records if record.message == "batch failed"]
     assert [record.requests for record in records] == [[failed.headers["X-Request-ID"]]]  # type: ignore[attr-defined]
     lines = [record for record in caplog.records if getattr(record, "path", "") == "/v1/search"]
     assert [record.trace_id for record in lines] == [request.trace]  # type: ignore[attr-defined]
