@@ -137,7 +137,7 @@ async def test_a_gallery_without_the_feature_names_it(tmp_path: Path) -> None:
     catalogue = make_catalogue(tmp_path, ["a", "b"])
     ingest(catalogue, tmp_path / "gallery", plain, IngestOptions(images=tmp_path / "images", workers=1))
     with pytest.raises(
-        InvalidFieldError, match="matcher=tint needs tint of each item, and this gallery keeps embedding"
+        InvalidFieldError, match="matcher=tint needs tint of each item, and this gallery keeps emb"
     ):
         await search(tmp_path, plain, matcher="tint")
     assert len((await search(tmp_path, plain, matcher="greedy")).matches) == 2

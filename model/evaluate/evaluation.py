@@ -45,8 +45,8 @@ class EvaluationSettings:
     """What to measure.
 
     Fields:
-        methods: some of `known_methods`; "global" is always there, since the others rerank its shortlist. "grnet" is the
-            model's whole chain, "grnet_full" its last matcher over all candidates; the other matchers stand alone.
+        methods: some of `known_methods`; "global" is always there, since the others rerank its shortlist. "grnet" is
+            the model's whole chain, "grnet_full" its last matcher over all candidates; the other matchers stand alone.
             "color" ranks the whole gallery by colour histograms. "kpm" needs `kpm`.
         candidates: k, how many stage one hands on.
         exhaustive: also let GRNet rank the whole gallery; None: where that is at most EXHAUSTIVE_PAIRS.

@@ -19,8 +19,8 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str])
         kept: names of the features that the gallery keeps.
 
     Raises:
-        InvalidFieldError: the matcher is unknown, or needs a feature that the gallery does not keep; explain where the last one cannot, or min_probability where its
-            scores are not calibrated.
+        InvalidFieldError: the matcher is unknown, or needs a feature that the gallery does not keep; explain where the
+            last one cannot, or min_probability where its scores are not calibrated.
     """
     asked = options.last_matcher
     if asked not in (None, STAGE_ONE) and asked not in model.matchers:
