@@ -36,7 +36,8 @@ class FeatureSpec:
     Fields:
         name: under which it is stored, asked for and listed.
         shape: of one photo's feature; the last axis is a vector.
-        dtype: on disk. "int8" keeps each vector as whole numbers from -127 to 127 with a float16 scale of its own.
+        dtype: on disk. "int8" keeps each vector as whole numbers from -127 to 127 with a float16 scale of its own, which
+            keeps its length.
         indexed: whether the shortlist searches it; the others are gathered for the items of a shortlist.
     """
 
@@ -71,9 +72,10 @@ class FeatureSpec:
             data: bytes = values.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
             return data
         vectors = values.reshape(self.vectors, self.shape[-1]).astype(np.float32)
-        scales = (np.abs(vectors).max(axis=1) / 127).astype(_SCALE)  # (vectors,)
-        steps = np.where(scales > 0, scales, 1).astype(np.float32)[:, None]
-        codes = np.clip(np.rint(vectors / steps), -127, 127).astype(np.int8)  # (vectors, V)
+        largest = np.abs(vectors).max(axis=1, keepdims=True)
+        codes = np.rint(vectors * (127 / np.maximum(largest, 1e-12))).astype(np.int8)  # (vectors, V)
+        coded = np.linalg.norm(codes.astype(np.float32), axis=1)  # 127 at least, but for zero vectors
+        scales = (np.linalg.norm(vectors, axis=1) / np.maximum(coded, 1)).astype(_SCALE)  # lengths stay as they are
         return bytes(codes.tobytes() + scales.tobytes())
 
     def unpack(self, records: Sequence[bytes | memoryview]) -> NDArray[Any]:

@@ -28,6 +28,13 @@ def test_each_int8_vector_has_a_scale_of_its_own_and_zeros_stay_zeros() -> None:
     assert not back[2].any()
 
 
+def test_an_int8_vector_keeps_its_length() -> None:
+    spec = FeatureSpec("cells", (20, 16), "int8")
+    values = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
+    [back] = spec.unpack([spec.pack(values)])
+    np.testing.assert_allclose(np.linalg.norm(back, axis=1), np.linalg.norm(values, axis=1), rtol=1e-3)
+
+
 def test_another_shape_or_size_is_refused_by_name() -> None:
     spec = FeatureSpec("cells", (3, 4))
     with pytest.raises(ValueError, match=r"'cells' has shape \(4, 3\), expected \(3, 4\)"):
