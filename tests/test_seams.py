@@ -80,7 +80,7 @@ def tinted() -> Model:
 def folder(tmp_path_factory: pytest.TempPathFactory, tinted: Model) -> Path:
     root = tmp_path_factory.mktemp("tinted")
     catalogue = make_catalogue(root, [f"item-{n}" for n in range(12)])
-    ingest(catalogue, root / "gallery", tinted, IngestOptions(images=root / "images", workers=1))
+    ingest(catalogue, root / "gallery", model=tinted, options=IngestOptions(images=root / "images", workers=1))
     return root
 
 
@@ -135,10 +135,8 @@ async def test_what_it_cannot_do_is_refused_in_words(
 async def test_a_gallery_without_the_feature_names_it(tmp_path: Path) -> None:
     plain = model_with(("embedding", "regions"))
     catalogue = make_catalogue(tmp_path, ["a", "b"])
-    ingest(catalogue, tmp_path / "gallery", plain, IngestOptions(images=tmp_path / "images", workers=1))
-    with pytest.raises(
-        InvalidFieldError, match="matcher=tint needs tint of each item, and this gallery keeps emb"
-    ):
+    ingest(catalogue, tmp_path / "gallery", model=plain, options=IngestOptions(images=tmp_path / "images", workers=1))
+    with pytest.raises(InvalidFieldError, match="matcher=tint needs tint of each item, and this gallery keeps emb"):
         await search(tmp_path, plain, matcher="tint")
     assert len((await search(tmp_path, plain, matcher="greedy")).matches) == 2
 

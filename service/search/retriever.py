@@ -198,11 +198,15 @@ class Retriever:
             head = stages.ranking.head(stage.takes(len(found.candidates)))
             if not len(head):
                 break
-            with _timed(timings, "gather"):
+            with _timed(timings, "gather") as span:
+                span.set({"threadmatch.candidates": len(head)})
                 items = await self.queues.run_in(self.queues.readers, _gathered, found, head, matcher.needs)
             photo = {name: query[name] for name in matcher.needs}
-            with _timed(timings, "rerank"), _timed(timings, stage.matcher):
+            before = timings["rerank"]
+            with _timed(timings, "rerank") as span:
+                span.set({"threadmatch.matcher": stage.matcher})
                 scores = await self.queues.reranker.submit(Pairs(stage.matcher, photo, items, len(head)))
+            timings[stage.matcher] = timings.get(stage.matcher, 0.0) + timings["rerank"] - before
             stages.last_head, stages.last_items = head.copy(), items
             stages.ranking.rerank(stage.matcher, scores)
         return stages
