@@ -36,8 +36,8 @@ class FeatureSpec:
     Fields:
         name: under which it is stored, asked for and listed.
         shape: of one photo's feature; the last axis is a vector.
-        dtype: on disk. "int8" keeps each vector as whole numbers from -127 to 127 with a float16 scale of its own, which
-            keeps its length.
+        dtype: on disk. "int8" keeps each vector as whole numbers from -127 to 127, with a float16 scale that keeps its
+            length.
         indexed: whether the shortlist searches it; the others are gathered for the items of a shortlist.
     """
 

@@ -153,7 +153,8 @@ def _search(number: int, crop: bytes = b"jpeg") -> RecentSearch:
 
     return RecentSearch(
         gallery="default", request_id=f"r{number}", crop=crop, width=1, height=1, box=Box(0, 0, 1, 1),
-        features={"regions": np.zeros((1, 1), np.float16)}, matcher="grnet", item_ids=(), generation="000001", model="m",
+        features={"regions": np.zeros((1, 1), np.float16)}, matcher="grnet",
+        item_ids=(), generation="000001", model="m",
     )  # fmt: skip
 
 
