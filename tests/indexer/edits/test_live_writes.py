@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.edits import apply, content, delete, editor, put, put_edit
-from tests.support.shop import EMBEDDING, PixelEncoder, Shop, answers, contents
+from tests.support.edits import apply, content, delete, editor, feature, put, put_edit
+from tests.support.shop import EMBEDDING_SIZE, PixelEncoder, Shop, answers, contents
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.folding import delete_items, fold
 from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
@@ -32,13 +32,14 @@ from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE, open_read_only
 from threadmatch.indexer.store.versions import Version
 from threadmatch.indexer.upkeep import compact, list_generations, rollback, verify
+from threadmatch.model.features import EMBEDDING, REGIONS
 
 CHANGED, UNCHANGED = Edited(existed=True, changed=True), Edited(existed=True, changed=False)
 NEW, ABSENT = Edited(existed=False, changed=True), Edited(existed=False, changed=False)
 
 
 def query(seed: int = 0) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).standard_normal(EMBEDDING).astype(np.float32)
+    vector = np.random.default_rng(seed).standard_normal(EMBEDDING_SIZE).astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
@@ -56,8 +57,8 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
     for gallery in (here, there, shop.open()):
         assert found(gallery) == {"item-0", "item-1", "item-2", "item-3", "item-5", "new"}
         assert gallery.current.item_count == 6
-        assert gallery.shortlist(content(78).embedding, 1)[0].id == "item-2"
-        assert gallery.shortlist(content(78).embedding, 1)[0].distance < 1e-6
+        assert gallery.shortlist(feature(78, EMBEDDING), 1)[0].id == "item-2"
+        assert gallery.shortlist(feature(78, EMBEDDING), 1)[0].distance < 1e-6
         assert found(gallery, filter='color == "red"') == {"item-0", "item-3", "new"}
         assert found(gallery, filter='size == "L"') == {"item-2"}
         assert gallery.columns()["size"] == "string"
@@ -67,7 +68,7 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
         assert [item.id for item in gallery.items(candidates)] == [candidate.id for candidate in candidates]
         for candidate, regions in zip(candidates, gallery.regions(candidates), strict=True):
             if candidate.id == "new":
-                np.testing.assert_array_equal(regions, content(77).regions)
+                np.testing.assert_array_equal(regions, feature(77, REGIONS))
         vectors = gallery.current.embeddings(candidates)
         np.testing.assert_allclose(1 - vectors @ query(), [candidate.distance for candidate in candidates], atol=1e-5)
         assert gallery.generation == "000001"
@@ -304,7 +305,7 @@ def test_a_damaged_edit_is_left_out_of_searches_and_named(shop: Shop) -> None:
     put(shop.gallery, "a", 50)
     put(shop.gallery, "b", 51)
     database = sqlite3.connect(shop.gallery / DATABASE)
-    database.execute("UPDATE embeddings SET data = zeroblob(length(data)) WHERE content = 3")
+    database.execute("UPDATE features SET data = zeroblob(length(data)) WHERE content = 3 AND name = 'embedding'")
     database.commit()
     database.close()
     assert found(shop.open()) == {"item-0", "item-1", "b"}
