@@ -171,7 +171,9 @@ def _verify_items(connection: Any, manifest: Manifest, report: VerifyReport, tel
         {"seq": manifest.seq},
     )
     while block := rows.fetchmany(REPORT_ROWS):
-        _verify_photos(connection, [(f"item {item_id!r}", item_id, content) for item_id, content in block], manifest, report)
+        _verify_photos(
+            connection, [(f"item {item_id!r}", item_id, content) for item_id, content in block], manifest, report
+        )
         report.items += len(block)
         tell(report.items)
     if report.items != manifest.items:
@@ -194,9 +196,7 @@ def _verify_edits(connection: Any, manifest: Manifest, report: VerifyReport) -> 
         _verify_photos(connection, named, manifest, report)
 
 
-def _verify_photos(
-    connection: Any, rows: list[tuple[str, str, int]], manifest: Manifest, report: VerifyReport
-) -> None:
+def _verify_photos(connection: Any, rows: list[tuple[str, str, int]], manifest: Manifest, report: VerifyReport) -> None:
     """What is kept of each photo.
 
     Args:
@@ -204,7 +204,7 @@ def _verify_photos(
     """
     contents = {content for _, _, content in rows}
     whole = {spec.name: set(records.read(connection, spec, contents)) for spec in manifest.features}
-    whole["photo"] = records.read_photos(connection, contents).keys()
+    whole["photo"] = set(records.read_photos(connection, contents))
     for what, item_id, content in rows:
         bad = [part for part, good in whole.items() if content not in good]
         report.photos_checked += 1

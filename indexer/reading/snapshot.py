@@ -159,11 +159,11 @@ class Snapshot:
     def features_of(self, name: str, item_id: str) -> NDArray[Any]:
         """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""
         (row,) = self._one("{row}", item_id)
-        return self.features(name, [Candidate(item_id, row, 0.0)])[0]
+        return np.asarray(self.features(name, [Candidate(item_id, row, 0.0)])[0])
 
     def regions_of(self, item_id: str) -> NDArray[np.float16]:
         """(R, C) regions of one item by its id; see `features_of`."""
-        return np.asarray(self.features_of(REGIONS, item_id))
+        return self.features_of(REGIONS, item_id)
 
     def item(self, item_id: str) -> Item:
         """One item by its id; ItemNotFoundError when there is none."""

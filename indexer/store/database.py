@@ -26,6 +26,7 @@ BUSY_TIMEOUT_S = 30.0
 EDITS_GONE = "edits_gone"  # key in `meta`: edits up to this number were removed; every generation left holds them
 ALIVE = "i.seq <= :seq AND i.until > :seq AND i.deleted = 0"
 
+
 def create_or_open(folder: Path) -> sqlite3.Connection:
     """Open the gallery's database for writing; make it when there is none.
 

@@ -58,8 +58,10 @@ def tie(store: Store, model: Encoder) -> None:
     """
     indexed = indexed_feature(model.features)
     if indexed.dtype != "float32" or len(indexed.shape) != 1:
-        raise GalleryError(f"feature {indexed.name!r} of model {model.name!r} cannot be indexed: {indexed.dtype} "
-                           f"{indexed.shape}, expected one float32 vector a photo")
+        raise GalleryError(
+            f"feature {indexed.name!r} of model {model.name!r} cannot be indexed: {indexed.dtype} "
+            f"{indexed.shape}, expected one float32 vector a photo"
+        )
     meta = store.meta()
     mine = {"model_name": model.name, "model_fingerprint": model.fingerprint}
     if not meta:

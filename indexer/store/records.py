@@ -44,9 +44,7 @@ def read(connection: sqlite3.Connection, spec: FeatureSpec, contents: Iterable[i
             connection, "features", "SELECT content, data, crc32c FROM features WHERE name = :name AND", missing, spec
         )
     return {
-        content: data
-        for content, (data, crc) in rows.items()
-        if len(data) == spec.size_bytes and checksum(data) == crc
+        content: data for content, (data, crc) in rows.items() if len(data) == spec.size_bytes and checksum(data) == crc
     }
 
 
@@ -82,7 +80,8 @@ def _rows(
 ) -> dict[int, tuple[bytes, int]]:
     values = {"contents": json.dumps(sorted(contents)), **({"name": spec.name} if spec else {})}
     try:
-        found = connection.execute(f"{query} content IN (SELECT value FROM json_each(:contents))", values)
+        query = f"{query} content IN (SELECT value FROM json_each(:contents))"  # noqa: S608
+        found = connection.execute(query, values)
         return {content: (data, crc) for content, data, crc in found}
     except sqlite3.OperationalError:
         if has_table(connection, table):

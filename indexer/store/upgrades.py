@@ -72,7 +72,7 @@ def _move(connection: sqlite3.Connection) -> int:
     connection.execute("BEGIN IMMEDIATE")
     try:
         tables = {name: table for name, table in FORMER_TABLES.items() if has_table(connection, table)}
-        listed = " UNION ".join(f"SELECT content FROM {table}" for table in tables.values())
+        listed = " UNION ".join(f"SELECT content FROM {table}" for table in tables.values())  # noqa: S608
         query = f"SELECT count(*), max(content) FROM ({listed} ORDER BY content LIMIT ?)"  # noqa: S608
         count, last = connection.execute(query, (BATCH_CONTENTS,)).fetchone() if tables else (0, None)
         for name, table in tables.items():

@@ -29,7 +29,6 @@ SPECS = (
 )
 
 
-
 def photo(seed: int, *, size: tuple[int, int] = (40, 50)) -> bytes:
     """A JPEG of coarse coloured tiles, other ones for each seed."""
     tiles = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)

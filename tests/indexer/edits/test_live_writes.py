@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.edits import apply, content, delete, editor, feature, put, put_edit
+from tests.support.former import make_former
 from tests.support.shop import EMBEDDING_SIZE, PixelEncoder, Shop, answers, contents
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.folding import delete_items, fold
@@ -28,7 +28,6 @@ from threadmatch.indexer.errors import (
 from threadmatch.indexer.export import export
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE, open_read_only
 from threadmatch.indexer.store.versions import Version
 from threadmatch.indexer.upkeep import compact, list_generations, rollback, verify
@@ -334,16 +333,7 @@ def test_a_full_database_refuses_the_edit_and_keeps_the_rest(shop: Shop) -> None
 
 def test_a_gallery_of_the_first_format_is_read_and_brought_up_to_date(shop: Shop) -> None:
     shop.ingest(shop.rows(3))
-    database = sqlite3.connect(shop.gallery / DATABASE)
-    database.executescript(
-        "DROP TABLE edits; ALTER TABLE runs DROP COLUMN edits; PRAGMA user_version = 1;"
-        "CREATE TABLE seen (id TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;"
-    )
-    database.close()
-    path = generations.generation_folder(shop.gallery, "000001") / generations.MANIFEST_FILE
-    manifest = json.loads(path.read_text())
-    del manifest["edits"]
-    path.write_text(json.dumps(manifest | {"format": 1}))
+    make_former(shop.gallery, version=1)
     old = shop.open()
     assert len(found(old)) == 3
     assert verify(shop.gallery).problems == []
