@@ -4,7 +4,7 @@ A Snapshot is one generation with the edits of one moment: it never changes, and
 A Gallery gives the snapshot of now. It takes the next generation when CURRENT has moved and it is told to look; edits,
 whatever process made them, it takes up each time it is asked. Searches under way finish on theirs.
 
-Letters  E embedding size, N candidates, R regions, C channels
+Letters  E embedding size, N candidates
 """
 
 from __future__ import annotations
@@ -176,10 +176,6 @@ class Gallery:
     def shortlist(self, embedding: NDArray[np.float32], k: int, *, filter: str | None = None) -> list[Candidate]:
         """See Snapshot.shortlist."""
         return self.current.shortlist(embedding, k, filter=filter)
-
-    def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
-        """See Snapshot.regions."""
-        return self.current.regions(candidates)
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """See Snapshot.items."""

@@ -1,6 +1,6 @@
 """What a gallery holds at one moment: a generation and the edits on top of it. Shortlist, features, items, photos.
 
-Letters  E embedding size, N candidates, R regions, C channels
+Letters  E embedding size, N candidates
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.indexer.store.records import checksum
 from threadmatch.indexer.store.versions import NEWEST_EDITS
-from threadmatch.model.features import REGIONS, FeatureSpec
+from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
 LISTED_ROWS = 500
@@ -142,10 +142,6 @@ class Snapshot:
         """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
         return self._shortlist.vectors([candidate.row for candidate in candidates])
 
-    def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
-        """(N, R, C) regions of the candidates; see `features`."""
-        return self.features(REGIONS, candidates)
-
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
         rows = [candidate.row for candidate in candidates]
@@ -160,10 +156,6 @@ class Snapshot:
         """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""
         (row,) = self._one("{row}", item_id)
         return np.asarray(self.features(name, [Candidate(item_id, row, 0.0)])[0])
-
-    def regions_of(self, item_id: str) -> NDArray[np.float16]:
-        """(R, C) regions of one item by its id; see `features_of`."""
-        return self.features_of(REGIONS, item_id)
 
     def item(self, item_id: str) -> Item:
         """One item by its id; ItemNotFoundError when there is none."""

@@ -317,5 +317,5 @@ def test_a_photo_in_the_gallery_equals_the_same_photo_encoded_online(shop: Shop,
         best = gallery.shortlist(features[EMBEDDING][0], 1)
         assert best[0].id == f"item-{number}"
         assert best[0].distance < 1e-5
-        regions = gallery.regions(best)[0].astype("f4")
+        regions = gallery.current.features("regions", best)[0].astype("f4")
         assert abs(regions - features[REGIONS][0]).max() < 2e-3 * abs(features[REGIONS][0]).max() + 1e-5

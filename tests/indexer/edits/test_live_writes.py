@@ -65,7 +65,7 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
         assert gallery.photo("new") == content(77).photo
         candidates = gallery.shortlist(query(), 6)
         assert [item.id for item in gallery.items(candidates)] == [candidate.id for candidate in candidates]
-        for candidate, regions in zip(candidates, gallery.regions(candidates), strict=True):
+        for candidate, regions in zip(candidates, gallery.current.features("regions", candidates), strict=True):
             if candidate.id == "new":
                 np.testing.assert_array_equal(regions, feature(77, REGIONS))
         vectors = gallery.current.embeddings(candidates)

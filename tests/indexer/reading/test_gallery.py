@@ -51,10 +51,10 @@ def test_a_shortlist_is_what_comparing_with_every_item_gives(shop: Shop) -> None
     everything = gallery.shortlist(query(), 1000)
     assert len(everything) == 30
     assert everything[:10] == found
-    assert gallery.regions(found).shape == (10, *REGIONS_SHAPE)
-    assert gallery.regions(found).dtype == np.float16
+    assert gallery.current.features("regions", found).shape == (10, *REGIONS_SHAPE)
+    assert gallery.current.features("regions", found).dtype == np.float16
     assert [item.id for item in gallery.items(found)] == [c.id for c in found]
-    assert gallery.regions([]).shape == (0, *REGIONS_SHAPE)
+    assert gallery.current.features("regions", []).shape == (0, *REGIONS_SHAPE)
 
 
 def test_a_filter_narrows_the_gallery_before_the_shortlist_is_cut(shop: Shop) -> None:
@@ -95,7 +95,7 @@ def test_a_damaged_row_is_named_never_served_and_mended_by_the_next_ingestion(sh
     assert part in report.problems[0]
     if part == "regions":
         with pytest.raises(DamagedItemError, match="item-1"):
-            gallery.regions(gallery.shortlist(query(), 4))
+            gallery.current.features("regions", gallery.shortlist(query(), 4))
     if part == "photo":
         with pytest.raises(DamagedItemError, match="item-1"):
             gallery.photo("item-1")
@@ -120,7 +120,7 @@ def test_searches_go_on_while_generations_change(shop: Shop) -> None:
                     prices = {item.metadata["price"] for item in snapshot.items(found)}
                     assert prices == {int(snapshot.generation)}
                     assert len(found) == 12
-                    assert len(snapshot.regions(found)) == 12
+                    assert len(snapshot.features("regions", found)) == 12
                     seen.update(prices)
         except BaseException as error:
             failures.append(error)
