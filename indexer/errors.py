@@ -3,6 +3,7 @@
 IndexerError
  +- CatalogueError              the catalogue file, or all of its rows, cannot be used; mend the file
  +- GalleryError                the gallery's folder is missing, unfinished, damaged or of an unknown format
+ |   +- FeatureMissingError     the gallery does not keep the feature that is asked for
  +- GalleryModelMismatchError   the gallery was made by another model
  +- GalleryBusyError            another process is writing to the gallery; wait
  +- ItemNotFoundError           no such item in this generation
@@ -11,6 +12,8 @@ IndexerError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class IndexerError(Exception):
@@ -25,8 +28,24 @@ class GalleryError(IndexerError):
     """A gallery folder that is missing, unfinished, damaged or of an unknown format."""
 
 
+class FeatureMissingError(GalleryError):
+    """A feature that is not among those that the gallery keeps of its photos.
+
+    Args:
+        name: of the feature.
+        kept: names of those that the gallery has.
+    """
+
+    def __init__(self, name: str, kept: Iterable[str]) -> None:
+        super().__init__(
+            f"the gallery keeps no feature {name!r} (it has {', '.join(kept)}): ingest its catalogue into another "
+            "folder with a model that makes it, or choose a matcher that does not need it"
+        )
+        self.name = name
+
+
 class GalleryModelMismatchError(IndexerError):
-    """A gallery whose embeddings and regions come from another model."""
+    """A gallery whose features come from another model."""
 
 
 class GalleryBusyError(IndexerError):
@@ -78,7 +97,7 @@ class DamagedItemError(IndexerError):
 
     Args:
         item_id: the damaged item.
-        part: what is damaged: "embedding", "regions" or "photo".
+        part: what is damaged: the name of a feature, or "photo".
     """
 
     def __init__(self, item_id: str, part: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.store.manifest import IndexStamp
+from threadmatch.indexer.stamps import IndexStamp
 
 try:
     import faiss as _faiss

@@ -6,7 +6,7 @@
 Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted
 one. What is committed stays done: features belong to the photo's bytes and box, so whatever comes later takes them.
 
-Letters  B images in a batch, E embedding size, R regions, C channels
+Letters  B images in a batch
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_bo
 from threadmatch.indexer.errors import CatalogueError, GalleryError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS
 from threadmatch.indexer.rejects import RejectFile, rejects_path
+from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
-from threadmatch.indexer.store.manifest import CatalogueStamp, Manifest
+from threadmatch.indexer.store.contents import content_of
+from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
-from threadmatch.indexer.store.versions import Content, Run, Store, Version
+from threadmatch.indexer.store.versions import Run, Store, Version
 from threadmatch.model.errors import InvalidImageError
-from threadmatch.model.features import EMBEDDING, REGIONS, Encoder
+from threadmatch.model.features import Encoder
 from threadmatch.model.images import ImageLimits
 
 logger = logging.getLogger(__name__)
@@ -332,18 +334,16 @@ class _Ingestion:
         """Encode (B) images and add their contents; gives the contents' numbers."""
         if not images:
             return
-        features = self.model.encode(np.stack([decoded.pixels for _, decoded in images]))
-        regions = features[REGIONS].astype(np.float16)  # (B, R, C)
-        for (entry, decoded), embedding, image_regions in zip(images, features[EMBEDDING], regions, strict=True):
-            content = Content(
+        made = self.model.encode(np.stack([decoded.pixels for _, decoded in images]))
+        for place, (entry, decoded) in enumerate(images):
+            content = content_of(
+                {name: values[place] for name, values in made.items()},
+                self.store.features,
                 source=entry.source,
                 sha256=decoded.sha256,
                 asked_box=entry.box,
-                width=decoded.width,
-                height=decoded.height,
+                size=(decoded.width, decoded.height),
                 box=decoded.box,
-                embedding=embedding,
-                regions=image_regions,
                 photo=decoded.photo,
             )
             yield self.store.add_content(content)

@@ -14,20 +14,18 @@ from threadmatch.indexer.edits.folding import editing, fold
 from threadmatch.indexer.errors import DamagedItemError, GalleryError
 from threadmatch.indexer.index import VectorIndex, verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations
+from threadmatch.indexer.store import generations, records
+from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, publish, recover
-from threadmatch.indexer.store.versions import Store, checksum
+from threadmatch.indexer.store.versions import Store
 
 logger = logging.getLogger(__name__)
 
 KEPT_GENERATIONS = 2
 MAX_PROBLEMS = 100
-REPORT_ROWS = 1000
-PARTS = ("embeddings", "regions", "photos")
-_FIELDS = ", ".join(f"{part}.data, {part}.crc32c" for part in PARTS)
-_JOINED = " ".join(f"LEFT JOIN {part} ON {part}.content = i.content" for part in PARTS)
+REPORT_ROWS = 250  # read at a time: their features are in memory together
 
 
 def list_generations(folder: Path) -> list[dict[str, Any]]:
@@ -82,7 +80,7 @@ def rollback(folder: Path, to: str | None = None, *, edits: bool = True) -> Mani
         VectorIndex.read(generations.generation_folder(folder, target) / generations.INDEX_FILE, manifest.index)
         store = Store(folder)
         try:
-            rows = Rows(store.connection, seq=manifest.seq, dim=manifest.embedding_dim)
+            rows = Rows(store.connection, seq=manifest.seq, spec=manifest.indexed)
         finally:
             store.close()
         if rows.count != manifest.items:
@@ -169,14 +167,15 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
 
 def _verify_items(connection: Any, manifest: Manifest, report: VerifyReport, tell: Callable[[int], None]) -> None:
     rows = connection.execute(
-        f"SELECT i.id, {_FIELDS} FROM items i {_JOINED} WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
+        f"SELECT i.id, i.content FROM items i WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
         {"seq": manifest.seq},
     )
-    for item_id, *values in rows:
-        report.items += 1
-        _verify_row(f"item {item_id!r}", item_id, values, manifest, report)
-        if report.items % REPORT_ROWS == 0:
-            tell(report.items)
+    while block := rows.fetchmany(REPORT_ROWS):
+        _verify_photos(
+            connection, [(f"item {item_id!r}", item_id, content) for item_id, content in block], manifest, report
+        )
+        report.items += len(block)
+        tell(report.items)
     if report.items != manifest.items:
         report.problems.append(f"{report.items} live items in the database, the manifest says {manifest.items}")
 
@@ -190,30 +189,35 @@ def _verify_edits(connection: Any, manifest: Manifest, report: VerifyReport) -> 
     if not report.changes:
         return
     rows = connection.execute(
-        f"SELECT i.edit, i.id, {_FIELDS} FROM edits i {_JOINED} WHERE i.edit > ? AND i.deleted = 0 ORDER BY i.edit",  # noqa: S608
-        (manifest.edits,),
+        "SELECT edit, id, content FROM edits WHERE edit > ? AND deleted = 0 ORDER BY edit", (manifest.edits,)
     )
-    for edit, item_id, *values in rows:
-        _verify_row(f"change {edit} of item {item_id!r}", item_id, values, manifest, report)
+    while block := rows.fetchmany(REPORT_ROWS):
+        named = [(f"change {edit} of item {item_id!r}", item_id, content) for edit, item_id, content in block]
+        _verify_photos(connection, named, manifest, report)
 
 
-def _verify_row(what: str, item_id: str, values: list[Any], manifest: Manifest, report: VerifyReport) -> None:
-    sizes = {"embeddings": 4 * manifest.embedding_dim, "regions": 2 * int(np.prod(manifest.regions_shape))}
-    bad = []
-    for part, data, crc in zip(PARTS, values[::2], values[1::2], strict=True):
-        if data is None or checksum(data) != crc or len(data) != sizes.get(part, len(data)):
-            bad.append(part)
-    report.photos_checked += 1
-    if bad:
-        report.damaged_items.append(item_id)
-        if len(report.problems) < MAX_PROBLEMS:
-            report.problems.append(f"{what}: {', '.join(bad)} missing or damaged")
+def _verify_photos(connection: Any, rows: list[tuple[str, str, int]], manifest: Manifest, report: VerifyReport) -> None:
+    """What is kept of each photo.
+
+    Args:
+        rows: how a report calls it, the item's id, the content.
+    """
+    contents = {content for _, _, content in rows}
+    whole = {spec.name: set(records.read(connection, spec, contents)) for spec in manifest.features}
+    whole["photo"] = set(records.read_photos(connection, contents))
+    for what, item_id, content in rows:
+        bad = [part for part, good in whole.items() if content not in good]
+        report.photos_checked += 1
+        if bad:
+            report.damaged_items.append(item_id)
+            if len(report.problems) < MAX_PROBLEMS:
+                report.problems.append(f"{what}: {', '.join(bad)} missing or damaged")
 
 
 def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
     path = generations.generation_folder(folder, manifest.generation) / generations.INDEX_FILE
     index = VectorIndex.read(path, manifest.index)
-    rows = Rows(connection, seq=manifest.index.seq, dim=manifest.embedding_dim)
+    rows = Rows(connection, seq=manifest.index.seq, spec=manifest.indexed)
     if not np.array_equal(index.ids, rows.numbers()):
         raise GalleryError(f"{path} does not hold exactly the rows it stands for; run `threadmatch gallery compact`")
     verify_by_search(index, rows.sample(256))
@@ -300,9 +304,7 @@ def _remove_unneeded(store: Store, points: list[int], *, open_run: int, edits: i
     if database.execute("DELETE FROM edits WHERE edit <= ?", (edits,)).rowcount:
         database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (EDITS_GONE, str(edits)))
     unused = "content NOT IN (SELECT content FROM items UNION ALL SELECT content FROM edits)"
-    contents = database.execute(f"DELETE FROM contents WHERE {unused}").rowcount  # noqa: S608
-    for part in PARTS:
-        database.execute(f"DELETE FROM {part} WHERE {unused}")  # noqa: S608
+    contents = remove_contents(database, unused=unused)
     database.execute("DROP TABLE points")
     store.commit()
     return rows, contents

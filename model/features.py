@@ -87,10 +87,11 @@ class FeatureSpec:
         for record in records:
             if len(record) != self.size_bytes:
                 raise ValueError(f"a record of {self.name!r} has {len(record)} bytes, expected {self.size_bytes}")
-        joined = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), self.size_bytes)
+        joined = np.frombuffer(bytearray().join(records), np.uint8).reshape(len(records), self.size_bytes)  # writable
         if self.dtype != "int8":
             kind = np.dtype(self.dtype)
-            return joined.reshape(-1).view(kind.newbyteorder("<")).astype(kind).reshape(len(records), *self.shape)
+            values = joined.reshape(-1).view(kind.newbyteorder("<")).astype(kind, copy=False)
+            return values.reshape(len(records), *self.shape)
         count = math.prod(self.shape)
         codes = joined[:, :count].view(np.int8).reshape(len(records), self.vectors, self.shape[-1])
         scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE)  # (N, vectors)

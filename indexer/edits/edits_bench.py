@@ -21,39 +21,46 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.edits.live_writes import Editor, Put
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.publish import Occasion, publish, tie
-from threadmatch.indexer.store.versions import Content, Store, Version
+from threadmatch.indexer.store.versions import Store, Version
+from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
 
 ROUNDS = 60
 CANDIDATES = 200
-DIM, REGIONS = 512, (24, 256)
+DIM, REGIONS_SHAPE = 512, (24, 256)
 PHOTO_BYTES = 30_000
+
+
+SPECS = (FeatureSpec(EMBEDDING, (DIM,), "float32", indexed=True), FeatureSpec(REGIONS, REGIONS_SHAPE))
 
 
 @dataclass(frozen=True)
 class MadeUp:
-    """Stands for a model of the default one's sizes."""
+    """Stands for a model of the default one's sizes; encodes nothing."""
 
     name: str = "made-up"
     fingerprint: str = "made-up"
     features_fingerprint: str = "made-up"
-    embedding_dim: int = DIM
-    regions_shape: tuple[int, int] = REGIONS
+    features: tuple[FeatureSpec, ...] = SPECS
+    image_px: int = 224
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        """Never called."""
+        raise NotImplementedError(f"{pixels.shape}")
 
 
 def content(number: int) -> Content:
     """Features of a photo that does not exist; the same for the same number."""
     random = np.random.default_rng(number)
     vector = random.standard_normal(DIM).astype(np.float32)
-    return Content(
-        source="",
+    return content_of(
+        {EMBEDDING: vector / np.linalg.norm(vector), REGIONS: random.standard_normal(REGIONS_SHAPE)},
+        SPECS,
         sha256=hashlib.sha256(str(number).encode()).hexdigest(),
         asked_box="",
-        width=480,
-        height=640,
+        size=(480, 640),
         box=(0, 0, 480, 640),
-        embedding=vector / np.linalg.norm(vector),
-        regions=random.standard_normal(REGIONS).astype(np.float16),
         photo=random.bytes(PHOTO_BYTES),
     )
 
@@ -77,7 +84,7 @@ def search_ms(gallery: Gallery, query: NDArray[np.float32]) -> float:
     started = time.thread_time()
     snapshot = gallery.current
     candidates = snapshot.shortlist(query, CANDIDATES)
-    snapshot.regions(candidates)
+    snapshot.features(REGIONS, candidates)
     snapshot.items(candidates)
     return 1000 * (time.thread_time() - started)
 

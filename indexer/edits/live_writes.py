@@ -1,6 +1,6 @@
 """Edits of a gallery in service: put an item, delete one. Durable when the call returns, seen by the next search.
 
-An edit is a row of `edits` (see `indexer.store.database`), added under SQLite's write lock alone: not under the
+An edit is a row of `edits` (see `indexer.store.schema`), added under SQLite's write lock alone: not under the
 gallery's, which an ingestion may hold for hours. Several edits share one transaction, so one wait for the disk.
 
 Who wins: an ingestion takes up the edits made before it began and puts its catalogue's rows over them. An edit made
@@ -27,9 +27,10 @@ from threadmatch.indexer.errors import (
 )
 from threadmatch.indexer.reading.connections import identity
 from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.contents import Content, add_content, find_content
 from threadmatch.indexer.store.database import ALIVE, DATABASE, create_or_open
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.versions import Content, Version, add_content, find_content, last_number, now
+from threadmatch.indexer.store.versions import Version, last_number, now
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,8 @@ class _Edit:
     def _put(self, edit: Put) -> Edited:
         version = edit.version
         if edit.content is not None:
-            known = find_content(self.connection, edit.content.sha256, edit.content.asked_box)
+            photo, box = edit.content.sha256, edit.content.asked_box
+            known = find_content(self.connection, photo, box, specs=self.base.features)
             version = replace(version, content=known or add_content(self.connection, edit.content))
         elif not self._has_content(version.content):
             raise ContentGoneError("the item's photo was removed while it was put; put it again")

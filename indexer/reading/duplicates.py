@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
-from threadmatch.indexer.reading.snapshot import Candidate, Item, Snapshot
+from threadmatch.indexer.reading.shortlist import Candidate
+from threadmatch.indexer.reading.snapshot import Item, Snapshot
 from threadmatch.model.same_photo import Lab, is_same_photo, lab_square
 
 logger = logging.getLogger(__name__)

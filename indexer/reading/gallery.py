@@ -4,7 +4,7 @@ A Snapshot is one generation with the edits of one moment: it never changes, and
 A Gallery gives the snapshot of now. It takes the next generation when CURRENT has moved and it is told to look; edits,
 whatever process made them, it takes up each time it is asked. Searches under way finish on theirs.
 
-Letters  E embedding size, N candidates, R regions, C channels
+Letters  E embedding size, N candidates
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from threadmatch.indexer.index import VectorIndex
 from threadmatch.indexer.reading.connections import Readers, identity
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import ChangeLog, ChangesGoneError, describe_changes, latest_edit
-from threadmatch.indexer.reading.snapshot import Candidate, Item, Snapshot
+from threadmatch.indexer.reading.shortlist import Candidate
+from threadmatch.indexer.reading.snapshot import Item, Snapshot
+from threadmatch.indexer.stamps import check_model
 from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.contents import find_content
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
-from threadmatch.indexer.store.publish import check_model
-from threadmatch.indexer.store.versions import find_content
+from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
-__all__ = ["Candidate", "Gallery", "Item", "Snapshot", "StoredPhoto"]
+__all__ = ["Candidate", "Gallery", "Item", "Snapshot", "StoredPhoto", "current_manifest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Gallery:
             readers = self._loaded.readers
             if identity(self.folder) != readers.identity:  # another gallery was put in this one's place
                 readers = Readers(self.folder)
-            elif self._current_name(readers) == self.generation:
+            elif _current_name(readers) == self.generation:
                 return False
             self._take(readers)
             return True
@@ -122,7 +124,7 @@ class Gallery:
     def _take(self, readers: Readers) -> None:
         """Put the generation that CURRENT names in service, its edits read before anyone sees it."""
         while True:
-            name = self._current_name(readers)
+            name = _current_name(readers)
             try:
                 loaded = self._load(name, readers)
                 log = ChangeLog(loaded.manifest)
@@ -130,7 +132,7 @@ class Gallery:
                     snapshot = Snapshot(loaded, log.read(connection))
                 break
             except (GalleryError, ChangesGoneError) as error:
-                if self._current_name(readers) != name:
+                if _current_name(readers) != name:
                     continue  # it was taken away while it was read: there is a newer one
                 if isinstance(error, ChangesGoneError):
                     raise GalleryError(f"generation {name} of {self.folder} lacks edits; restore a copy") from error
@@ -166,13 +168,14 @@ class Gallery:
         """What it says about itself."""
         return self._current.manifest
 
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """What is kept of each photo."""
+        return self.manifest.features
+
     def shortlist(self, embedding: NDArray[np.float32], k: int, *, filter: str | None = None) -> list[Candidate]:
         """See Snapshot.shortlist."""
         return self.current.shortlist(embedding, k, filter=filter)
-
-    def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
-        """See Snapshot.regions."""
-        return self.current.regions(candidates)
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """See Snapshot.items."""
@@ -190,23 +193,8 @@ class Gallery:
         """See Snapshot.columns."""
         return self._current.columns()
 
-    def _current_name(self, readers: Readers) -> str:
-        name = generations.current_name(self.folder)
-        if name is not None:
-            return name
-        with readers.connection():  # says that there is no gallery at all, where that is so
-            pass
-        raise GalleryError(
-            f"gallery {self.folder} has no finished generation yet: run `threadmatch ingest` until it ends"
-        )
-
     def _load(self, name: str, readers: Readers) -> LoadedGeneration:
-        folder = generations.generation_folder(self.folder, name)
-        if not folder.is_dir():
-            raise GalleryError(
-                f"CURRENT of {self.folder} names generation {name}, which is not there; roll back to one that is"
-            )
-        manifest = generations.read_manifest(self.folder, name)
+        manifest = _manifest(self.folder, name)
         if self._fingerprint is not None:
             check_model(
                 manifest.model.name,
@@ -214,13 +202,14 @@ class Gallery:
                 self._model_name or "the one given",
                 self._fingerprint,
             )
+        folder = generations.generation_folder(self.folder, name)
         index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index)
         return LoadedGeneration(manifest, index, readers)
 
     def find_photo(self, sha256: str, asked_box: str) -> StoredPhoto | None:
         """What the photo of these bytes, with this box, became; None where it has to be encoded."""
         with self._loaded.readers.connection() as connection:
-            number = find_content(connection, sha256, asked_box)
+            number = find_content(connection, sha256, asked_box, specs=self.features)
             if number is None:
                 return None
             query = "SELECT content, width, height, x0, y0, x1, y1 FROM contents WHERE content = ?"
@@ -241,3 +230,33 @@ class Gallery:
     def describe(self) -> dict[str, Any]:
         """The manifest as JSON data, for `threadmatch gallery info`."""
         return self.manifest.model_dump(mode="json")
+
+
+def current_manifest(folder: Path) -> Manifest:
+    """What the generation in service says about itself, such as its model's name. Reads no index.
+
+    Raises:
+        GalleryError: no gallery, none finished, damaged, or of an unknown format.
+    """
+    readers = Readers(folder)
+    try:
+        return _manifest(folder, _current_name(readers))
+    finally:
+        readers.close()
+
+
+def _current_name(readers: Readers) -> str:
+    name = generations.current_name(readers.folder)
+    if name is not None:
+        return name
+    with readers.connection():  # says that there is no gallery at all, where that is so
+        pass
+    raise GalleryError(
+        f"gallery {readers.folder} has no finished generation yet: run `threadmatch ingest` until it ends"
+    )
+
+
+def _manifest(folder: Path, name: str) -> Manifest:
+    if not generations.generation_folder(folder, name).is_dir():
+        raise GalleryError(f"CURRENT of {folder} names generation {name}, which is not there; roll back to one that is")
+    return generations.read_manifest(folder, name)

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 
 import numpy as np
 
-from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.index import Ids, VectorIndex, Vectors
 from threadmatch.indexer.reading.columns import Column, describe_columns
 from threadmatch.indexer.reading.connections import Readers
-from threadmatch.indexer.reading.filters import compile_filter
+from threadmatch.indexer.reading.filters import Clause
 from threadmatch.indexer.store.database import ALIVE
-from threadmatch.indexer.store.manifest import ColumnKind, Manifest
-from threadmatch.indexer.store.versions import checksum
+from threadmatch.indexer.store.manifest import Manifest
+from threadmatch.indexer.store.vectors import item_vectors
 
 REMEMBERED_FILTERS = 32
-Columns = Mapping[str, ColumnKind]
+
+
+def where_key(where: Clause) -> object:
+    """What a filter's outcome is remembered under: equal for filters that say the same of the same columns."""
+    return where.sql, tuple((name, type(value), value) for name, value in where.values.items())
 
 
 class LoadedGeneration:
@@ -40,7 +42,7 @@ class LoadedGeneration:
 
     def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers) -> None:
         self.manifest, self.index, self.readers = manifest, index, readers
-        self._filtered: OrderedDict[tuple[str, frozenset[tuple[str, ColumnKind]]], Ids] = OrderedDict()
+        self._filtered: OrderedDict[object, Ids] = OrderedDict()
         self._lock = threading.Lock()
         self._described: list[Column] | None = None
         self.dead, self.late, self.late_vectors = self._changes_beside_the_index()
@@ -52,25 +54,16 @@ class LoadedGeneration:
                 self._described = describe_columns(connection, kinds=self.manifest.columns, seq=self.manifest.seq)
         return self._described
 
-    def allowed(self, expression: str, columns: Columns) -> Ids:
-        """Ascending row numbers that a filter lets through; the last few filters are remembered.
-
-        Args:
-            expression: the filter.
-            columns: those of the generation, with what edits added.
-
-        Raises:
-            FilterError: the expression cannot be understood.
-        """
-        key = expression, frozenset(columns.items())  # a column of another kind is compared in another way
+    def allowed(self, where: Clause) -> Ids:
+        """Ascending row numbers that a filter lets through; the last few filters are remembered."""
+        key = where_key(where)
         with self._lock:
             if key in self._filtered:
                 self._filtered.move_to_end(key)
                 return self._filtered[key]
-        clause = compile_filter(expression, columns)
-        query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({clause.sql}) ORDER BY i.seq"  # noqa: S608
+        query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({where.sql}) ORDER BY i.seq"  # noqa: S608
         with self.readers.connection() as connection:
-            rows = connection.execute(query, {"seq": self.manifest.seq, **clause.values})
+            rows = connection.execute(query, {"seq": self.manifest.seq, **where.values})
             allowed = np.fromiter((seq for (seq,) in rows), np.int64)
         with self._lock:
             self._filtered[key] = allowed
@@ -90,13 +83,8 @@ class LoadedGeneration:
                 span,
             ).fetchall()
             late = connection.execute(
-                "SELECT i.seq, i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content)"  # noqa: S608
-                f" WHERE i.seq > :index AND {ALIVE} ORDER BY i.seq",
+                f"SELECT i.seq, i.id, i.content FROM items i WHERE i.seq > :index AND {ALIVE} ORDER BY i.seq",  # noqa: S608
                 span,
             ).fetchall()
-        vectors = np.empty((len(late), self.manifest.embedding_dim), np.float32)
-        for place, (_, item_id, data, crc) in enumerate(late):
-            if data is None or checksum(data) != crc:
-                raise DamagedItemError(item_id, "embedding")
-            vectors[place] = np.frombuffer(data, "<f4")
+            vectors = item_vectors(connection, self.manifest.indexed, late)
         return np.array([row[0] for row in dead], np.int64), np.array([row[0] for row in late], np.int64), vectors

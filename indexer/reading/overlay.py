@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.index import Ids, Vectors
+from threadmatch.indexer.store import records
 from threadmatch.indexer.store.database import ALIVE, EDITS_GONE
-from threadmatch.indexer.store.manifest import ColumnKind, Manifest, merge_kinds
-from threadmatch.indexer.store.publish import JSON_KINDS
-from threadmatch.indexer.store.versions import checksum, last_number
+from threadmatch.indexer.store.manifest import JSON_KINDS, ColumnKind, Manifest, merge_kinds
+from threadmatch.indexer.store.versions import last_number
 
 logger = logging.getLogger(__name__)
 
 FIRST_ROOM = 64
+BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,22 +99,11 @@ class ChangeLog:
     def _take(self, connection: sqlite3.Connection, upto: int) -> None:
         span = {"last": self.changes.upto, "upto": upto, "seq": self.manifest.seq}
         edits = connection.execute(
-            "SELECT d.edit, d.id, d.deleted, d.metadata, e.data, e.crc32c FROM edits d LEFT JOIN embeddings e"
-            " USING (content) WHERE d.edit > :last AND d.edit <= :upto ORDER BY d.edit",
+            "SELECT edit, id, deleted, metadata, content FROM edits WHERE edit > :last AND edit <= :upto ORDER BY edit",
             span,
         )
-        for edit, item_id, deleted, metadata, data, crc in edits:
-            earlier = self._place.pop(item_id, None)
-            if earlier is not None:
-                self._stale.add(earlier)
-            if deleted:
-                continue
-            if data is None or checksum(data) != crc or len(data) != 4 * self.manifest.embedding_dim:
-                logger.error("damaged change left out of searches", extra={"item": item_id, "edit": edit})
-                continue
-            self._place[item_id] = self._append(-edit, np.frombuffer(data, "<f4"))
-            for name, kind in connection.execute("SELECT key, type FROM json_each(?)", (metadata,)):
-                self._columns[name] = merge_kinds(self._columns.get(name), JSON_KINDS[kind])
+        while block := edits.fetchmany(BLOCK_ROWS):
+            self._take_block(connection, block)
         hidden = connection.execute(
             "SELECT DISTINCT i.seq FROM edits d JOIN items i ON i.id = d.id"  # noqa: S608
             f" WHERE d.edit > :last AND d.edit <= :upto AND {ALIVE}",
@@ -123,6 +113,22 @@ class ChangeLog:
             place = bisect.bisect_left(self._dead, row)
             if place == len(self._dead) or self._dead[place] != row:
                 self._dead.insert(place, row)
+
+    def _take_block(self, connection: sqlite3.Connection, edits: list[tuple[int, str, int, str, int]]) -> None:
+        indexed = self.manifest.indexed
+        found = records.read(connection, indexed, {content for *_, content in edits if content})
+        for edit, item_id, deleted, metadata, content in edits:
+            earlier = self._place.pop(item_id, None)
+            if earlier is not None:
+                self._stale.add(earlier)
+            if deleted:
+                continue
+            if content not in found:
+                logger.error("damaged change left out of searches", extra={"item": item_id, "edit": edit})
+                continue
+            self._place[item_id] = self._append(-edit, indexed.unpack([found[content]])[0])
+            for name, kind in connection.execute("SELECT key, type FROM json_each(?)", (metadata,)):
+                self._columns[name] = merge_kinds(self._columns.get(name), JSON_KINDS[kind])
 
     def _append(self, row: int, vector: NDArray[np.float32]) -> int:
         place = self._count

@@ -1,13 +1,11 @@
-"""What a gallery holds at one moment: a generation and the edits on top of it. Shortlist, regions, items, photos.
+"""What a gallery holds at one moment: a generation and the edits on top of it. Shortlist, features, items, photos.
 
-Letters  E embedding size, N candidates, R regions, C channels
+Letters  E embedding size, N candidates
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,30 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.indexer.errors import DamagedItemError, GalleryError, ItemNotFoundError
-from threadmatch.indexer.index import Ids, Vectors
+from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
+from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
 from threadmatch.indexer.reading.filters import compile_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import Changes
+from threadmatch.indexer.reading.rows import by_row
+from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
 from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
-from threadmatch.indexer.store.versions import NEWEST_EDITS, checksum
+from threadmatch.indexer.store.records import checksum
+from threadmatch.indexer.store.versions import NEWEST_EDITS
+from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
-REMEMBERED_FILTERS = 8
 LISTED_ROWS = 500
 _ITEM = "i.id, i.product_id, i.metadata, c.width, c.height, c.x0, c.y0, c.x1, c.y1"
 _STORED = "i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An item of the shortlist. `row` is the number of its version; distance = 1 - cosine, 0..2, lower is closer."""
-
-    id: str
-    row: int  # of the generation; negative for an edit on top of it
-    distance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +68,8 @@ class Snapshot:
 
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self.readers, self.changes = loaded, loaded.readers, changes
-        self._filtered: OrderedDict[str, Ids] = OrderedDict()
-        self._lock = threading.Lock()
-        late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
-        if len(changes.dead):
-            dead = np.union1d(dead, changes.dead)
-            kept = ~np.isin(late, changes.dead)
-            late, late_vectors = (late, late_vectors) if kept.all() else (late[kept], late_vectors[kept])
-        self._dead, self._late, self._late_vectors = dead, late, late_vectors
+        self._shortlist: Shortlist = FaissShortlist(loaded, changes)
+        self._features: FeatureStore = SqliteFeatures(loaded.readers, loaded.manifest.features)
 
     @property
     def manifest(self) -> Manifest:
@@ -123,89 +110,60 @@ class Snapshot:
         """
         if embedding.shape != (self.manifest.embedding_dim,):
             raise ValueError(f"embedding is {embedding.shape}, this gallery's are ({self.manifest.embedding_dim},)")
-        query = np.asarray(embedding, np.float32)
-        expression = filter if filter is not None and filter.strip() else None
-        allowed = None if expression is None else self._loaded.allowed(expression, self.changes.columns)
-        found = [self._loaded.index.search(query, k, allowed=allowed, dead=self._dead)]
-        if len(self._late):
-            chosen = slice(None) if allowed is None else np.isin(self._late, allowed)
-            found.append((self._late[chosen], self._late_vectors[chosen] @ query))
-        if len(self.changes.rows):
-            found.append(self._edited(query, expression))
-        rows, similarities = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if len(found) > 1:
-            order = np.lexsort((rows, -similarities))[:k]
-            rows, similarities = rows[order], similarities[order]
-        names = self._by_row("i.id", rows)
-        if len(names) < len(rows):
-            raise GalleryError(
-                f"rows of generation {self.generation} are gone from the database; refresh, it was compacted"
-            )
-        return [
-            Candidate(names[row][0], row, max(0.0, 1.0 - float(similarity)))
-            for row, similarity in zip(rows.tolist(), similarities, strict=True)
-        ]
+        where = compile_filter(filter, self.changes.columns) if filter is not None and filter.strip() else None
+        return self._shortlist.search(np.asarray(embedding, np.float32), k, where=where)
+
+    @property
+    def feature_specs(self) -> tuple[FeatureSpec, ...]:
+        """What the gallery keeps of each photo."""
+        return self._features.specs
+
+    def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[Any]:
+        """One feature of the candidates.
+
+        Args:
+            name: of the feature.
+            candidates: N of this snapshot.
+
+        Returns:
+            (N, *shape) as `FeatureSpec.unpack` gives it, in the order of the candidates.
+
+        Raises:
+            FeatureMissingError: the gallery does not keep it.
+            DamagedItemError: a record is missing or fails its checksum.
+        """
+        try:
+            return self._features.get(name, [candidate.row for candidate in candidates])
+        except DamagedRecordError as error:
+            damaged = next(candidate.id for candidate in candidates if candidate.row == error.row)
+            raise DamagedItemError(damaged, name) from error
 
     def embeddings(self, candidates: Sequence[Candidate]) -> Vectors:
         """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
-        rows = np.array([candidate.row for candidate in candidates], np.int64)
-        out = np.empty((len(rows), self.manifest.embedding_dim), np.float32)
-        edited, late = rows < 0, np.isin(rows, self._late)
-        indexed = ~(edited | late)
-        out[indexed] = self._loaded.index.vectors(rows[indexed])
-        out[late] = self._late_vectors[np.searchsorted(self._late, rows[late])]
-        out[edited] = self.changes.vectors[np.searchsorted(-self.changes.rows, -rows[edited])]  # later edits are lower
-        return out
-
-    def regions(self, candidates: Sequence[Candidate]) -> NDArray[np.float16]:
-        """(N, R, C) regions of the candidates, in their order.
-
-        Raises:
-            DamagedItemError: stored regions fail their checksum.
-        """
-        shape = self.manifest.regions_shape
-        found = self._by_row(
-            "r.data, r.crc32c", [candidate.row for candidate in candidates], "JOIN regions r USING (content)"
-        )
-        out = np.empty((len(candidates), *shape), np.float16)
-        for place, candidate in enumerate(candidates):
-            data, crc = found.get(candidate.row, (b"", -1))
-            if checksum(data) != crc or len(data) != out[place].nbytes:
-                raise DamagedItemError(candidate.id, "regions")
-            out[place] = np.frombuffer(data, "<f2").reshape(shape)
-        return out
-
-    def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[np.float16] | NDArray[np.float32]:
-        """(N, *shape) of one feature of the candidates, in their order."""
-        return self.embeddings(candidates) if name == "embedding" else self.regions(candidates)
-
-    def features_of(self, name: str, item_id: str) -> NDArray[np.float16] | NDArray[np.float32]:
-        """(*shape) of one feature of one item by its id; ItemNotFoundError, DamagedItemError."""
-        assert name == "regions"
-        return self.regions_of(item_id)
+        return self._shortlist.vectors([candidate.row for candidate in candidates])
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        found = self._by_row(_ITEM, [candidate.row for candidate in candidates], "JOIN contents c USING (content)")
+        rows = [candidate.row for candidate in candidates]
+        with self.readers.connection() as connection:
+            found = by_row(connection, _ITEM, rows, "JOIN contents c USING (content)")
         for candidate in candidates:
             if candidate.row not in found:
                 raise ItemNotFoundError(candidate.id)
         return [_item(*found[candidate.row]) for candidate in candidates]
 
-    def regions_of(self, item_id: str) -> NDArray[np.float16]:
-        """(R, C) regions of one item by its id; ItemNotFoundError, DamagedItemError."""
-        data, crc = self._one("r.data, r.crc32c", item_id, "regions r")
-        if data is None or checksum(data) != crc:
-            raise DamagedItemError(item_id, "regions")
-        return np.frombuffer(data, "<f2").reshape(self.manifest.regions_shape)
+    def features_of(self, name: str, item_id: str) -> NDArray[Any]:
+        """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""
+        (row,) = self._one("{row}", item_id)
+        return np.asarray(self.features(name, [Candidate(item_id, row, 0.0)])[0])
 
     def item(self, item_id: str) -> Item:
         """One item by its id; ItemNotFoundError when there is none."""
-        return _item(*self._one(_ITEM, item_id, "contents c"))
+        return _item(*self._one(_ITEM, item_id, "LEFT JOIN contents c USING (content)"))
 
     def photo(self, item_id: str) -> bytes:
         """An item's display photo, JPEG; ItemNotFoundError, DamagedItemError."""
-        data, crc = self._one("p.data, p.crc32c", item_id, "photos p")
+        data, crc = self._one("p.data, p.crc32c", item_id, "LEFT JOIN photos p USING (content)")
         if data is None or checksum(data) != crc:
             raise DamagedItemError(item_id, "photo")
         return bytes(data)
@@ -239,62 +197,25 @@ class Snapshot:
     def _span(self) -> dict[str, int]:
         return {"seq": self.manifest.seq, "after": self.changes.after, "upto": self.changes.upto}
 
-    def _one(self, fields: str, item_id: str, table: str) -> tuple[Any, ...]:
-        asked = {"id": item_id, **self._span()}
-        join = f"LEFT JOIN {table} USING (content)"  # a delete has no content
+    def _one(self, fields: str, item_id: str, join: str = "") -> tuple[Any, ...]:
+        """Fields of an item's row; `{row}` in them stands for its number."""
+        asked = {"id": item_id, **self._span()}  # a delete has no content, so what is joined may be missing
         with self.readers.connection() as connection:
             row = None
             if self.changes.pending:
                 row = connection.execute(
-                    f"SELECT i.deleted, {fields} FROM edits i {join}"  # noqa: S608
+                    f"SELECT i.deleted, {fields.format(row='-i.edit')} FROM edits i {join}"  # noqa: S608
                     " WHERE i.id = :id AND i.edit > :after AND i.edit <= :upto ORDER BY i.edit DESC LIMIT 1",
                     asked,
                 ).fetchone()
             if row is None:
                 row = connection.execute(
-                    f"SELECT i.deleted, {fields} FROM items i {join} WHERE i.id = :id AND {ALIVE}",  # noqa: S608
+                    f"SELECT i.deleted, {fields.format(row='i.seq')} FROM items i {join} WHERE i.id = :id AND {ALIVE}",  # noqa: S608
                     asked,
                 ).fetchone()
         if row is None or row[0]:
             raise ItemNotFoundError(item_id)
         return tuple(row[1:])
-
-    def _by_row(self, fields: str, rows: Sequence[int] | Ids, join: str = "") -> dict[int, tuple[Any, ...]]:
-        numbers = [int(row) for row in rows]
-        found: dict[int, tuple[Any, ...]] = {}
-        with self.readers.connection() as connection:
-            for table, number, sign in (("items", "seq", 1), ("edits", "edit", -1)):
-                listed = [sign * row for row in numbers if sign * row > 0]
-                if listed:
-                    query = (
-                        f"SELECT i.{number}, {fields} FROM {table} i {join}"  # noqa: S608
-                        f" WHERE i.{number} IN (SELECT value FROM json_each(:rows))"
-                    )
-                    for row in connection.execute(query, {"rows": json.dumps(listed)}):
-                        found[sign * row[0]] = row[1:]
-        return found
-
-    def _edited(self, query: Vectors, expression: str | None) -> tuple[Ids, Vectors]:
-        """Rows and similarities of the items that edits put; every one is compared."""
-        chosen = self.changes.newest
-        if expression is not None:
-            chosen = chosen & np.isin(self.changes.rows, self._allowed_edits(expression))
-        return self.changes.rows[chosen], (self.changes.vectors @ query)[chosen]
-
-    def _allowed_edits(self, expression: str) -> Ids:
-        with self._lock:
-            if expression in self._filtered:
-                return self._filtered[expression]
-        clause = compile_filter(expression, self.changes.columns)
-        query = f"SELECT -i.edit FROM edits i WHERE i.edit > :after AND i.edit <= :upto AND ({clause.sql})"  # noqa: S608
-        with self.readers.connection() as connection:
-            rows = connection.execute(query, {**self._span(), **clause.values})
-            allowed = np.fromiter((row for (row,) in rows), np.int64)
-        with self._lock:
-            self._filtered[expression] = allowed
-            if len(self._filtered) > REMEMBERED_FILTERS:
-                self._filtered.popitem(last=False)
-        return allowed
 
 
 def _item(item_id: str, product_id: str | None, metadata: str, width: int, height: int, *box: float) -> Item:

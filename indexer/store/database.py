@@ -1,15 +1,4 @@
-"""The one truth of a gallery: its SQLite schema, and how the database is opened for writing and for reading.
-
-A row of `items` is one version of an item. It holds from its own number `seq` up to, but not including, `until`; so the
-set of items at any number S is `seq <= S AND until > S AND NOT deleted` (`ALIVE`), and a generation is a number. A
-delete is a row. What a photo became (features, display photo) is a row of `contents`, shared by all versions of all
-items with that photo and box.
-
-A row of `edits` is one change made while the gallery is in service: an item put, or one deleted. Edits have numbers of
-their own, so that they never meet the rows of an ingestion that runs at the same time. What is in service is a
-generation and, on top of it, the newest edit of each id among those numbered above the generation's own (`edits` of its
-manifest). Folding writes edits into `items` and publishes the outcome; `meta` says below which number edits are gone.
-"""
+"""The one truth of a gallery: how its database is opened, for writing and for reading. The tables: `store.schema`."""
 
 from __future__ import annotations
 
@@ -17,12 +6,17 @@ import sqlite3
 from pathlib import Path
 
 from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.store import upgrades
+from threadmatch.indexer.store.schema import (
+    APPLICATION_ID,
+    EDITS,
+    FEATURES,
+    OLDEST_VERSION,
+    SCHEMA,
+    SCHEMA_VERSION,
+)
 
 DATABASE = "gallery.sqlite3"
-SCHEMA_VERSION = 2
-OLDEST_VERSION = 1  # read as it is, brought up to date by the first process that writes
-APPLICATION_ID = 0x74686D61  # "thma"
-FOREVER = 2**62  # `until` of a version that nothing has replaced
 
 PAGE_BYTES = 16_384  # the regions of an item fill several pages; larger pages mean fewer of them to chase
 CACHE_KIB = 16_384
@@ -31,71 +25,6 @@ BUSY_TIMEOUT_S = 30.0
 
 EDITS_GONE = "edits_gone"  # key in `meta`: edits up to this number were removed; every generation left holds them
 ALIVE = "i.seq <= :seq AND i.until > :seq AND i.deleted = 0"
-
-_SCHEMA = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
-CREATE TABLE runs (
-    run INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,               -- ingest, edit
-    plan TEXT NOT NULL,               -- hash of all that decides the outcome: only the same plan is continued
-    base TEXT NOT NULL,               -- generation it builds on, '' for none
-    first_content INTEGER NOT NULL,   -- older contents are not used again: 0, or where a --fresh run began
-    state TEXT NOT NULL CHECK (state IN ('open', 'published')),
-    generation TEXT,
-    started TEXT NOT NULL,
-    finished TEXT,
-    edits INTEGER NOT NULL DEFAULT 0  -- edits up to this number were made before the run began, and are in it
-);
-
-CREATE TABLE items (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    until INTEGER NOT NULL DEFAULT {FOREVER},
-    id TEXT NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    product_id TEXT,
-    metadata TEXT NOT NULL DEFAULT '{{}}',
-    source TEXT NOT NULL DEFAULT '',
-    content INTEGER NOT NULL DEFAULT 0,
-    run INTEGER NOT NULL,
-    row INTEGER                       -- of the catalogue, NULL for a version that no catalogue row asked for
-);
-CREATE INDEX items_by_id ON items (id, seq);
-CREATE INDEX items_by_run ON items (run);
-CREATE INDEX items_by_content ON items (content);
-
-CREATE TABLE contents (
-    content INTEGER PRIMARY KEY AUTOINCREMENT,
-    source TEXT NOT NULL,             -- path or address it came from: a hint, to look it up before the bytes are read
-    sha256 TEXT NOT NULL,             -- of the source's bytes
-    asked_box TEXT NOT NULL,          -- as in the catalogue, '' for the whole image
-    width INTEGER NOT NULL, height INTEGER NOT NULL,
-    x0 REAL NOT NULL, y0 REAL NOT NULL, x1 REAL NOT NULL, y1 REAL NOT NULL
-);
-CREATE INDEX contents_by_sha256 ON contents (sha256, asked_box);
-CREATE INDEX contents_by_source ON contents (source, asked_box);
-
-CREATE TABLE embeddings (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);  -- (E,) float32
-CREATE TABLE regions (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);     -- (R, C) float16
-CREATE TABLE photos (content INTEGER PRIMARY KEY, data BLOB NOT NULL, crc32c INTEGER NOT NULL);      -- JPEG
-"""
-
-_EDITS = """
-CREATE TABLE edits (
-    edit INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    product_id TEXT,
-    metadata TEXT NOT NULL DEFAULT '{}',
-    source TEXT NOT NULL DEFAULT '',
-    content INTEGER NOT NULL DEFAULT 0,
-    made TEXT NOT NULL                -- UTC, ISO 8601
-);
-CREATE INDEX edits_by_id ON edits (id, edit);
-CREATE INDEX edits_by_content ON edits (content);
-"""
-
-_UPGRADE_1 = f"ALTER TABLE runs ADD COLUMN edits INTEGER NOT NULL DEFAULT 0; DROP TABLE seen; {_EDITS}"
 
 
 def create_or_open(folder: Path) -> sqlite3.Connection:
@@ -120,7 +49,10 @@ def create_or_open(folder: Path) -> sqlite3.Connection:
 
 
 def set_up(connection: sqlite3.Connection) -> None:
-    """Make a connection one for durable writing; a new file gets the schema, an older format the newest."""
+    """Make a connection one for durable writing; a new file gets the schema.
+
+    An older format becomes the newest at once; its features may stay where they were (`upgrades.finish` moves them).
+    """
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # only a new file takes it
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a committed batch survives a power cut too; one fsync a batch
@@ -129,21 +61,12 @@ def set_up(connection: sqlite3.Connection) -> None:
         connection, "SELECT count(*) FROM sqlite_master"
     ):
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} {_EDITS} PRAGMA application_id = {APPLICATION_ID}; "
+            f"BEGIN IMMEDIATE; {SCHEMA} {EDITS} {FEATURES} PRAGMA application_id = {APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     check_format(connection)
-    if _number(connection, "PRAGMA user_version") == OLDEST_VERSION:
-        _upgrade(connection)
-
-
-def _upgrade(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")  # another process may be at it: whoever comes second finds it done
-    if _number(connection, "PRAGMA user_version") == OLDEST_VERSION:
-        for statement in _UPGRADE_1.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
+    if _number(connection, "PRAGMA user_version") < SCHEMA_VERSION:
+        upgrades.begin(connection)
 
 
 def open_read_only(folder: Path) -> sqlite3.Connection:

@@ -4,54 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.stamps import CatalogueStamp, Frozen, IndexStamp, ModelStamp
+from threadmatch.model.features import EMBEDDING, REGIONS, FeatureSpec, indexed_feature
 
-MANIFEST_FORMATS = (1, 2)  # the first knows no edits
+MANIFEST_FORMATS = (1, 2, 3)  # the first knows no edits, the first two know two features only
 Kind = Literal["ingest", "edit", "compact", "fold", "rollback"]
 ColumnKind = Literal["string", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelStamp(_Frozen):
-    """The model that encoded the gallery."""
-
-    name: str
-    fingerprint: str = Field(description="of the whole model, reranker included, when this generation was made")
-    features_fingerprint: str = Field(description="of all that decides embedding and regions; a gallery is tied to it")
-
-
-class IndexStamp(_Frozen):
-    """The Faiss index of a generation: how it was chosen and what was measured."""
-
-    type: Literal["flat", "hnsw"]
-    parameters: dict[str, int | str] = Field(default_factory=dict)
-    seq: int = Field(ge=0, description="the row versions it stands for; later ones are searched beside it")
-    items: int = Field(ge=0, description="vectors in it")
-    recall_at_200: float = Field(ge=0, le=1, description="against exact search; 1 for an exact index")
-    measured_queries: int = Field(ge=0, description="queries behind recall_at_200; 0 for an exact index")
-    why: str = Field(description="why this type was chosen, in words")
-    crc32c: int = Field(ge=0, description="of the index file")
-    size_bytes: int = Field(ge=0)
+JSON_KINDS: Final[dict[str, ColumnKind]] = {
+    "text": "string",
+    "integer": "integer",
+    "real": "number",
+    "true": "boolean",
+    "false": "boolean",
+    "array": "list",
+    "object": "object",
+    "null": "empty",
+}
+"""Kinds by SQLite's names of JSON types."""
 
 
-class CatalogueStamp(_Frozen):
-    """The file that the last ingestion read."""
-
-    name: str
-    sha256: str
-
-
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """One generation: a fixed set of row versions (`seq` says which) and the index over them."""
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     generation: str
     created: str = Field(description="UTC, ISO 8601")
     kind: Kind = "ingest"
@@ -65,11 +46,39 @@ class Manifest(_Frozen):
     items: int = Field(ge=0)
     rejected: int = Field(ge=0, description="catalogue rows that could not be used in the run that made it")
     model: ModelStamp
-    embedding_dim: int = Field(gt=0)
-    regions_shape: tuple[int, int]
+    features: tuple[FeatureSpec, ...] = Field(description="what is kept of each photo; one of them is indexed")
     index: IndexStamp
     catalogue: CatalogueStamp | None = None
     columns: dict[str, ColumnKind] = Field(default_factory=dict, description="metadata columns and their kinds")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_features(cls, values: Any) -> Any:
+        """Formats 1 and 2 name the sizes of the two features there were."""
+        if not isinstance(values, dict) or values.get("format") not in (1, 2) or "features" in values:
+            return values
+        kept = {key: value for key, value in values.items() if key not in ("embedding_dim", "regions_shape")}
+        try:
+            rows, channels = values["regions_shape"]
+            return kept | {"features": former_features(int(values["embedding_dim"]), int(rows), int(channels))}
+        except (KeyError, TypeError) as error:
+            raise ValueError("embedding_dim and regions_shape are missing or of another kind") from error
+
+    @field_validator("features")
+    @classmethod
+    def _one_is_indexed(cls, specs: tuple[FeatureSpec, ...]) -> tuple[FeatureSpec, ...]:
+        indexed_feature(specs)
+        return specs
+
+    @property
+    def indexed(self) -> FeatureSpec:
+        """The feature that the index is over."""
+        return indexed_feature(self.features)
+
+    @property
+    def embedding_dim(self) -> int:
+        """E, numbers in a vector of the index."""
+        return self.indexed.shape[0]
 
     def to_json(self) -> str:
         """The manifest as the text of manifest.json."""
@@ -92,6 +101,14 @@ class Manifest(_Frozen):
             return cls.model_validate(raw)
         except ValidationError as error:
             raise GalleryError(f"{path} is not a manifest this version can read: {error}") from error
+
+
+def former_features(embedding_dim: int, regions: int, channels: int) -> tuple[FeatureSpec, ...]:
+    """What galleries of formats 1 and 2 keep of each photo: (E,) embedding, (R, C) regions."""
+    return (
+        FeatureSpec(EMBEDDING, (embedding_dim,), "float32", indexed=True),
+        FeatureSpec(REGIONS, (regions, channels), "float16"),
+    )
 
 
 def merge_kinds(first: ColumnKind | None, second: ColumnKind | None) -> ColumnKind:

@@ -5,33 +5,28 @@ A kill before CURRENT moves leaves the gallery as it was; one after it leaves th
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from threadmatch.indexer.errors import DamagedItemError, GalleryError, GalleryModelMismatchError
+from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
+from threadmatch.indexer.stamps import CatalogueStamp, IndexStamp, ModelStamp, check_model
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import ALIVE
-from threadmatch.indexer.store.manifest import (
-    CatalogueStamp,
-    ColumnKind,
-    IndexStamp,
-    Kind,
-    Manifest,
-    ModelStamp,
-    merge_kinds,
-)
-from threadmatch.indexer.store.versions import Run, Store, checksum, now
-from threadmatch.model.features import EMBEDDING, REGIONS, Encoder
+from threadmatch.indexer.store.manifest import JSON_KINDS, ColumnKind, Kind, Manifest, merge_kinds
+from threadmatch.indexer.store.upgrades import FEATURES_KEY
+from threadmatch.indexer.store.vectors import item_vectors
+from threadmatch.indexer.store.versions import Run, Store, now
+from threadmatch.model.features import Encoder, FeatureSpec, indexed_feature
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +36,6 @@ RETAINED_GENERATIONS = 10  # older ones are taken away when a new one is publish
 # A few changes beside a large index are searched on their own, so that one new item does not cost a new index.
 DELTA_MIN_ITEMS = 5_000
 DELTA_SHARE = 0.02
-
-JSON_KINDS: dict[str, ColumnKind] = {
-    "text": "string",
-    "integer": "integer",
-    "real": "number",
-    "true": "boolean",
-    "false": "boolean",
-    "array": "list",
-    "object": "object",
-    "null": "empty",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,32 +53,32 @@ def tie(store: Store, model: Encoder) -> None:
     """Tie a new gallery to a model, or check that it is this one's.
 
     Raises:
-        GalleryModelMismatchError: the gallery was made by another model.
+        GalleryModelMismatchError: the gallery was made by another model, or keeps other features.
+        GalleryError: the indexed feature is no (E,) float32 vector.
     """
-    meta, shapes = store.meta(), {spec.name: spec.shape for spec in model.features}
-    mine = {
-        "model_name": model.name,
-        "features_fingerprint": model.features_fingerprint,
-        "embedding_dim": str(shapes[EMBEDDING][0]),
-        "regions_rows": str(shapes[REGIONS][0]),
-        "regions_channels": str(shapes[REGIONS][1]),
-    }
+    indexed = indexed_feature(model.features)
+    if indexed.dtype != "float32" or len(indexed.shape) != 1:
+        raise GalleryError(
+            f"feature {indexed.name!r} of model {model.name!r} cannot be indexed: {indexed.dtype} "
+            f"{indexed.shape}, expected one float32 vector a photo"
+        )
+    meta = store.meta()
+    mine = {"model_name": model.name, "model_fingerprint": model.fingerprint}
     if not meta:
-        store.set_meta(mine | {"model_fingerprint": model.fingerprint})
+        listed = json.dumps([spec.to_dict() for spec in model.features])
+        store.set_meta(mine | {"features_fingerprint": model.features_fingerprint, FEATURES_KEY: listed})
         return
     check_model(meta["model_name"], meta["features_fingerprint"], model.name, model.features_fingerprint)
-    store.set_meta({"model_name": model.name, "model_fingerprint": model.fingerprint})
+    if store.features != model.features:
+        raise GalleryModelMismatchError(
+            f"the gallery keeps {_named(store.features)}; model {model.name!r} makes {_named(model.features)}: ingest "
+            "the catalogue into another folder with this one"
+        )
+    store.set_meta(mine)
 
 
-def check_model(gallery_name: str, gallery_print: str, model_name: str, model_print: str) -> None:
-    """Raise GalleryModelMismatchError unless the two fingerprints are one."""
-    if gallery_print == model_print:
-        return
-    raise GalleryModelMismatchError(
-        f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
-        f"{model_name!r} (features {model_print[:12]}): their features cannot be compared; "
-        "use the gallery's model, or ingest the catalogue into another folder with this one"
-    )
+def _named(specs: Iterable[FeatureSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in specs)
 
 
 def recover(folder: Path, store: Store) -> Run | None:
@@ -134,14 +118,14 @@ def publish(
         tell: called with the name of each stage: "indexing", "verifying".
 
     Raises:
-        DamagedItemError: an embedding fails its checksum.
+        DamagedItemError: a vector to index fails its checksum.
         GalleryError: the new generation fails its own check; the old one stays in service.
     """
     store.commit()
     meta = store.meta()
     seq = store.last_seq()
     name = generations.next_name(folder)
-    reader = Rows(store.connection, seq=seq, dim=int(meta["embedding_dim"]))
+    reader = Rows(store.connection, seq=seq, spec=indexed_feature(store.features))
     tell("indexing")
     with generations.staged(folder, name) as staging:
         index = None if occasion.new_index else _linked_index(folder, staging, store, run.base)
@@ -160,8 +144,7 @@ def publish(
                 fingerprint=meta["model_fingerprint"],
                 features_fingerprint=meta["features_fingerprint"],
             ),
-            embedding_dim=reader.dim,
-            regions_shape=(int(meta["regions_rows"]), int(meta["regions_channels"])),
+            features=store.features,
             index=index,
             catalogue=occasion.catalogue,
             columns=columns(store, seq),
@@ -213,10 +196,16 @@ def columns(store: Store, seq: int) -> dict[str, ColumnKind]:
 
 
 class Rows:
-    """The live rows of the database at one row number, with their embeddings."""
+    """The live rows of the database at one row number, with their vectors.
 
-    def __init__(self, connection: sqlite3.Connection, *, seq: int, dim: int) -> None:
-        self.connection, self.seq, self.dim = connection, seq, dim
+    Args:
+        connection: to the gallery's database.
+        seq: the row number.
+        spec: the indexed feature, (E,).
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, seq: int, spec: FeatureSpec) -> None:
+        self.connection, self.seq, self.spec = connection, seq, spec
         query = f"SELECT count(*) FROM items i WHERE {ALIVE}"  # noqa: S608
         self.count = int(connection.execute(query, {"seq": seq}).fetchone()[0])
 
@@ -226,34 +215,26 @@ class Rows:
         return np.fromiter((seq for (seq,) in self.connection.execute(query, {"seq": self.seq})), np.int64)
 
     def blocks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """(n,) row numbers, ascending, and (n, E) embeddings; one block in memory."""
+        """(n,) row numbers, ascending, and (n, E) vectors; one block in memory."""
         cursor = self.connection.execute(
-            "SELECT i.seq, i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content)"  # noqa: S608
-            f" WHERE {ALIVE} ORDER BY i.seq",
+            f"SELECT i.seq, i.id, i.content FROM items i WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
             {"seq": self.seq},
         )
         while rows := cursor.fetchmany(BLOCK_ROWS):
-            yield np.array([row[0] for row in rows], np.int64), np.stack([self._vector(*row[1:]) for row in rows])
+            yield np.array([row[0] for row in rows], np.int64), item_vectors(self.connection, self.spec, rows)
 
     def sample(self, count: int) -> Iterator[tuple[int, Vectors]]:
         """Some rows, spread evenly."""
         numbers = self.numbers()
         for number in numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers)), dtype=int))]:
-            row = self.connection.execute(
-                "SELECT i.id, e.data, e.crc32c FROM items i LEFT JOIN embeddings e USING (content) WHERE i.seq = ?",
-                (int(number),),
-            ).fetchone()
-            yield int(number), self._vector(*row)
-
-    def _vector(self, item_id: str, data: bytes | None, crc: int | None) -> NDArray[np.float32]:
-        if data is None or checksum(data) != crc or len(data) != 4 * self.dim:
-            raise DamagedItemError(item_id, "embedding")
-        return np.frombuffer(data, "<f4")
+            query = "SELECT seq, id, content FROM items WHERE seq = ?"
+            row = self.connection.execute(query, (int(number),)).fetchall()
+            yield int(number), item_vectors(self.connection, self.spec, row)[0]
 
 
 def _built_index(staging: Path, rows: Rows, flat_max: int) -> IndexStamp:
     path = staging / generations.INDEX_FILE
-    options: dict[str, Any] = {"count": rows.count, "dim": rows.dim, "seq": rows.seq}
+    options: dict[str, Any] = {"count": rows.count, "dim": rows.spec.shape[0], "seq": rows.seq}
     stamp = build(rows.blocks, path, flat_max=flat_max, **options)
     index = VectorIndex.read(path, stamp)
     try:

@@ -1,24 +1,23 @@
 """The writing side of the database: runs, row versions, contents. One writer at a time (`generations.lock`).
 
 Edits (`indexer.edits.live_writes`) are written beside it at any time, so every transaction here is a short one.
-
-Letters  E embedding size, R regions, C channels
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import google_crc32c
-import numpy as np
-from numpy.typing import NDArray
-
-from threadmatch.indexer.store.database import BUSY_TIMEOUT_S, FOREVER, create_or_open
+from threadmatch.indexer.store import records, upgrades
+from threadmatch.indexer.store.contents import Content, add_content, find_content
+from threadmatch.indexer.store.database import BUSY_TIMEOUT_S, create_or_open
 from threadmatch.indexer.store.manifest import Manifest
+from threadmatch.indexer.store.schema import FOREVER
+from threadmatch.model.features import FeatureSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +43,8 @@ class Version:
     content: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Content:
-    """What one photo, with one box, became."""
-
-    source: str
-    sha256: str
-    asked_box: str
-    width: int
-    height: int
-    box: tuple[float, float, float, float]
-    embedding: NDArray[np.float32]  # (E,) unit length
-    regions: NDArray[np.float16]  # (R, C)
-    photo: bytes  # JPEG
-
-
 CHECKPOINT_WAIT_MS = 500
 NEWEST_EDITS = "SELECT max(edit) FROM edits WHERE edit > :after AND edit <= :upto GROUP BY id"
-
-
-def checksum(data: bytes) -> int:
-    """CRC-32C."""
-    return int(google_crc32c.value(data))
 
 
 def now() -> str:
@@ -77,11 +56,17 @@ class Store:
     """A gallery's database, open for writing. Not thread-safe; the caller holds the gallery's lock.
 
     Args:
-        folder: of the gallery; the database is made when missing.
+        folder: of the gallery; the database is made when missing, brought up when of an older format.
     """
 
     def __init__(self, folder: Path) -> None:
         self.connection = create_or_open(folder)
+        try:
+            upgrades.finish(self.connection)
+        except BaseException:
+            self.connection.close()
+            raise
+        self._features: tuple[FeatureSpec, ...] | None = None
         # Ids the running ingestion has met: a table, since a catalogue may be larger than memory, and a temporary one,
         # which needs no write lock.
         self.connection.execute("CREATE TEMP TABLE seen (id TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID")
@@ -123,6 +108,14 @@ class Store:
         self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
         self.commit()
 
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """What the gallery keeps of each photo; none before it is tied to a model."""
+        if self._features is None:
+            listed = json.loads(self.meta().get(upgrades.FEATURES_KEY, "[]"))
+            self._features = tuple(FeatureSpec.from_dict(values) for values in listed) or None
+        return self._features or ()
+
     def start_over(self, *, unless_tied_to: str, even_encoded: bool) -> None:
         """Let another model have a gallery that never published anything.
 
@@ -134,8 +127,9 @@ class Store:
         if tied_to == unless_tied_to or (self._number("SELECT count(*) FROM contents") and not even_encoded):
             return
         self.begin()
-        for table in ("meta", "runs", "items", "contents", "embeddings", "regions", "photos", "edits"):
+        for table in ("meta", "runs", "items", "contents", "features", "photos", "edits"):
             self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        self._features = None
         self.commit()
 
     # Runs.
@@ -311,7 +305,7 @@ class Store:
 
     def content_of(self, sha256: str, asked_box: str, *, first: int) -> int | None:
         """An undamaged content of these bytes with this box, not older than `first`."""
-        return find_content(self.connection, sha256, asked_box, first=first)
+        return find_content(self.connection, sha256, asked_box, specs=self.features, first=first)
 
     def known_sha256(self, source: str, asked_box: str, *, first: int) -> frozenset[str]:
         """Digests that this path or address had before and whose features are still good: reading is enough then."""
@@ -319,7 +313,9 @@ class Store:
             "SELECT content, sha256 FROM contents WHERE source = ? AND asked_box = ? AND content >= ?",
             (source, asked_box, first),
         )
-        return frozenset(sha256 for number, sha256 in rows.fetchall() if undamaged(self.connection, number))
+        return frozenset(
+            sha256 for number, sha256 in rows.fetchall() if records.undamaged(self.connection, number, self.features)
+        )
 
     def _number(self, query: str, *values: object) -> int:
         row = self.connection.execute(query, values).fetchone()
@@ -330,39 +326,3 @@ def last_number(connection: sqlite3.Connection, table: str) -> int:
     """The highest number a table of rows ever gave, 0 for none; rows that were removed count."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
     return int(row[0]) if row else 0
-
-
-def add_content(connection: sqlite3.Connection, content: Content) -> int:
-    """Add what a photo became, in the transaction that runs. Returns its number."""
-    cursor = connection.execute(
-        "INSERT INTO contents (source, sha256, asked_box, width, height, x0, y0, x1, y1)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (content.source, content.sha256, content.asked_box, content.width, content.height, *content.box),
-    )
-    number = int(cursor.lastrowid or 0)
-    parts = {
-        "embeddings": content.embedding.astype("<f4").tobytes(),
-        "regions": content.regions.astype("<f2").tobytes(),
-        "photos": content.photo,
-    }
-    for table, data in parts.items():
-        connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (number, data, checksum(data)))  # noqa: S608
-    return number
-
-
-def find_content(connection: sqlite3.Connection, sha256: str, asked_box: str, *, first: int = 0) -> int | None:
-    """An undamaged content of these bytes with this box, not older than `first`."""
-    rows = connection.execute(
-        "SELECT content FROM contents WHERE sha256 = ? AND asked_box = ? AND content >= ? ORDER BY content DESC",
-        (sha256, asked_box, first),
-    )
-    return next((number for (number,) in rows.fetchall() if undamaged(connection, number)), None)
-
-
-def undamaged(connection: sqlite3.Connection, content: int) -> bool:
-    """A damaged content is never used again, so that the next ingestion mends it."""
-    for table in ("embeddings", "regions", "photos"):
-        row = connection.execute(f"SELECT data, crc32c FROM {table} WHERE content = ?", (content,)).fetchone()  # noqa: S608
-        if row is None or checksum(row[0]) != row[1]:
-            return False
-    return True

@@ -100,17 +100,19 @@ def _run(settings: Settings) -> None:
 
 
 def _check_galleries(settings: Settings) -> None:
-    """Say at once, and once, what every worker would say for itself."""
+    """Say at once, and once, what the manifests have every worker say; each worker reads the indexes itself."""
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.indexer.reading.gallery import Gallery
+    from threadmatch.indexer.reading.gallery import current_manifest
+    from threadmatch.indexer.stamps import check_model
     from threadmatch.service.errors import StartError
 
     try:
-        made_with = Gallery.open(settings.gallery).manifest.model
+        made_with = current_manifest(settings.gallery).model
     except IndexerError as error:
         raise StartError(str(error)) from error
     for name, folder in settings.galleries.items():
         try:
-            Gallery.open(folder, features_fingerprint=made_with.features_fingerprint, model_name=made_with.name)
+            further = current_manifest(folder).model
+            check_model(further.name, further.features_fingerprint, made_with.name, made_with.features_fingerprint)
         except IndexerError as error:
             raise StartError(f"gallery {name!r} ({folder}): {error}") from error

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from threadmatch.service.errors import FeedbackStoreError, OverloadedError, StartError
+from threadmatch.service.private_database import PrivateDatabase
 from threadmatch.service.search.recent_searches import RecentSearch
 
 FILE = "feedback-1.sqlite3"  # another format gets another number
@@ -66,7 +65,7 @@ class FeedbackStore:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
-        self._connection = _open(folder, max_bytes)
+        self._connection = _database(max_bytes).open(folder)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feedback")
         self._waiting = 0
 
@@ -170,32 +169,22 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _open(folder: Path, max_bytes: int) -> sqlite3.Connection:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise StartError(
-                f"the folder for feedback, {folder}, holds customers' photos and others may enter it: chmod 700 it and "
-                "let it belong to the service's user, or choose another with THREADMATCH_FEEDBACK"
-            )
-        os.close(os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(folder / FILE, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # an acknowledged verdict outlives a power cut
-            connection.execute(f"PRAGMA max_page_count = {max_bytes // PAGE_BYTES}")
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        except BaseException:
-            connection.close()
-            raise
-    except (OSError, sqlite3.Error) as error:
-        raise StartError(
-            f"the folder for feedback, {folder}, cannot be used: {error}; choose another with THREADMATCH_FEEDBACK, "
-            "or leave it empty to take none"
-        ) from error
-    return connection
+def _database(max_bytes: int) -> PrivateDatabase:
+    return PrivateDatabase(
+        holds="feedback",
+        file=FILE,
+        schema=_SCHEMA,
+        pragmas=(
+            f"page_size = {PAGE_BYTES}",
+            "journal_mode = WAL",
+            "synchronous = FULL",  # an acknowledged verdict outlives a power cut
+            f"max_page_count = {max_bytes // PAGE_BYTES}",
+        ),
+        busy_s=BUSY_S,
+        setting="THREADMATCH_FEEDBACK",
+        way_out="leave it empty to take none",
+        precious=True,
+    )
 
 
 @contextlib.contextmanager

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
 from threadmatch.indexer.errors import EditError, EditFailedError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
-from threadmatch.indexer.store.versions import Content, Version
-from threadmatch.model.features import EMBEDDING, REGIONS
+from threadmatch.indexer.store.contents import Content, content_of
+from threadmatch.indexer.store.versions import Version
 from threadmatch.model.images import Box, PreparedImage, display_photo, load_image
 from threadmatch.service.errors import error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
@@ -123,15 +121,13 @@ class ItemWriter:
         queues = self._queues
         prepared, shown = await queues.run_in(queues.decoders, self._decode, photo, asked_box)
         features = await queues.encoder.submit(prepared.pixels)
-        return Content(
-            source="",
+        return content_of(
+            features,
+            self._gallery.features,
             sha256=sha256,
             asked_box=asked_box,
-            width=prepared.width,
-            height=prepared.height,
+            size=(prepared.width, prepared.height),
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-            embedding=np.asarray(features[EMBEDDING], np.float32),
-            regions=features[REGIONS].astype(np.float16),
             photo=shown,
         )
 

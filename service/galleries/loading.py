@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from threadmatch.indexer.errors import GalleryModelMismatchError, IndexerError
-from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.gallery import Gallery, current_manifest
 from threadmatch.model.descriptions import shipped_models
 from threadmatch.model.detection.proposals import Detector
 from threadmatch.model.detection.torchvision_weights import load_detector
@@ -29,7 +29,7 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         StartError: gallery missing or damaged, model missing or another one than the gallery's.
     """
     try:
-        made_with = Gallery.open(folder).manifest.model.name
+        made_with = current_manifest(folder).model.name
     except IndexerError as error:
         raise StartError(f"{error}") from error
     if not model and made_with not in shipped_models():  # a gallery must not decide what is fetched from a hub

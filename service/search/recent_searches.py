@@ -12,9 +12,7 @@ import contextlib
 import json
 import logging
 import math
-import os
 import sqlite3
-import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,7 +25,8 @@ import numpy as np
 from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
 from threadmatch.service.config import Settings
-from threadmatch.service.errors import SearchNotFoundError, StartError
+from threadmatch.service.errors import SearchNotFoundError
+from threadmatch.service.private_database import PrivateDatabase
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.search.results import Match, SearchResult
 
@@ -53,6 +52,16 @@ CREATE TABLE IF NOT EXISTS searches (
 );
 CREATE INDEX IF NOT EXISTS by_age ON searches (at, bytes);
 """
+_DATABASE = PrivateDatabase(
+    holds="recent searches",
+    file=FILE,
+    schema=_SCHEMA,
+    pragmas=_PRAGMAS,
+    busy_s=BUSY_S,
+    setting="THREADMATCH_RECENT",
+    way_out="keep none with THREADMATCH_RECENT_MINUTES=0",
+    precious=False,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +110,7 @@ class RecentSearches:
     def __init__(self, folder: Path, *, max_age_s: float, max_bytes: int) -> None:
         self.folder = folder
         self._max_age_s, self._max_bytes = max_age_s, max_bytes
-        self._connection = _open(folder)
+        self._connection = _DATABASE.open(folder)
         self._waiting = 0
         self._failing = False
         self._closed = False
@@ -314,40 +323,3 @@ async def _keep_sweeping(recent: RecentSearches) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         await recent.sweep()
-
-
-def _open(folder: Path) -> sqlite3.Connection:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise StartError(
-                f"the folder for recent searches, {folder}, holds customers' photos and others may enter it: chmod 700 "
-                "it and let it belong to the service's user, or choose another with THREADMATCH_RECENT"
-            )
-        try:
-            return _connect(folder)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:  # torn by a power cut; nothing in it is worth a refusal to start
-            for part in folder.glob(f"{FILE}*"):
-                part.unlink(missing_ok=True)
-            return _connect(folder)
-    except (OSError, sqlite3.Error) as error:
-        raise StartError(
-            f"the folder for recent searches, {folder}, cannot be used: {error}; choose another with "
-            "THREADMATCH_RECENT, or keep none with THREADMATCH_RECENT_MINUTES=0"
-        ) from error
-
-
-def _connect(folder: Path) -> sqlite3.Connection:
-    os.close(os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(folder / FILE, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection

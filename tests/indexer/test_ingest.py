@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.hostile import hostile_images
-from tests.support.shop import Features, PixelEncoder, Shop, answers, contents, photo
+from tests.support.shop import PixelEncoder, Shop, answers, contents, photo
 from threadmatch.indexer.errors import CatalogueError, GalleryBusyError, GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.ingest import MIN_WINDOW, IngestOptions, Progress, ingest
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store.generations import lock
+from threadmatch.model.features import EMBEDDING, REGIONS, Features
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
 
@@ -313,8 +314,8 @@ def test_a_photo_in_the_gallery_equals_the_same_photo_encoded_online(shop: Shop,
     for number in range(5):
         prepared, _ = load_image((shop.images / f"{number:03d}.jpg").read_bytes(), image_px=tiny_model.image_px)
         features = tiny_model.encode(prepared.pixels[None])
-        best = gallery.shortlist(features.embeddings[0], 1)
+        best = gallery.shortlist(features[EMBEDDING][0], 1)
         assert best[0].id == f"item-{number}"
         assert best[0].distance < 1e-5
-        regions = gallery.regions(best)[0].astype("f4")
-        assert abs(regions - features.regions[0]).max() < 2e-3 * abs(features.regions[0]).max() + 1e-5
+        regions = gallery.current.features("regions", best)[0].astype("f4")
+        assert abs(regions - features[REGIONS][0]).max() < 2e-3 * abs(features[REGIONS][0]).max() + 1e-5

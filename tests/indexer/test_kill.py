@@ -56,7 +56,7 @@ def committed(folder: Path) -> int:
         connection = open_read_only(folder)
     except Exception:  # being made at this moment
         return 0
-    count = connection.execute("SELECT count(*) FROM embeddings").fetchone()[0]
+    count = connection.execute("SELECT count(*) FROM contents").fetchone()[0]
     connection.close()
     return int(count)
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.support.shop import PixelEncoder, photo
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import Delete, Edited, Editor, Put
 from threadmatch.indexer.errors import EditError
-from threadmatch.indexer.store.versions import Content, Version
+from threadmatch.indexer.store.contents import Content, content_of
+from threadmatch.indexer.store.versions import Version
 from threadmatch.model.images import Box, display_photo, load_image
 
 MODEL = PixelEncoder()
@@ -26,18 +28,22 @@ def content(seed: int, box: str = "") -> Content:
     asked = normal_box(box)
     data = photo(seed)
     prepared, decoded = load_image(data, image_px=MODEL.image_px, box=Box.parse(asked) if asked else None)
-    features = MODEL.encode(prepared.pixels[None])
-    return Content(
-        source="",
+    made = MODEL.encode(prepared.pixels[None])
+    return content_of(
+        {name: values[0] for name, values in made.items()},
+        MODEL.features,
         sha256=hashlib.sha256(data).hexdigest(),
         asked_box=asked,
-        width=prepared.width,
-        height=prepared.height,
+        size=(prepared.width, prepared.height),
         box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-        embedding=features["embedding"][0],
-        regions=features["regions"][0].astype(np.float16),
         photo=display_photo(decoded),
     )
+
+
+def feature(seed: int, name: str) -> NDArray[Any]:
+    """A feature of photo(seed), as the gallery gives it."""
+    spec = next(spec for spec in MODEL.features if spec.name == name)
+    return np.asarray(spec.unpack([content(seed).features[name]])[0])
 
 
 def editor(folder: Path, **options: Any) -> Editor:

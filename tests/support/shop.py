@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,13 @@ from PIL import Image
 
 from threadmatch.indexer.ingest import IngestOptions, IngestResult, ingest
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
 
-EMBEDDING, REGIONS = 24, (3, 5)
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """(B, E) unit embeddings and (B, R, C) regions, as the model room's."""
-
-    embeddings: NDArray[np.float32]
-    regions: NDArray[np.float32]
+EMBEDDING_SIZE, REGIONS_SHAPE = 24, (3, 5)
+SPECS = (
+    FeatureSpec(EMBEDDING, (EMBEDDING_SIZE,), "float32", indexed=True),
+    FeatureSpec(REGIONS, REGIONS_SHAPE, "float16"),
+)
 
 
 def photo(seed: int, *, size: tuple[int, int] = (40, 50)) -> bytes:
@@ -48,8 +46,7 @@ class PixelEncoder:
     """
 
     image_px = 16
-    embedding_dim = EMBEDDING
-    regions_shape = REGIONS
+    features = SPECS
 
     def __init__(self, *, name: str = "pixels", dies_on: int = 0) -> None:
         self.name, self.dies_on = name, dies_on
@@ -58,7 +55,7 @@ class PixelEncoder:
         self.batches: list[int] = []
         random = np.random.default_rng(0)
         inputs = self.image_px**2 * 3
-        self._projection = random.standard_normal((inputs, EMBEDDING + REGIONS[0] * REGIONS[1]))
+        self._projection = random.standard_normal((inputs, EMBEDDING_SIZE + math.prod(REGIONS_SHAPE)))
 
     @property
     def encoded(self) -> int:
@@ -72,8 +69,11 @@ class PixelEncoder:
         self.batches.append(len(pixels))
         rows = [(image.reshape(-1) / 255.0 - 0.5) @ self._projection for image in pixels]
         values = np.stack(rows).astype(np.float32)  # (B, E + R * C)
-        embeddings = values[:, :EMBEDDING] / np.linalg.norm(values[:, :EMBEDDING], axis=1, keepdims=True)
-        return Features(embeddings, values[:, EMBEDDING:].reshape(-1, *REGIONS))
+        vectors = values[:, :EMBEDDING_SIZE]
+        return {
+            EMBEDDING: vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            REGIONS: values[:, EMBEDDING_SIZE:].reshape(-1, *REGIONS_SHAPE),
+        }
 
 
 @dataclass(frozen=True)

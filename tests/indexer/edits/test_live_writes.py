@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.edits import apply, content, delete, editor, put, put_edit
-from tests.support.shop import EMBEDDING, PixelEncoder, Shop, answers, contents
+from tests.support.edits import apply, content, delete, editor, feature, put, put_edit
+from tests.support.former import make_former
+from tests.support.shop import EMBEDDING_SIZE, PixelEncoder, Shop, answers, contents
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.folding import delete_items, fold
 from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
@@ -28,17 +28,17 @@ from threadmatch.indexer.errors import (
 from threadmatch.indexer.export import export
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE, open_read_only
 from threadmatch.indexer.store.versions import Version
 from threadmatch.indexer.upkeep import compact, list_generations, rollback, verify
+from threadmatch.model.features import EMBEDDING, REGIONS
 
 CHANGED, UNCHANGED = Edited(existed=True, changed=True), Edited(existed=True, changed=False)
 NEW, ABSENT = Edited(existed=False, changed=True), Edited(existed=False, changed=False)
 
 
 def query(seed: int = 0) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).standard_normal(EMBEDDING).astype(np.float32)
+    vector = np.random.default_rng(seed).standard_normal(EMBEDDING_SIZE).astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
@@ -56,8 +56,8 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
     for gallery in (here, there, shop.open()):
         assert found(gallery) == {"item-0", "item-1", "item-2", "item-3", "item-5", "new"}
         assert gallery.current.item_count == 6
-        assert gallery.shortlist(content(78).embedding, 1)[0].id == "item-2"
-        assert gallery.shortlist(content(78).embedding, 1)[0].distance < 1e-6
+        assert gallery.shortlist(feature(78, EMBEDDING), 1)[0].id == "item-2"
+        assert gallery.shortlist(feature(78, EMBEDDING), 1)[0].distance < 1e-6
         assert found(gallery, filter='color == "red"') == {"item-0", "item-3", "new"}
         assert found(gallery, filter='size == "L"') == {"item-2"}
         assert gallery.columns()["size"] == "string"
@@ -65,9 +65,9 @@ def test_every_open_gallery_sees_an_edit_in_its_next_search(shop: Shop) -> None:
         assert gallery.photo("new") == content(77).photo
         candidates = gallery.shortlist(query(), 6)
         assert [item.id for item in gallery.items(candidates)] == [candidate.id for candidate in candidates]
-        for candidate, regions in zip(candidates, gallery.regions(candidates), strict=True):
+        for candidate, regions in zip(candidates, gallery.current.features("regions", candidates), strict=True):
             if candidate.id == "new":
-                np.testing.assert_array_equal(regions, content(77).regions)
+                np.testing.assert_array_equal(regions, feature(77, REGIONS))
         vectors = gallery.current.embeddings(candidates)
         np.testing.assert_allclose(1 - vectors @ query(), [candidate.distance for candidate in candidates], atol=1e-5)
         assert gallery.generation == "000001"
@@ -304,7 +304,7 @@ def test_a_damaged_edit_is_left_out_of_searches_and_named(shop: Shop) -> None:
     put(shop.gallery, "a", 50)
     put(shop.gallery, "b", 51)
     database = sqlite3.connect(shop.gallery / DATABASE)
-    database.execute("UPDATE embeddings SET data = zeroblob(length(data)) WHERE content = 3")
+    database.execute("UPDATE features SET data = zeroblob(length(data)) WHERE content = 3 AND name = 'embedding'")
     database.commit()
     database.close()
     assert found(shop.open()) == {"item-0", "item-1", "b"}
@@ -333,16 +333,7 @@ def test_a_full_database_refuses_the_edit_and_keeps_the_rest(shop: Shop) -> None
 
 def test_a_gallery_of_the_first_format_is_read_and_brought_up_to_date(shop: Shop) -> None:
     shop.ingest(shop.rows(3))
-    database = sqlite3.connect(shop.gallery / DATABASE)
-    database.executescript(
-        "DROP TABLE edits; ALTER TABLE runs DROP COLUMN edits; PRAGMA user_version = 1;"
-        "CREATE TABLE seen (id TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;"
-    )
-    database.close()
-    path = generations.generation_folder(shop.gallery, "000001") / generations.MANIFEST_FILE
-    manifest = json.loads(path.read_text())
-    del manifest["edits"]
-    path.write_text(json.dumps(manifest | {"format": 1}))
+    make_former(shop.gallery, version=1)
     old = shop.open()
     assert len(found(old)) == 3
     assert verify(shop.gallery).problems == []

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.edits import put
-from tests.support.shop import EMBEDDING, REGIONS, PixelEncoder, Shop, answers, contents
+from tests.support.shop import EMBEDDING_SIZE, REGIONS_SHAPE, PixelEncoder, Shop, answers, contents
 from threadmatch.indexer.edits.folding import delete_items, fold
 from threadmatch.indexer.errors import (
     DamagedItemError,
@@ -29,7 +29,7 @@ from threadmatch.indexer.upkeep import compact, list_generations, rollback, veri
 
 
 def query(seed: int = 0) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).standard_normal(EMBEDDING).astype(np.float32)
+    vector = np.random.default_rng(seed).standard_normal(EMBEDDING_SIZE).astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
@@ -51,10 +51,10 @@ def test_a_shortlist_is_what_comparing_with_every_item_gives(shop: Shop) -> None
     everything = gallery.shortlist(query(), 1000)
     assert len(everything) == 30
     assert everything[:10] == found
-    assert gallery.regions(found).shape == (10, *REGIONS)
-    assert gallery.regions(found).dtype == np.float16
+    assert gallery.current.features("regions", found).shape == (10, *REGIONS_SHAPE)
+    assert gallery.current.features("regions", found).dtype == np.float16
     assert [item.id for item in gallery.items(found)] == [c.id for c in found]
-    assert gallery.regions([]).shape == (0, *REGIONS)
+    assert gallery.current.features("regions", []).shape == (0, *REGIONS_SHAPE)
 
 
 def test_a_filter_narrows_the_gallery_before_the_shortlist_is_cut(shop: Shop) -> None:
@@ -83,18 +83,20 @@ def test_what_is_not_there_is_named(shop: Shop, tmp_path: Path) -> None:
         shop.open().shortlist(query()[:5], 3)
 
 
-@pytest.mark.parametrize("part", ["embeddings", "regions", "photos"])
+@pytest.mark.parametrize("part", ["embedding", "regions", "photo"])
 def test_a_damaged_row_is_named_never_served_and_mended_by_the_next_ingestion(shop: Shop, part: str) -> None:
     shop.ingest(shop.rows(4))
-    change(shop, f"UPDATE {part} SET data = zeroblob(length(data)) WHERE content = 2")
+    where = "photos" if part == "photo" else "features"
+    named = "" if part == "photo" else f" AND name = '{part}'"
+    change(shop, f"UPDATE {where} SET data = zeroblob(length(data)) WHERE content = 2{named}")
     gallery = shop.open()
     report = verify(shop.gallery)
     assert report.damaged_items == ["item-1"]
     assert part in report.problems[0]
     if part == "regions":
         with pytest.raises(DamagedItemError, match="item-1"):
-            gallery.regions(gallery.shortlist(query(), 4))
-    if part == "photos":
+            gallery.current.features("regions", gallery.shortlist(query(), 4))
+    if part == "photo":
         with pytest.raises(DamagedItemError, match="item-1"):
             gallery.photo("item-1")
     model = PixelEncoder()
@@ -118,7 +120,7 @@ def test_searches_go_on_while_generations_change(shop: Shop) -> None:
                     prices = {item.metadata["price"] for item in snapshot.items(found)}
                     assert prices == {int(snapshot.generation)}
                     assert len(found) == 12
-                    assert len(snapshot.regions(found)) == 12
+                    assert len(snapshot.features("regions", found)) == 12
                     seen.update(prices)
         except BaseException as error:
             failures.append(error)

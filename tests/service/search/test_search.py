@@ -74,7 +74,9 @@ async def test_the_scores_are_the_model_s_own(client: httpx.AsyncClient, gallery
     prepared, _ = load_image(photo(77), image_px=tiny_model.image_px)
     features = tiny_model.encode(np.stack([prepared.pixels]))
     candidates = gallery.shortlist(features["embedding"][0], 40)
-    scores = tiny_model.score({"regions": features["regions"][0]}, {"regions": gallery.regions(candidates)})
+    scores = tiny_model.score(
+        {"regions": features["regions"][0]}, {"regions": gallery.current.features("regions", candidates)}
+    )
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
     answer = await answer_to(client, photo(77), top_k=100)
     assert {match["id"]: match["score"] for match in answer["matches"]} == pytest.approx(expected, abs=1e-4)
@@ -87,7 +89,9 @@ async def test_greedy_matching_orders_by_its_own_scores_and_knows_no_probability
     features = tiny_model.encode(np.stack([prepared.pixels]))
     candidates = gallery.shortlist(features["embedding"][0], 40)
     matcher = GreedyMatcher(tiny_model.config.grids)
-    [scores] = matcher.score_many([{"regions": features["regions"][0]}], [{"regions": gallery.regions(candidates)}])
+    [scores] = matcher.score_many(
+        [{"regions": features["regions"][0]}], [{"regions": gallery.current.features("regions", candidates)}]
+    )
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
     matches = (await answer_to(client, photo(77), top_k=100, matcher="greedy"))["matches"]
     assert {match["id"]: match["score"] for match in matches} == pytest.approx(expected, abs=1e-5)

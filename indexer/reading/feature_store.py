@@ -1,0 +1,87 @@
+"""Gathering features of a shortlist: the seam, and its body over the gallery's database.
+
+Letters  N rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from threadmatch.indexer.errors import FeatureMissingError
+from threadmatch.indexer.reading.connections import Readers
+from threadmatch.indexer.reading.rows import by_row
+from threadmatch.indexer.store import records
+from threadmatch.model.features import FeatureSpec
+
+
+class DamagedRecordError(Exception):
+    """A row whose record of a feature is missing or fails its checksum.
+
+    Args:
+        row: its number.
+        name: of the feature.
+    """
+
+    def __init__(self, row: int, name: str) -> None:
+        super().__init__(f"row {row} has no undamaged record of feature {name!r}")
+        self.row, self.name = row, name
+
+
+class FeatureStore(Protocol):
+    """Features by row number. Rows never change, so a body may remember them. Thread-safe."""
+
+    @property
+    def specs(self) -> tuple[FeatureSpec, ...]:
+        """What it keeps of each photo."""
+        ...
+
+    def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """One feature of some rows.
+
+        Args:
+            name: of the feature.
+            rows: N numbers, as a `Shortlist` gives them; one may come twice.
+
+        Returns:
+            (N, *shape) as `FeatureSpec.unpack` gives it, in the order of `rows`; writable, the caller's own.
+
+        Raises:
+            FeatureMissingError: it does not keep this feature.
+            DamagedRecordError: a record is missing or damaged; names the first such row.
+            GalleryError: it cannot be read.
+        """
+        ...
+
+
+class SqliteFeatures:
+    """The features in a gallery's database.
+
+    Args:
+        readers: connections to it.
+        specs: of the generation's manifest.
+    """
+
+    def __init__(self, readers: Readers, specs: Iterable[FeatureSpec]) -> None:
+        self._readers = readers
+        self._specs = {spec.name: spec for spec in specs}
+
+    @property
+    def specs(self) -> tuple[FeatureSpec, ...]:
+        """What it keeps of each photo."""
+        return tuple(self._specs.values())
+
+    def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """See FeatureStore."""
+        spec = self._specs.get(name)
+        if spec is None:
+            raise FeatureMissingError(name, self._specs)
+        with self._readers.connection() as connection:
+            contents = {row: fields[0] for row, fields in by_row(connection, "i.content", rows).items()}
+            found = records.read(connection, spec, contents.values())
+        for row in rows:
+            if contents.get(row) not in found:
+                raise DamagedRecordError(row, name)
+        return spec.unpack([found[contents[row]] for row in rows])

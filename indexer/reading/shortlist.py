@@ -1,0 +1,136 @@
+"""Stage one: the items whose vectors are most like a query's. The seam, and its body: Faiss, with edits beside it.
+
+Letters  E embedding size, K results, n rows beside the index
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.index import Ids, Vectors
+from threadmatch.indexer.reading.filters import Clause
+from threadmatch.indexer.reading.generation import LoadedGeneration, where_key
+from threadmatch.indexer.reading.overlay import Changes
+from threadmatch.indexer.reading.rows import by_row
+
+REMEMBERED_FILTERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item of the shortlist. `row` is the number of its version; distance = 1 - cosine, 0..2, lower is closer."""
+
+    id: str
+    row: int  # of the generation; negative for an edit on top of it
+    distance: float
+
+
+class Shortlist(Protocol):
+    """Nearest neighbours of one moment of a gallery. It never changes. Thread-safe."""
+
+    def search(self, vector: Vectors, k: int, *, where: Clause | None = None) -> list[Candidate]:
+        """The items closest to a query.
+
+        Args:
+            vector: (E,) unit length.
+            k: how many; fewer come back only where fewer are allowed.
+            where: which items to choose from, None for all. It narrows the gallery before the shortlist is cut.
+
+        Returns:
+            Closest first, each item once, the versions of that moment; equal distances in the order of rows.
+
+        Raises:
+            GalleryError: it cannot be read.
+        """
+        ...
+
+    def vectors(self, rows: Sequence[int]) -> Vectors:
+        """(n, E) the vectors of rows that `search` gave, in their order; an index may hold them rounded to float16."""
+        ...
+
+
+class FaissShortlist:
+    """A generation's index, the rows that came after it, and the edits on top, compared one by one.
+
+    Args:
+        loaded: the generation.
+        changes: the edits on top of it.
+    """
+
+    def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
+        self._loaded, self._changes = loaded, changes
+        self._filtered: OrderedDict[object, Ids] = OrderedDict()
+        self._lock = threading.Lock()
+        late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
+        if len(changes.dead):
+            dead = np.union1d(dead, changes.dead)
+            kept = ~np.isin(late, changes.dead)
+            late, late_vectors = (late, late_vectors) if kept.all() else (late[kept], late_vectors[kept])
+        self._dead, self._late, self._late_vectors = dead, late, late_vectors
+
+    def search(self, vector: Vectors, k: int, *, where: Clause | None = None) -> list[Candidate]:
+        """See Shortlist."""
+        allowed = None if where is None else self._loaded.allowed(where)
+        found = [self._loaded.index.search(vector, k, allowed=allowed, dead=self._dead)]
+        if len(self._late):
+            chosen = slice(None) if allowed is None else np.isin(self._late, allowed)
+            found.append((self._late[chosen], self._late_vectors[chosen] @ vector))
+        if len(self._changes.rows):
+            found.append(self._edited(vector, where))
+        rows, similarities = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if len(found) > 1:
+            order = np.lexsort((rows, -similarities))[:k]
+            rows, similarities = rows[order], similarities[order]
+        with self._loaded.readers.connection() as connection:
+            names = by_row(connection, "i.id", rows)
+        if len(names) < len(rows):
+            raise GalleryError(
+                f"rows of generation {self._loaded.manifest.generation} are gone from the database; refresh, it was "
+                "compacted"
+            )
+        return [
+            Candidate(names[row][0], row, max(0.0, 1.0 - float(similarity)))
+            for row, similarity in zip(rows.tolist(), similarities, strict=True)
+        ]
+
+    def vectors(self, rows: Sequence[int]) -> Vectors:
+        """See Shortlist."""
+        numbers = np.array(rows, np.int64)
+        out = np.empty((len(numbers), self._loaded.manifest.embedding_dim), np.float32)
+        edited, late = numbers < 0, np.isin(numbers, self._late)
+        indexed = ~(edited | late)
+        out[indexed] = self._loaded.index.vectors(numbers[indexed])
+        out[late] = self._late_vectors[np.searchsorted(self._late, numbers[late])]
+        places = np.searchsorted(-self._changes.rows, -numbers[edited])  # later edits are lower
+        out[edited] = self._changes.vectors[places]
+        return out
+
+    def _edited(self, vector: Vectors, where: Clause | None) -> tuple[Ids, Vectors]:
+        """Rows and similarities of the items that edits put; every one is compared."""
+        chosen = self._changes.newest
+        if where is not None:
+            chosen = chosen & np.isin(self._changes.rows, self._allowed_edits(where))
+        return self._changes.rows[chosen], (self._changes.vectors @ vector)[chosen]
+
+    def _allowed_edits(self, where: Clause) -> Ids:
+        key = where_key(where)
+        with self._lock:
+            if key in self._filtered:
+                return self._filtered[key]
+        query = f"SELECT -i.edit FROM edits i WHERE i.edit > :after AND i.edit <= :upto AND ({where.sql})"  # noqa: S608
+        span = {"after": self._changes.after, "upto": self._changes.upto}
+        with self._loaded.readers.connection() as connection:
+            rows = connection.execute(query, {**span, **where.values})
+            allowed = np.fromiter((row for (row,) in rows), np.int64)
+        with self._lock:
+            self._filtered[key] = allowed
+            if len(self._filtered) > REMEMBERED_FILTERS:
+                self._filtered.popitem(last=False)
+        return allowed
