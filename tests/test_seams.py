@@ -96,8 +96,8 @@ async def test_the_gallery_keeps_the_feature_and_a_search_ranks_by_it(folder: Pa
     result = await search(folder, tinted, matcher="tint", depth=12, top_k=12, collapse_duplicates=False)
     gallery = Gallery.open(folder / "gallery")
     assert [match.stage for match in result.matches[:12]] == ["tint"] * 12
-    snapshot = gallery.current
-    found = {candidate.id: candidate for candidate in snapshot.shortlist(np.eye(1, 24, dtype=np.float32)[0], 12)}
+    snapshot, (dim,) = gallery.current, tinted.feature("embedding").shape
+    found = {candidate.id: candidate for candidate in snapshot.shortlist(np.eye(1, dim, dtype=np.float32)[0], 12)}
     tints = snapshot.features("tint", [found[match.item.id] for match in result.matches])
     assert tints.shape == (12, 3)
     scores = [match.score for match in result.matches]
@@ -122,7 +122,7 @@ async def test_each_stage_of_the_model_s_own_chain_orders_what_the_one_before_pa
     [
         ({"explain": True}, "explain needs a matcher that can say what decided \\(grnet\\); matcher=tint cannot"),
         ({"min_probability": 0.5}, "calibrated \\(grnet\\); those of matcher=tint are not"),
-        ({"matcher": "tune"}, "matcher=tune is unknown; expected one of grnet, greedy, tint, global"),
+        ({"matcher": "tune"}, "matcher='tune' is unknown; expected one of grnet, greedy, tint, global"),
     ],
 )
 async def test_what_it_cannot_do_is_refused_in_words(
