@@ -245,7 +245,7 @@ def _finish(
     """Calibrate, save, and say what came out."""
     network.eval()
     network.name = recipe.name
-    network.calibration, scored = calibrate_network(network, held_out)
+    network.calibration, scored = calibrate_network(network, held_out, progress=run.say)
     prints = save_checkpoint(network, run.folder / "checkpoint")
     scores, same = scored.first_pages()
     finished = Model(load_checkpoint(run.folder / "checkpoint"))

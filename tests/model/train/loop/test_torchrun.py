@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.model.train.conftest import draw_set
+from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
 from tests.support.checkout import IMPORT_PATH, ROOT
 from threadmatch.model.backbone import build_backbone

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.model.train.conftest import draw_set
+from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.pairs import read_labelled
