@@ -6,7 +6,6 @@ Letters  n images, E embedding size, R regions, C channels
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.model.data.pairs import LabelledImage
-from threadmatch.model.data.photo_reading import CHUNK, decoded, identity
+from threadmatch.model.data.photo_reading import decoded, identity
 from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.inference import Model
 from threadmatch.model.matching import Floats, Items, Photo
-
-logger = logging.getLogger(__name__)
+from threadmatch.model.progress import Progress, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,12 @@ class EncodedSet:
 
 
 def encode_images(
-    model: Model, images: Sequence[LabelledImage], *, cache: Path | None = None, workers: int = 2
+    model: Model,
+    images: Sequence[LabelledImage],
+    *,
+    cache: Path | None = None,
+    workers: int = 2,
+    progress: Progress = unheard,
 ) -> EncodedSet:
     """Encode labelled images.
 
@@ -63,6 +66,7 @@ def encode_images(
         images: to encode; read from disk.
         cache: folder to keep the result in, by the model's features, the paths and the boxes; None keeps nothing.
         workers: decoding processes.
+        progress: hears how many images are done.
 
     Raises:
         DataError: an image cannot be read; it is named.
@@ -80,8 +84,7 @@ def encode_images(
         for name, values in model.encode(pixels).items():
             made[name][done : done + len(pixels)] = values
         done += len(pixels)
-        if done % (CHUNK * 20) == 0:
-            logger.info("encoded", extra={"done": done, "of": len(images)})
+        progress("encoding photos", done, len(images))
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():  # the last one's presence says that all are whole

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 from threadmatch.model.data.manifest.rows import Split, read_pairs
 from threadmatch.model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import DataError
 
-
-@dataclass(frozen=True, slots=True)
-class LabelledSet:
-    """A gallery and its queries.
-
-    Fields:
-        refused: by position of a query the positions of gallery items that somebody said are not it.
-    """
-
-    gallery: list[LabelledImage] = field(default_factory=list)
-    queries: list[LabelledImage] = field(default_factory=list)
-    refused: dict[int, list[int]] = field(default_factory=dict)
+LabelledSet = Sides[list[LabelledImage]]
+"""Images on disk, with what people refused."""
 
 
 def read_sets(places: Sequence[Path], split: Split) -> LabelledSet:
@@ -36,16 +26,18 @@ def read_sets(places: Sequence[Path], split: Split) -> LabelledSet:
     Raises:
         DataError: as `read_pairs` and `read_labelled` say.
     """
-    joined = LabelledSet()
+    gallery: list[LabelledImage] = []
+    queries: list[LabelledImage] = []
+    refused: dict[int, list[int]] = {}
     for place in places:
-        gallery, queries = read_pairs(place, split)
+        items, photos = read_pairs(place, split)
         if (place / NEGATIVES_FILE).exists():
-            refused = read_labelled(place / NEGATIVES_FILE, may_be_empty=True)
-            for n, items in _refused(gallery, queries, refused).items():
-                joined.refused[len(joined.queries) + n] = [len(joined.gallery) + item for item in items]
-        joined.gallery.extend(gallery)
-        joined.queries.extend(queries)
-    return joined
+            rows = read_labelled(place / NEGATIVES_FILE, may_be_empty=True)
+            for n, own in _refused(items, photos, rows).items():
+                refused[len(queries) + n] = [len(gallery) + item for item in own]
+        gallery.extend(items)
+        queries.extend(photos)
+    return Sides(gallery, queries, refused)
 
 
 def keep_apart(sets: Mapping[str, LabelledSet]) -> None:

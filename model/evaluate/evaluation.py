@@ -26,6 +26,7 @@ from threadmatch.model.evaluate.ranking import FINAL, FULL, Method, Rankings, al
 from threadmatch.model.inference import Model
 from threadmatch.model.kpm import KPMMatcher, load_kpm, map_scales
 from threadmatch.model.matchers import MATCHERS, named
+from threadmatch.model.progress import Progress, unheard
 
 EXHAUSTIVE_PAIRS = 200_000
 """Most pairs of query and item for which the whole gallery is reranked too without being asked for; a minute to four on
@@ -73,7 +74,7 @@ def rank(
     queries: Sequence[LabelledImage],
     *,
     settings: EvaluationSettings | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unheard,
 ) -> Rankings:
     """Rank the gallery for every query, as the settings say.
 
@@ -81,23 +82,29 @@ def rank(
         model: whose two stages are measured.
         gallery, queries: labelled images on disk.
         settings: what to measure; None: the three default methods.
-        progress: called with queries done and all.
+        progress: hears how many photos are encoded and how many queries are ranked.
 
     Raises:
         DataError: an image cannot be read. CheckpointError: the matching head is not this model's.
     """
     settings = settings or EvaluationSettings()
-    shop = encode_images(model, gallery, cache=settings.cache)
-    street = encode_images(model, queries, cache=settings.cache)
+    shop = encode_images(model, gallery, cache=settings.cache, progress=progress)
+    street = encode_images(model, queries, cache=settings.cache, progress=progress)
     methods = {name: alone(named(model.matchers, name)) for name in settings.methods if name in model.matchers}
     if "color" in settings.methods:
-        asked, held = (describe_pixels(images, color_regions, image_px=model.image_px) for images in (queries, gallery))
+        asked, held = (
+            describe_pixels(images, color_regions, image_px=model.image_px, progress=progress)
+            for images in (queries, gallery)
+        )
         street, shop = street.having(color=asked), shop.having(color=held)
         methods["color"] = alone(ColorMatcher(), whole=True)
     if settings.kpm is not None:
         head = load_kpm(settings.kpm, features_fingerprint=model.features_fingerprint)
         mapped = model.with_scales(map_scales(head.config.grid))
-        maps = [encode_images(mapped, images, cache=settings.cache).regions for images in (queries, gallery)]
+        maps = [
+            encode_images(mapped, images, cache=settings.cache, progress=progress).regions
+            for images in (queries, gallery)
+        ]
         street, shop = street.having(map=maps[0]), shop.having(map=maps[1])
         methods["kpm"] = alone(KPMMatcher(head))
     if FINAL in settings.methods or FULL in settings.methods:
@@ -210,7 +217,7 @@ def evaluate(
     candidates: int = 200,
     exhaustive: bool | None = None,
     settings: EvaluationSettings | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unheard,
 ) -> tuple[dict[str, Any], Rankings]:
     """Rank and report in one go; `settings` say it all, or `candidates` and `exhaustive` of the default one."""
     started = time.monotonic()

@@ -5,7 +5,7 @@ Letters  n queries, m gallery items, k shortlist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.evaluate.calibration import ScoredQueries
 from threadmatch.model.evaluate.metrics import first_hit
 from threadmatch.model.matching import Matcher, Photo
+from threadmatch.model.progress import Progress, unheard
 
 FINAL = "grnet"
 """The whole chain, as a search runs it."""
@@ -75,7 +76,7 @@ def rank_encoded(
     *,
     candidates: int,
     exhaustive: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unheard,
 ) -> Rankings:
     """Rank the gallery for every query.
 
@@ -84,7 +85,7 @@ def rank_encoded(
         methods: by name; the one named FINAL is also kept with its last stage's scores, for calibration.
         candidates: k.
         exhaustive: let FINAL's last matcher rank the whole gallery too.
-        progress: called with queries done and all.
+        progress: hears how many queries are ranked.
 
     Returns:
         STAGE_ONE (the whole gallery), each method's, and EXHAUSTIVE where asked. Ties keep the order before.
@@ -108,8 +109,7 @@ def rank_encoded(
             extra = len(own.get(query.product_id, ()))
             places, scores = scored.last_stage(methods[FINAL], min(candidates + extra, len(order)), extra)
             kept.append((scores, products[order[places]] == query.product_id))
-        if progress:
-            progress(n + 1, len(street.images))
+        progress("ranking", n + 1, len(street.images))
     final = None
     if kept:
         wanted = [image.product_id for image in street.images]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from threadmatch.model.evaluate.evaluation import EvaluationSettings, rank
 from threadmatch.model.evaluate.provenance import provenance
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, load_model, model_folder
+from threadmatch.model.progress import Progress, unheard
 
 
 def recalibrate(
@@ -36,7 +37,7 @@ def recalibrate(
     max_false_reject: float | None = None,
     device: str = "auto",
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unheard,
 ) -> dict[str, Any]:
     """Fit a model's calibration on labelled pairs and save it.
 
@@ -47,7 +48,7 @@ def recalibrate(
         candidates, max_false_reject: as `ScoredQueries` and `calibrate` say.
         device: "auto", "cpu" or "cuda".
         cache: folder for features; None keeps nothing.
-        progress: called with queries done and all.
+        progress: hears how many photos are encoded and how many queries are ranked.
 
     Returns:
         What calibration.json says: "before" and "after", each measured on these pairs; "after" on held-out folds.

@@ -12,7 +12,7 @@ A recipe is TOML:
     [finetune]                   # FinetuneSettings: the backbone, by what the head is built on
     steps = 2000
     [end_to_end]                 # EndToEndSettings: backbone and head at once; empty it is the recipe of sec. 5.1
-    [fit]                        # FitSettings: the head over features of the backbone as it then is; left out after
+    [fit]                        # HeadSettings: the head over features of the backbone as it then is; left out after
     head_steps = 400             # [end_to_end] nothing more is trained
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,42 +31,40 @@ from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.manifest.rows import Split
+from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.sets import LabelledSet, keep_apart, read_sets
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.calibration import expected_calibration_error
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.pretrained import load_pretrained
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.settings import check_type
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
-from threadmatch.model.train.loop.curves import END_TO_END_LOG, FINETUNE_LOG, write_curves
-from threadmatch.model.train.loop.run_settings import keep_to_plan
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.loop.curves import write_curves
+from threadmatch.model.train.loop.run_folder import END_TO_END, FINETUNE, HEAD, Run, keep_to_plan
 from threadmatch.model.train.loop.torchrun import Processes
-from threadmatch.model.train.loop.training_state import state_of
 from threadmatch.model.train.phases.backbone_phase import (
     Prepared,
     bare_model,
-    head_pools,
-    pools_of,
+    features_of,
+    head_features,
     prepare,
     refit_hypercolumn,
 )
 from threadmatch.model.train.phases.calibration_scores import calibrate_network
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
-from threadmatch.model.train.phases.head import STATE_FILE, FitSettings, fit, possible
+from threadmatch.model.train.phases.head import HeadSettings, possible, train_head
 from threadmatch.model.train.phases.principal_components import start_from_data
 
 logger = logging.getLogger(__name__)
 
-STATES = {
-    "finetune": state_of(Path(FINETUNE_LOG)),
-    "end_to_end": state_of(Path(END_TO_END_LOG)),
-    "fit": Path(STATE_FILE),
-}
-"""What each phase leaves in the run's folder."""
+STATES = {"finetune": FINETUNE.state, "end_to_end": END_TO_END.state, "fit": HEAD.state}
+"""By the part of a recipe what its phase leaves in the run's folder."""
 
-PHASES = {"finetune": FinetuneSettings, "end_to_end": EndToEndSettings, "fit": FitSettings}
+PHASES = {"finetune": FinetuneSettings, "end_to_end": EndToEndSettings, "fit": HeadSettings}
 """Parts of a recipe that train, in their order."""
 
 
@@ -78,7 +76,7 @@ class Recipe:
     train: tuple[Path, ...]
     val: tuple[Path, ...]
     model: GRNetConfig
-    fit: FitSettings
+    fit: HeadSettings
     finetune: FinetuneSettings | None
     end_to_end: EndToEndSettings | None
     backbone_weights: Path | None
@@ -120,7 +118,7 @@ def read_recipe(path: Path) -> Recipe:
         train=_folders(path, data["train"]),
         val=_folders(path, data["val"]),
         model=_model(path, values.get("model", {})),
-        fit=FitSettings(**values.get("fit", nothing_more)),
+        fit=HeadSettings(**values.get("fit", nothing_more)),
         finetune=finetune,
         end_to_end=end_to_end,
         backbone_weights=path.parent / weights if weights else None,
@@ -150,12 +148,13 @@ def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in ([named] if isinstance(named, str) else named))
 
 
-def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
+def train(recipe: Recipe, folder: Path, *, progress: Progress = unheard) -> dict[str, Any] | None:
     """Train as the recipe says; an unfinished run in the same folder goes on.
 
     Args:
         recipe: what.
-        run: folder for the cached features, curves.jsonl, state.pt and checkpoint/.
+        folder: of the run: the cached features, curves.jsonl, state.pt and checkpoint/.
+        progress: hears what is done, and how far it is.
 
     Returns:
         The figures on `val` and where the checkpoint is; None in a helping process of several.
@@ -164,9 +163,10 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
         ConfigError: the folder holds a run of other settings.
         DataError, ConfigError, CheckpointError: as their rooms say.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    processes = Processes.start()
-    keep_to_plan(run, _plan(recipe), {name: run / state for name, state in STATES.items()}, write=processes.main)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, Processes.start(), progress)
+    states = {name: folder / state for name, state in STATES.items()}
+    keep_to_plan(folder, _plan(recipe), states, write=run.processes.main)
     train_on, val = read_sets(recipe.train, Split.TRAIN), read_sets(recipe.val, Split.VAL)
     keep_apart({"train": train_on, "val": val})
     with torch.random.fork_rng():
@@ -175,19 +175,19 @@ def train(recipe: Recipe, run: Path) -> dict[str, Any] | None:
     load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
     network.backbone.eval()
     prepared: Prepared | None = None
-    training: PairPools | None
+    training: Sides[FeatureSet] | None
     figures: dict[str, float] = {}
     if recipe.finetune or recipe.end_to_end:
-        prepared, figures = _train_backbone(network, recipe, train_on, val, run, processes)
-    processes.end()
-    if not processes.main:  # what follows takes minutes, and one process does it
+        prepared, figures = _train_backbone(network, recipe, train_on, val, run)
+    run.processes.end()
+    if not run.processes.main:  # what follows takes minutes, and one process does it
         return None
     if prepared is None:
         training, held_out = _start(network, recipe, train_on, val, run)
     else:
-        training, held_out = _features(network, recipe, prepared, processes.device)
+        training, held_out = _features(network, recipe, prepared, run)
     if training is not None:
-        figures = fit(network, training, held_out, settings=recipe.fit, run=run)
+        figures = train_head(network, training, held_out, settings=recipe.fit, run=replace(run, processes=Processes()))
     return _finish(network, recipe, held_out, figures, run)
 
 
@@ -208,56 +208,49 @@ def _phases(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
 
 
 def _train_backbone(
-    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Path, processes: Processes
+    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Run
 ) -> tuple[Prepared, dict[str, float]]:
     """The phases that train the backbone, with figures of the last of them."""
     first = recipe.finetune or recipe.end_to_end
     assert first is not None
-    prepared = prepare(
-        network,
-        train_on,
-        val,
-        from_stage=first.from_stage,
-        seed=first.seed,
-        cache=run / "maps",
-        processes=processes,
-    )
+    prepared = prepare(network, train_on, val, from_stage=first.from_stage, seed=first.seed, run=run)
     maps = (network, prepared.rest, prepared.train, prepared.val)
     figures: dict[str, float] = {}
     if recipe.finetune is not None:
-        figures = finetune(*maps, settings=recipe.finetune, run=run, processes=processes)
+        figures = finetune(*maps, settings=recipe.finetune, run=run)
         refit_hypercolumn(network, prepared)
     if recipe.end_to_end is not None:
-        figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run, processes=processes)
+        figures = train_end_to_end(*maps, settings=recipe.end_to_end, run=run)
     return prepared, figures
 
 
 def _features(
-    network: GRNet, recipe: Recipe, prepared: Prepared, device: torch.device
-) -> tuple[PairPools | None, PairPools]:
+    network: GRNet, recipe: Recipe, prepared: Prepared, run: Run
+) -> tuple[Sides[FeatureSet] | None, Sides[FeatureSet]]:
     """What the head is trained on, None where nothing more is trained, and features of `val`."""
     training = None
-    prepared.rest.to(device)
+    prepared.rest.to(run.processes.device)
     project = possible(recipe.fit, network).metric_steps == 0
     if recipe.fit.steps:
-        training = head_pools(network, prepared, recipe.finetune or FinetuneSettings(), project=project)
-    held_out = pools_of(network, prepared.rest, prepared.val, project=project)
+        tuning = recipe.finetune or FinetuneSettings()
+        training = head_features(network, prepared, tuning, project=project, progress=run.say)
+    held_out = features_of(network, prepared.rest, prepared.val, project=project, progress=run.say)
     prepared.rest.to("cpu")
     return training, held_out
 
 
 def _finish(
-    network: GRNet, recipe: Recipe, held_out: PairPools, figures: dict[str, float], run: Path
+    network: GRNet, recipe: Recipe, held_out: Sides[FeatureSet], figures: dict[str, float], run: Run
 ) -> dict[str, Any]:
     """Calibrate, save, and say what came out."""
     network.eval()
     network.name = recipe.name
-    network.calibration, scored = calibrate_network(network, held_out)
-    prints = save_checkpoint(network, run / "checkpoint")
+    network.calibration, scored = calibrate_network(network, held_out, progress=run.say)
+    prints = save_checkpoint(network, run.folder / "checkpoint")
     scores, same = scored.first_pages()
-    finished = Model(load_checkpoint(run / "checkpoint"))
+    finished = Model(load_checkpoint(run.folder / "checkpoint"))
     result = {
-        "checkpoint": str(run / "checkpoint"),
+        "checkpoint": str(run.folder / "checkpoint"),
         "fingerprint": prints.model,
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
@@ -265,29 +258,25 @@ def _finish(
         **_phases(recipe),
         "model": recipe.model.to_dict(),
     }
-    (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    (run.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     try:
-        write_curves(run)
+        write_curves(run.folder)
     except DataError as error:  # no matplotlib: the model is trained all the same
         logger.warning("curves are not drawn: %s", error)
     return result
 
 
 def _start(
-    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Path
-) -> tuple[PairPools, PairPools]:
+    network: GRNet, recipe: Recipe, train_on: LabelledSet, val: LabelledSet, run: Run
+) -> tuple[Sides[FeatureSet], Sides[FeatureSet]]:
     """Features of the backbone as it is; neck and embedding start as their principal components."""
     bare = bare_model(network)
-    training, held_out = (_encoded(bare, images, run / "features") for images in (train_on, val))
+
+    def encoded(images: list[LabelledImage]) -> FeatureSet:
+        return FeatureSet.of(encode_images(bare, images, cache=run.folder / "features", progress=run.say))
+
+    training, held_out = train_on.map(encoded), val.map(encoded)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)
         start_from_data(network, training)
     return training, held_out
-
-
-def _encoded(model: Model, images: LabelledSet, cache: Path) -> PairPools:
-    return PairPools(
-        Pools.of(encode_images(model, images.gallery, cache=cache)),
-        Pools.of(encode_images(model, images.queries, cache=cache)),
-        images.refused,
-    )

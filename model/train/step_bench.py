@@ -22,15 +22,16 @@ from typing import get_args
 import numpy as np
 import torch
 
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED
 from threadmatch.model.evaluate.provenance import provenance
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
-from threadmatch.model.train.loop.curves import FINETUNE_LOG, HEAD_LOG
+from threadmatch.model.train.inputs.front_maps import MapSet
 from threadmatch.model.train.loop.precision import Precision, keep_freed_memory
-from threadmatch.model.train.phases.backbone_phase import pools_of
+from threadmatch.model.train.loop.run_folder import FINETUNE, HEAD, Run
+from threadmatch.model.train.phases.backbone_phase import features_of
 from threadmatch.model.train.phases.finetune import finetune
-from threadmatch.model.train.phases.head import fit
+from threadmatch.model.train.phases.head import train_head
 from threadmatch.model.train.phases.principal_components import start_head
 from threadmatch.model.train.recipe import Recipe, read_recipe
 
@@ -86,19 +87,22 @@ def step_seconds(recipe: Recipe, precision: Precision, *, steps: int) -> dict[st
     def noise() -> MapSet:
         return MapSet(names, rng.normal(0, 1, (ITEMS, *shape[1:], shape[0])).astype(np.float16))
 
-    maps = MapPairs(noise(), noise())
-    few = MapPairs(*(MapSet(names[:4], one.maps[:4]) for one in (maps.gallery, maps.queries)))
-    pools = pools_of(network, rest, maps, project=True)  # as the recipe's head, which has no first phase here
+    maps = Sides(noise(), noise())
+    few = maps.map(lambda side: side.some(np.arange(4)))
+    features = features_of(network, rest, maps, project=True)  # as the recipe's head, which has no first phase here
     tuning = replace(recipe.finetune, group=1, precision=precision, evaluate_every=steps)  # nobody looks for neighbours
     learning = replace(recipe.fit, metric_steps=0, precision=precision, evaluate_every=steps, evaluate_queries=4)
     found: dict[str, float] = {}
     for count in (WARM_UP, steps):
         with TemporaryDirectory() as folder:
-            run = Path(folder)
+            run = Run(Path(folder))
             finetune(network, rest, maps, few, settings=replace(tuning, steps=count), run=run)
             start_head(network)
-            fit(network, pools, pools, settings=replace(learning, head_steps=count), run=run)
-            found = {"finetune": _seconds(run / FINETUNE_LOG) / count, "head": _seconds(run / HEAD_LOG) / count}
+            train_head(network, features, features, settings=replace(learning, head_steps=count), run=run)
+            found = {
+                "finetune": _seconds(run.folder / FINETUNE.log) / count,
+                "head": _seconds(run.folder / HEAD.log) / count,
+            }
     return found
 
 

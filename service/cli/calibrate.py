@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 
 def calibrate(
     gallery_csv: Annotated[Path, typer.Option(help="CSV: image, product_id, optional box")],
@@ -30,7 +32,6 @@ def calibrate(
 ) -> None:
     """Make a model's probabilities hold for your photos. Galleries stay valid: embeddings and regions don't change."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from threadmatch.model.data.pairs import read_labelled
     from threadmatch.model.descriptions import DEFAULT_MODEL
@@ -40,8 +41,7 @@ def calibrate(
     console = Console(stderr=True)
     try:
         gallery, queries = (read_labelled(table, images=images) for table in (gallery_csv, query_csv))
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("scoring", total=len(queries))
+        with Shown(console) as show:
             report = recalibrate(
                 model or DEFAULT_MODEL,
                 gallery,
@@ -51,7 +51,7 @@ def calibrate(
                 max_false_reject=max_false_reject,
                 device=device,
                 cache=cache,
-                progress=lambda done, _: progress.update(bar, completed=done),
+                progress=show,
             )
     except (ModelError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)

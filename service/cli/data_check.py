@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 
 def check(
     manifest: Annotated[
@@ -26,23 +28,16 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
     """Check the rows, the rows against each other, and the images. Exit 0: no error; 1: errors; 2: wrong use."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from threadmatch.model.data.manifest.check import CheckSettings, check_manifest
     from threadmatch.model.errors import ModelError
 
     if report is None and os.access(manifest.parent, os.W_OK):
         report = manifest.with_suffix(".problems.csv")
     settings = CheckSettings(images=images, quick=quick, shown=shown, report=report, workers=workers)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("rows", total=None)
+        with Shown() as show:
             result = check_manifest(
-                manifest,
-                settings,
-                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+                manifest, settings, progress=lambda stage, done, total: show(stage, done, total or 0)
             )
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

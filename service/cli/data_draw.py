@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 
 def draw(
     *,
@@ -22,22 +24,17 @@ def draw(
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
     """Draw shop images with catalogue.csv, street photos of them with queries.csv, and both as manifest.csv."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from threadmatch.model.errors import ModelError
     from threadmatch.model.synthetic.drawn.drawn_shop import DrawnShop, draw_shop
 
     shop = DrawnShop(items=items, queries=queries, seed=seed, first=first)
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("drawing", total=items + queries)
+        with Shown() as show:
             counts = draw_shop(
                 out,
                 shop,
                 workers=workers or os.cpu_count() or 1,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=lambda done, total: show("drawing", done, total),
             )
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

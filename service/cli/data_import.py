@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 if TYPE_CHECKING:
     from threadmatch.model.data.layouts.importing import Layout
 
@@ -60,21 +62,17 @@ def import_findfashion(
 
 
 def _run(layout: Layout | None, root: Path, out: Path, *, as_json: bool, **settings: Any) -> None:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn
-
     from threadmatch.model.data.layouts.importing import ImportSettings, deepfashion_layout, import_layout
     from threadmatch.model.errors import ModelError
 
     try:
-        with Progress(TextColumn("rows"), MofNCompleteColumn(), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("rows", total=None)
+        with Shown() as show:
             result = import_layout(
                 layout or deepfashion_layout(root),
                 root,
                 out,
                 settings=ImportSettings(**settings),
-                progress=lambda done: bar.update(task, completed=done),
+                progress=lambda done: show("rows", done, 0),
             )
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 
 def evaluate_explanations(
     gallery_csv: Annotated[Path, typer.Option(help="CSV: image, product_id, optional id, box and others")],
@@ -26,7 +28,6 @@ def evaluate_explanations(
     import time
 
     from rich.console import Console
-    from rich.progress import Progress
 
     from threadmatch.model.data.pairs import read_labelled
     from threadmatch.model.descriptions import DEFAULT_MODEL
@@ -41,15 +42,14 @@ def evaluate_explanations(
         queries = read_labelled(query_csv, images=images)
         loaded = load_model(model or DEFAULT_MODEL, device=device)
         started = time.monotonic()
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("blanking regions", total=pairs)
+        with Shown(console) as show:
             measured = measure(
                 loaded,
                 gallery,
                 queries,
                 pairs=pairs,
                 seed=seed,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                progress=lambda done, total: show("blanking regions", done, total),
             )
     except (ModelError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)
@@ -79,7 +79,6 @@ def evaluate_detector(
 ) -> None:
     """Compare the boxes a detector proposes with the true ones, and what each of them finds."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from threadmatch.model.data.pairs import read_labelled
     from threadmatch.model.descriptions import DEFAULT_MODEL
@@ -90,8 +89,7 @@ def evaluate_detector(
 
     console = Console(stderr=True)
     try:
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("searching", total=queries)
+        with Shown(console) as show:
             result = measure_boxes(
                 load_model(model or DEFAULT_MODEL, device=device),
                 load_detector(detector, device=device),
@@ -99,7 +97,7 @@ def evaluate_detector(
                 read_labelled(query_csv, images=images),
                 most=(queries, gallery_items),
                 seed=seed,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                progress=lambda done, total: show("searching", done, total),
             )
     except (ModelError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)

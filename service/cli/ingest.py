@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
-
     from threadmatch.indexer.ingest import IngestResult, Progress
-
-LINE_EVERY_S = 5.0
 
 
 def ingest(
@@ -66,8 +61,8 @@ def ingest(
     )
     try:
         loaded = load_model(model or DEFAULT_MODEL, device=device)
-        with Show(console) as show:
-            result = run(catalogue, gallery, model=loaded, options=options, progress=show)
+        with Shown(console) as show:
+            result = run(catalogue, gallery, model=loaded, options=options, progress=lambda now: _show(show, now))
     except (IndexerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
@@ -90,57 +85,8 @@ def _say(result: IngestResult, *, as_json: bool) -> None:
         typer.echo(f"rejected rows and why: {result.rejects_file}")
 
 
-class Show:
-    """Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bar: Bar | None = None
-        self.task: TaskID | None = None
-        self.last_line = time.monotonic()
-        self.stage = ""
-
-    def __enter__(self) -> Show:
-        if self.console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self.bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]:.1f}/s"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[rejected]} rejected"),
-                console=self.console,
-            )
-            self.bar.start()
-            self.task = self.bar.add_task("reading", total=None, rate=0.0, rejected=0)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def __call__(self, now: Progress) -> None:
-        rate = now.done / now.seconds if now.seconds else 0.0
-        if self.bar is not None and self.task is not None:
-            self.bar.update(
-                self.task,
-                description=now.stage,
-                total=now.rows or None,
-                completed=now.done,
-                rate=rate,
-                rejected=now.rejected,
-            )
-            return
-        if now.stage == self.stage and time.monotonic() - self.last_line < LINE_EVERY_S:
-            return
-        self.stage, self.last_line = now.stage, time.monotonic()
-        if not now.rows:
-            self.console.print("reading the catalogue", highlight=False)
-            return
-        left = f", about {(now.rows - now.done) / rate:.0f} s left" if rate and now.rows > now.done else ""
-        self.console.print(
-            f"{now.stage}: {now.done} of {now.rows} rows, {rate:.1f}/s{left}, {now.rejected} rejected", highlight=False
-        )
+def _show(show: Shown, now: Progress) -> None:
+    if now.rows:
+        show(now.stage, now.done, now.rows, f"{now.rejected} rejected")
+    else:
+        show("reading the catalogue", 0, 0)

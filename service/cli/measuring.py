@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from threadmatch.service.cli.progress import Shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,21 +24,12 @@ def measure_models(
     console: Console,
 ) -> dict[str, tuple[dict[str, Any], Rankings]]:
     """Report and rankings by model; of two with one name the later goes by its fingerprint too."""
-    from rich.progress import Progress
-
     from threadmatch.model.evaluate.evaluation import evaluate as measure
 
     measured: dict[str, tuple[dict[str, Any], Rankings]] = {}
     for model in models:
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task(f"ranking with {model.name}", total=len(queries))
-            found = measure(
-                model,
-                gallery,
-                queries,
-                settings=settings,
-                progress=lambda done, _, bar=bar: progress.update(bar, completed=done),  # type: ignore[misc]
-            )
+        with Shown(console) as show:
+            found = measure(model, gallery, queries, settings=settings, progress=show)
         measured[f"{model.name}-{model.fingerprint}" if model.name in measured else model.name] = found
     return measured
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.progress import Shown
+
 SOURCES = "clothing,luma,venia"
 
 
@@ -36,16 +38,11 @@ def streetify(
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
     """Cut garments out of photos, put them before other backgrounds, and write what `evaluate` and `train` read."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from threadmatch.model.errors import ModelError
     from threadmatch.model.synthetic.street.street_set import build_street_set
 
-    columns = (TextColumn("making queries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("making queries", total=None)
+        with Shown() as show:
             counts = build_street_set(
                 data,
                 out,
@@ -55,7 +52,7 @@ def streetify(
                 seed=seed,
                 limit=limit or None,
                 workers=workers or None,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=lambda done, total: show("making queries", done, total),
             )
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from threadmatch.service.cli.progress import Shown, log_to_stderr
 
 
 def table(
@@ -38,7 +39,6 @@ def table(
     from threadmatch.model.train.paper_tables.tables import TableSettings, make_table
     from threadmatch.model.train.recipe import read_recipe
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
     try:
         numbers = [int(seed) for seed in _listed(seeds)]
@@ -54,7 +54,9 @@ def table(
             backbone=backbone,
             model=model,
         )
-        result = make_table(read_recipe(recipe), settings, out=out)
+        with Shown() as show:
+            log_to_stderr()
+            result = make_table(read_recipe(recipe), settings, out=out, progress=show)
     except (ModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

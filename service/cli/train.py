@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from threadmatch.service.cli.progress import Shown, log_to_stderr
 
 
 def train(
@@ -23,10 +24,11 @@ def train(
     from threadmatch.model.train.recipe import read_recipe
     from threadmatch.model.train.recipe import train as train_recipe
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
     try:
-        result = train_recipe(read_recipe(config), run)
+        with Shown() as show:
+            log_to_stderr()
+            result = train_recipe(read_recipe(config), run, progress=show)
     except ModelError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -1,12 +1,11 @@
-"""Features of a labelled set as tensors, and what people refused: what the head learns from.
+"""Features of one side of a labelled set as tensors: what the head learns from.
 
 Letters  n images, C channels, R regions, E embedding size
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ EVERY = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Pools:
+class FeatureSet:
     """Tensors of an encoded set, and the products.
 
     Fields:
@@ -32,7 +31,7 @@ class Pools:
     projected: bool = False
 
     @classmethod
-    def of(cls, encoded: EncodedSet) -> Pools:
+    def of(cls, encoded: EncodedSet) -> FeatureSet:
         return cls(
             torch.from_numpy(encoded.embeddings),
             torch.from_numpy(encoded.regions),
@@ -40,7 +39,7 @@ class Pools:
         )
 
     @classmethod
-    def joined(cls, parts: list[Pools]) -> Pools:
+    def joined(cls, parts: list[FeatureSet]) -> FeatureSet:
         """One set of several."""
         if len(parts) == 1:
             return parts[0]
@@ -59,16 +58,3 @@ class Pools:
     def embeddings(self, network: GRNet) -> Tensor:
         """(n, E) unit embeddings."""
         return self.pooled if self.projected else network.embed(self.pooled)
-
-
-@dataclass(frozen=True, slots=True)
-class PairPools:
-    """A gallery and its queries.
-
-    Fields:
-        refused: by query position the gallery positions that somebody said are not it; the head's first negatives.
-    """
-
-    gallery: Pools
-    queries: Pools
-    refused: Mapping[int, Sequence[int]] = field(default_factory=dict)

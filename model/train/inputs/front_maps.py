@@ -6,7 +6,6 @@ Letters  n images, S image side, c channels, h x w the front's map
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from threadmatch.model.data.pairs import LabelledImage
-from threadmatch.model.data.photo_reading import CHUNK, decoded, identity
+from threadmatch.model.data.photo_reading import decoded, identity
 from threadmatch.model.images import Box
-
-logger = logging.getLogger(__name__)
+from threadmatch.model.progress import Progress, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +34,9 @@ class MapSet:
         chosen = torch.from_numpy(self.maps[at])  # (b, h, w, c)
         return chosen.float().permute(0, 3, 1, 2)
 
-
-@dataclass(frozen=True, slots=True)
-class MapPairs:
-    """A gallery and its queries."""
-
-    gallery: MapSet
-    queries: MapSet
+    def some(self, at: NDArray[np.int64]) -> MapSet:
+        """The images at these positions alone."""
+        return MapSet([self.products[n] for n in at], self.maps[at])
 
 
 def loosened(images: Sequence[LabelledImage], *, seed: int) -> list[LabelledImage]:
@@ -82,6 +76,7 @@ def make_maps(
     cache: Path,
     label: str,
     workers: int = 2,
+    progress: Progress = unheard,
 ) -> MapSet:
     """Carry images through the front of a backbone.
 
@@ -92,6 +87,7 @@ def make_maps(
         cache: folder to keep the maps in; the same images, boxes and label are taken from there.
         label: part of the cache's key.
         workers: decoding processes.
+        progress: hears how many images are done.
 
     Raises:
         DataError: an image cannot be read; it is named.
@@ -113,8 +109,7 @@ def make_maps(
                 maps = np.lib.format.open_memmap(staged, mode="w+", dtype=np.float16, shape=shape)
             maps[done : done + len(encoded)] = encoded
             done += len(encoded)
-            if done % (CHUNK * 60) == 0:
-                logger.info("maps", extra={"done": done, "of": len(images)})
+            progress("carrying photos through the frozen stages", done, len(images))
     assert maps is not None, "read_labelled refuses an empty table"
     maps.flush()
     staged.replace(path)

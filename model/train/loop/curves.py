@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from threadmatch.model.errors import DataError
+from threadmatch.model.train.loop.run_folder import END_TO_END, FINETUNE, HEAD, KPM
 
 logger = logging.getLogger(__name__)
 
-FINETUNE_LOG = "finetune.jsonl"
-END_TO_END_LOG = "end_to_end.jsonl"
-HEAD_LOG = "curves.jsonl"
-PHASES = {FINETUNE_LOG: "finetune", END_TO_END_LOG: "end_to_end", HEAD_LOG: ""}
+PHASES = {FINETUNE.log: "finetune", END_TO_END.log: "end_to_end", HEAD.log: "", KPM.log: "kpm"}
 """File of each phase of a run, in order, and the folder of its events below EVENTS_FOLDER."""
 EVENTS_FOLDER = "tensorboard"
 PANELS = (("loss", "loss"), ("top1", "top-1 on val"), ("mrr", "MRR on val"), ("", "other figures"))

@@ -57,6 +57,18 @@ class Processes:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    def share(self, garments: int) -> int:
+        """Garments of a step that each process draws: two at least, or there is nothing to tell apart.
+
+        Raises:
+            ConfigError: there are more processes than that allows.
+        """
+        if garments < 2 * self.count:
+            raise ConfigError(
+                f"{garments} queries a step are too few for {self.count} processes; each needs two at least"
+            )
+        return garments // self.count
+
     def shared(self, module: nn.Module) -> nn.Module:
         """The module as one whose gradients are averaged over all processes (DistributedDataParallel)."""
         if self.accelerator is None:

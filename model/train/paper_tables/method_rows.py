@@ -1,6 +1,7 @@
 """The methods of Tables 3, 4 and 7, measured on the same test set: from colours to GRNet.
 
-OUT/methods/NAME/   kpm/, the trained matching head, and methods.json, the receipt, written last
+OUT/methods/NAME/   kpm.jsonl, kpm.pt while it trains, and kpm/, the trained matching head; methods.json, the receipt,
+                    written last
 """
 
 from __future__ import annotations
@@ -24,17 +25,27 @@ from threadmatch.model.evaluate.report import write_json
 from threadmatch.model.features import REGIONS
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.kpm import KPMConfig, KPMHead, KPMMatcher, load_kpm, map_scales, save_kpm
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.region_matchers import GreedyMatcher
+from threadmatch.model.train.loop.run_folder import KPM, Run
 from threadmatch.model.train.paper_tables.table_data import TableData, digest
 from threadmatch.model.train.paper_tables.trained_rows import MeasuredRow
-from threadmatch.model.train.phases.kpm_head import KPMSettings, MapPair, fit_kpm
+from threadmatch.model.train.phases.kpm_head import KPMSettings, train_kpm_head
 
 logger = logging.getLogger(__name__)
 
 METHODS_FILE = "methods.json"
 
 
-def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates: int, out: Path) -> MeasuredRow:
+def measure_methods(
+    data: TableData,
+    checkpoint: Path,
+    *,
+    seed: int,
+    candidates: int,
+    out: Path,
+    progress: Progress = unheard,
+) -> MeasuredRow:
     """Rank the test queries by every method, unless that was done before.
 
     Args:
@@ -42,7 +53,8 @@ def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates:
         checkpoint: the full model; stage one, greedy matching, KPM and GRNet all read its features.
         seed: of the matching head's training.
         candidates: how many stage one hands on.
-        out: folder of all methods.
+        out: folder of all methods; a matching head that was cut off goes on.
+        progress: hears of encoding and of the head's training.
 
     Returns:
         Ranks by the names in METHOD_LABELS.
@@ -51,8 +63,8 @@ def measure_methods(data: TableData, checkpoint: Path, *, seed: int, candidates:
     plan = {"model": model.fingerprint, "seed": seed, "candidates": candidates, "data": data.label}
     folder = out / "methods" / f"{model.name}-seed{seed}-{digest(plan)}"
     if not (folder / METHODS_FILE).exists():
-        started = time.monotonic()
-        ranks = _frozen(data, candidates) | _trained(data, model, folder, seed=seed, candidates=candidates)
+        started, run = time.monotonic(), Run(folder, progress=progress)
+        ranks = _frozen(data, candidates) | _trained(data, model, run, seed=seed, candidates=candidates)
         record = {
             "plan": plan,
             "ranks": {name: own.tolist() for name, own in ranks.items()},
@@ -89,16 +101,14 @@ def _unit(encoded: EncodedSet) -> EncodedSet:
     return encoded.having(embedding=encoded.embeddings / np.maximum(length, 1e-12))
 
 
-def _trained(
-    data: TableData, model: Model, folder: Path, *, seed: int, candidates: int
-) -> dict[str, NDArray[np.int64]]:
+def _trained(data: TableData, model: Model, run: Run, *, seed: int, candidates: int) -> dict[str, NDArray[np.int64]]:
     """Every method over the trained model's features."""
-    cache = folder / "features"
-    shop, street = (encode_images(model, one.images, cache=cache) for one in (data.test.gallery, data.test.queries))
+    encoded = data.test.map(lambda side: _encoded(model, side, run))
+    shop, street = encoded.gallery, encoded.queries
     mapped = model.with_scales(map_scales(model.map_grid))
-    head = _matching_head(data, mapped, folder, model=model, seed=seed)
-    street = street.having(map=_maps(mapped, data.test.queries, cache).regions)
-    shop = shop.having(map=_maps(mapped, data.test.gallery, cache).regions)
+    head = _matching_head(data, mapped, run, model=model, seed=seed)
+    maps = data.test.map(lambda side: _maps(mapped, side, run))
+    shop, street = shop.having(map=maps.gallery.regions), street.having(map=maps.queries.regions)
     methods = {
         "greedy": alone(model.matchers["greedy"]),
         "kpm": alone(KPMMatcher(head)),
@@ -108,27 +118,30 @@ def _trained(
     return {name: rankings.ranks(name) for name in rankings.orders}
 
 
-def _matching_head(data: TableData, mapped: Model, folder: Path, *, model: Model, seed: int) -> KPMHead:
+def _matching_head(data: TableData, mapped: Model, run: Run, *, model: Model, seed: int) -> KPMHead:
+    folder = run.folder
     if (folder / "kpm").is_dir():
         return load_kpm(folder / "kpm", features_fingerprint=model.features_fingerprint)
-    cache = folder / "features"
-    train, val = (
-        MapPair(_maps(mapped, pair.gallery, cache), _maps(mapped, pair.queries, cache))
-        for pair in (data.train, data.val)
-    )
+    train, val = (pair.map(lambda side: _maps(mapped, side, run)) for pair in (data.train, data.val))
     channels = mapped.feature(REGIONS).shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = KPMHead(KPMConfig(channels=channels, grid=model.map_grid, groups=2 - channels % 2))
         logger.info("training the matching head", extra={"folder": str(folder)})
-        fit_kpm(head, train, val, settings=KPMSettings(seed=seed))
+        train_kpm_head(head, train, val, settings=KPMSettings(seed=seed), run=run)
     staged = folder / ".kpm.partial"
     save_kpm(head, staged, features_fingerprint=model.features_fingerprint)
     staged.replace(folder / "kpm")
+    (folder / KPM.state).unlink(missing_ok=True)  # only an unfinished head needs it
     return head
 
 
-def _maps(mapped: Model, encoded: EncodedSet, cache: Path) -> EncodedSet:
+def _encoded(model: Model, side: EncodedSet, run: Run) -> EncodedSet:
+    """The same images, encoded by this model."""
+    return encode_images(model, side.images, cache=run.folder / "features", progress=run.say)
+
+
+def _maps(mapped: Model, side: EncodedSet, run: Run) -> EncodedSet:
     """The same images with their maps for regions: (n, P, C), the global region left out."""
-    again = encode_images(mapped, encoded.images, cache=cache)
+    again = _encoded(mapped, side, run)
     return again.having(regions=again.regions[:, 1:])

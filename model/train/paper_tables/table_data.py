@@ -18,41 +18,27 @@ from threadmatch.model.config import PAPER_SCALES, GRNetConfig
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.sets import keep_apart, read_sets
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.pretrained import load_pretrained
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.similarity import scale_spans
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
 from threadmatch.model.train.recipe import Recipe
 
 SET_PARTS = ("train", "val", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A gallery and its queries, encoded by the bare backbone at PAPER_SCALES."""
-
-    gallery: EncodedSet
-    queries: EncodedSet
-
-    def pools(self, scales: Sequence[str]) -> PairPools:
-        """The regions of these scales alone, as training takes them."""
-        keep = torch.cat(
-            [
-                torch.arange(start, end)
-                for scale, (start, end) in zip(PAPER_SCALES, _SPANS, strict=True)
-                if scale in scales
-            ]
-        ).numpy()
-
-        def cut(encoded: EncodedSet) -> Pools:
-            return Pools.of(encoded.having(regions=encoded.regions[:, keep]))
-
-        return PairPools(cut(self.gallery), cut(self.queries))
-
-
 _SPANS = scale_spans(GRNetConfig().grids)
+
+
+def features_at(scales: Sequence[str], encoded: Sides[EncodedSet]) -> Sides[FeatureSet]:
+    """The regions of these scales alone, as training takes them, of sets that are encoded at PAPER_SCALES."""
+    spans = [torch.arange(*span) for scale, span in zip(PAPER_SCALES, _SPANS, strict=True) if scale in scales]
+    keep = torch.cat(spans).numpy()
+    return encoded.map(lambda side: FeatureSet.of(side.having(regions=side.regions[:, keep])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +55,15 @@ class TableData:
     network: GRNet
     tuned: GRNet | None
     bare: Model
-    train: Pair
-    val: Pair
-    test: Pair
+    train: Sides[EncodedSet]
+    val: Sides[EncodedSet]
+    test: Sides[EncodedSet]
     label: str
 
 
-def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = None) -> TableData:
+def prepare(
+    recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = None, progress: Progress = unheard
+) -> TableData:
     """Encode what a table needs, or take it from the cache.
 
     Args:
@@ -83,6 +71,7 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
         test: a manifest (its test part) or a folder with gallery.csv and queries.csv.
         cache: folder for features.
         backbone: checkpoint folder whose backbone, neck and embedding are taken; None: the recipe's, pretrained.
+        progress: hears how many images are encoded.
 
     Raises:
         DataError: sets that cannot be read or share products. ConfigError: another backbone than the recipe's.
@@ -105,16 +94,20 @@ def prepare(recipe: Recipe, test: Path, *, cache: Path, backbone: Path | None = 
         "test": read_sets((test,), Split.TEST),
     }
     keep_apart(sets)
-    images = {part: (one.gallery, one.queries) for part, one in sets.items()}
     with torch.random.fork_rng(devices=[]):
         bare = Model(GRNet(network.config, backbone=network.backbone))
-    pairs = {part: Pair(*(encode_images(bare, side, cache=cache) for side in sides)) for part, sides in images.items()}
-    listed = {part: [[str(one.path), one.product_id, str(one.box)] for side in sides for one in side]
-              for part, sides in images.items()}  # fmt: skip
+    encoded = {
+        part: one.map(lambda side: encode_images(bare, side, cache=cache, progress=progress))
+        for part, one in sets.items()
+    }
+    listed = {
+        part: [[str(one.path), one.product_id, str(one.box)] for side in (own.gallery, own.queries) for one in side]
+        for part, own in sets.items()
+    }
     fit = {one.name: getattr(recipe.fit, one.name) for one in fields(recipe.fit) if one.name != "seed"}
     features = bare.features_fingerprint if tuned is None else Model(tuned).features_fingerprint
     label = digest([features, listed, fit])
-    return TableData(recipe, network, tuned, bare, pairs["train"], pairs["val"], pairs["test"], label)
+    return TableData(recipe, network, tuned, bare, encoded["train"], encoded["val"], encoded["test"], label)
 
 
 def digest(value: Any) -> str:

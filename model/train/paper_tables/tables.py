@@ -20,6 +20,7 @@ from threadmatch.model.evaluate.evaluation import per_query
 from threadmatch.model.evaluate.metrics import paired_gain
 from threadmatch.model.evaluate.provenance import provenance
 from threadmatch.model.evaluate.report import write_json
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.train.paper_tables.method_rows import measure_methods
 from threadmatch.model.train.paper_tables.table_data import TableData, prepare
 from threadmatch.model.train.paper_tables.table_report import table_markdown
@@ -67,12 +68,14 @@ class TableSettings:
             raise ConfigError("a table needs at least one seed")
 
 
-def make_table(recipe: Recipe, settings: TableSettings, *, out: Path) -> dict[str, Any]:
+def make_table(recipe: Recipe, settings: TableSettings, *, out: Path, progress: Progress = unheard) -> dict[str, Any]:
     """Make a table, or what is missing of it.
 
     Args:
         recipe: what the rows are trained on and how; `[model]` says what a row does not.
+        settings: which table, and on what.
         out: folder for rows, features and table-N.json, .md; tables in one folder share them.
+        progress: hears what is done, and how far it is.
 
     Returns:
         What table-N.json says.
@@ -83,8 +86,8 @@ def make_table(recipe: Recipe, settings: TableSettings, *, out: Path) -> dict[st
     table = TABLES[settings.number]
     if (recipe.finetune or recipe.end_to_end) and settings.backbone is None:
         logger.warning("rows are trained over the pretrained backbone; give --backbone for the recipe's trained one")
-    data = prepare(recipe, settings.test, cache=out / "features", backbone=settings.backbone)
-    measured = (_rows if table.kind == "rows" else _methods)(table, data, settings, out)
+    data = prepare(recipe, settings.test, cache=out / "features", backbone=settings.backbone, progress=progress)
+    measured = (_rows if table.kind == "rows" else _methods)(table, data, settings, out, progress)
     result: dict[str, Any] = {
         "table": table.number,
         "title": table.title,
@@ -103,10 +106,12 @@ def make_table(recipe: Recipe, settings: TableSettings, *, out: Path) -> dict[st
     return result
 
 
-def _rows(table: Table, data: TableData, settings: TableSettings, out: Path) -> list[dict[str, Any]]:
+def _rows(
+    table: Table, data: TableData, settings: TableSettings, out: Path, progress: Progress
+) -> list[dict[str, Any]]:
     """Rows of Table 5 or 6, with each one's gain over the first and over the full model."""
     chosen = [row for row in table.rows if not settings.rows or row.name in settings.rows]
-    runs = {row.name: _train_seeds(row, data, settings, out) for row in chosen}
+    runs = {row.name: _train_seeds(row, data, settings, out, progress) for row in chosen}
     values = {name: _mean([one.ranks["grnet"] for one in own]) for name, own in runs.items()}
     first = chosen[0].name
     last = FULL_ROW.name if FULL_ROW.name in runs else None
@@ -131,15 +136,17 @@ def _rows(table: Table, data: TableData, settings: TableSettings, out: Path) -> 
     ]
 
 
-def _methods(table: Table, data: TableData, settings: TableSettings, out: Path) -> list[dict[str, Any]]:
+def _methods(
+    table: Table, data: TableData, settings: TableSettings, out: Path, progress: Progress
+) -> list[dict[str, Any]]:
     """Rows of Table 3, 4 or 7, whole and by setup and category, with GRNet's gain over each."""
     runs = []
+    common: dict[str, Any] = {"candidates": settings.candidates, "out": out, "progress": progress}
     for seed in settings.seeds:
         full = settings.model
         if full is None:
-            row = measure_row(data, FULL_ROW.settings, seed=seed, candidates=settings.candidates, out=out)
-            full = row.folder / "checkpoint"
-        runs.append(measure_methods(data, full, seed=seed, candidates=settings.candidates, out=out))
+            full = measure_row(data, FULL_ROW.settings, seed=seed, **common).folder / "checkpoint"
+        runs.append(measure_methods(data, full, seed=seed, **common))
     images = data.test.queries.images
     groups = {
         "by_setup": _places([image.setup.split("+") for image in images]),
@@ -170,10 +177,13 @@ def _methods(table: Table, data: TableData, settings: TableSettings, out: Path) 
     ]
 
 
-def _train_seeds(row: Row, data: TableData, settings: TableSettings, out: Path) -> list[MeasuredRow]:
+def _train_seeds(
+    row: Row, data: TableData, settings: TableSettings, out: Path, progress: Progress
+) -> list[MeasuredRow]:
     logger.info("row", extra={"row": row.name, "label": row.label})
     return [
-        measure_row(data, row.settings, seed=seed, candidates=settings.candidates, out=out) for seed in settings.seeds
+        measure_row(data, row.settings, seed=seed, candidates=settings.candidates, out=out, progress=progress)
+        for seed in settings.seeds
     ]
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.encoded import EncodedSet
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.engine import Engine
 from threadmatch.model.evaluate.evaluation import figures
 from threadmatch.model.evaluate.provenance import provenance
@@ -28,10 +29,12 @@ from threadmatch.model.evaluate.report import write_json
 from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.neck import learned_layer
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.region_matchers import FeatureMatcher, GreedyMatcher
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
-from threadmatch.model.train.paper_tables.table_data import TableData, digest
-from threadmatch.model.train.phases.head import fit
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.loop.run_folder import HEAD, Run
+from threadmatch.model.train.paper_tables.table_data import TableData, digest, features_at
+from threadmatch.model.train.phases.head import train_head
 from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,15 @@ class MeasuredRow:
     record: dict[str, Any]
 
 
-def measure_row(data: TableData, settings: Mapping[str, Any], *, seed: int, candidates: int, out: Path) -> MeasuredRow:
+def measure_row(
+    data: TableData,
+    settings: Mapping[str, Any],
+    *,
+    seed: int,
+    candidates: int,
+    out: Path,
+    progress: Progress = unheard,
+) -> MeasuredRow:
     """Train a model and rank the test queries with it, unless that was done before.
 
     Args:
@@ -63,6 +74,7 @@ def measure_row(data: TableData, settings: Mapping[str, Any], *, seed: int, cand
         seed: of training.
         candidates: how many stage one hands on.
         out: folder of all rows; a row that was cut off goes on.
+        progress: hears of the row's training.
     """
     config = replace(data.recipe.model, **settings)
     plan = {"model": config.to_dict(), "seed": seed, "candidates": candidates, "data": data.label}
@@ -71,7 +83,7 @@ def measure_row(data: TableData, settings: Mapping[str, Any], *, seed: int, cand
         return _read(folder)
     started = time.monotonic()
     logger.info("training a row", extra={"folder": str(folder)})
-    network, val = _train(data, config, seed, folder)
+    network, val = _train(data, config, seed, Run(folder, progress=progress))
     ranks = _rank(network, data, candidates)
     prints = save_checkpoint(network, folder / "checkpoint")
     record = {
@@ -85,7 +97,7 @@ def measure_row(data: TableData, settings: Mapping[str, Any], *, seed: int, cand
         "provenance": provenance(),
     }
     write_json(record, folder / ROW_FILE)
-    (folder / "state.pt").unlink(missing_ok=True)  # only an unfinished run needs it
+    (folder / HEAD.state).unlink(missing_ok=True)  # only an unfinished run needs it
     return _read(folder)
 
 
@@ -100,19 +112,19 @@ def _read(folder: Path) -> MeasuredRow:
     return MeasuredRow({name: np.asarray(own) for name, own in record["ranks"].items()}, folder, record)
 
 
-def _train(data: TableData, config: GRNetConfig, seed: int, folder: Path) -> tuple[GRNet, dict[str, float]]:
-    train, val = data.train.pools(config.scales), data.val.pools(config.scales)
+def _train(data: TableData, config: GRNetConfig, seed: int, run: Run) -> tuple[GRNet, dict[str, float]]:
+    train, val = (features_at(config.scales, own) for own in (data.train, data.val))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GRNet(config, backbone=data.network.backbone)
         start_from_data(network, train)
         _take_learned(network, data.tuned, train)
-        found = fit(network, train, val, settings=replace(data.recipe.fit, seed=seed), run=folder)
+        found = train_head(network, train, val, settings=replace(data.recipe.fit, seed=seed), run=run)
     network.name = f"{data.recipe.name}-{_slug(config)}"
     return network.eval(), found
 
 
-def _take_learned(network: GRNet, tuned: GRNet | None, train: PairPools) -> None:
+def _take_learned(network: GRNet, tuned: GRNet | None, train: Sides[FeatureSet]) -> None:
     """Start from what a checkpoint's neck and embedding learned, where they have the row's sizes."""
     if tuned is None:
         return
@@ -126,9 +138,9 @@ def _take_learned(network: GRNet, tuned: GRNet | None, train: PairPools) -> None
 
 
 def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray[np.int64]]:
-    pools = data.test.pools(network.config.scales)
-    shop = _projected(network, pools.gallery, data.test.gallery)
-    street = _projected(network, pools.queries, data.test.queries)
+    features = features_at(network.config.scales, data.test)
+    shop = _projected(network, features.gallery, data.test.gallery)
+    street = _projected(network, features.queries, data.test.queries)
     engine = Engine(network.head)
     methods = {
         "greedy": alone(GreedyMatcher(network.config.grids)),
@@ -139,11 +151,11 @@ def _rank(network: GRNet, data: TableData, candidates: int) -> dict[str, NDArray
 
 
 @torch.no_grad()
-def _projected(network: GRNet, pools: Pools, encoded: EncodedSet) -> EncodedSet:
+def _projected(network: GRNet, features: FeatureSet, encoded: EncodedSet) -> EncodedSet:
     """What a gallery would keep: regions as float16."""
     parts = [
         network.project(pooled, regions.float())
-        for pooled, regions in zip(pools.pooled.split(512), pools.regions.split(512), strict=True)
+        for pooled, regions in zip(features.pooled.split(512), features.regions.split(512), strict=True)
     ]
     embedding, regions = (torch.cat(own) for own in zip(*parts, strict=True))
     return EncodedSet(encoded.images, {EMBEDDING: embedding.numpy(), REGIONS: regions.half().numpy()})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.sets import LabelledSet
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet, loosened, make_maps
+from threadmatch.model.progress import Progress, unheard
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.inputs.front_maps import MapSet, loosened, make_maps
 from threadmatch.model.train.inputs.map_distortions import distorted
-from threadmatch.model.train.loop.torchrun import Processes
+from threadmatch.model.train.loop.run_folder import Run
 from threadmatch.model.train.phases.finetune import FinetuneSettings
 from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
 from threadmatch.model.train.phases.trained_part import bare_features
@@ -35,13 +37,11 @@ class Prepared:
     Fields:
         rest: the stages that are trained, the network's own.
         train, val: maps of the stages before them.
-        refused: by query of `train` the items that somebody said are not it.
     """
 
     rest: nn.Module
-    train: MapPairs
-    val: MapPairs
-    refused: dict[int, list[int]]
+    train: Sides[MapSet]
+    val: Sides[MapSet]
 
 
 def prepare(
@@ -51,18 +51,16 @@ def prepare(
     *,
     from_stage: int,
     seed: int,
-    cache: Path,
-    processes: Processes,
+    run: Run,
 ) -> Prepared:
     """Carry all images through the stages that stay as they are, and start neck, embedding and head from them.
 
     Args:
         network: with its starting backbone, in evaluation mode; started in place.
-        train, val: images; the boxes of training queries are loosened (`maps.loosened`), those of val are not.
+        train, val: images; the boxes of training queries are loosened (`front_maps.loosened`), those of val are not.
         from_stage: the first stage that is trained.
         seed: of the loosened boxes and of the start.
-        cache: folder for the maps.
-        processes: that train together; the main one makes the maps.
+        run: keeps the maps in `maps`; its main process makes them.
 
     Raises:
         ConfigError: the backbone has no such stage. DataError: an image cannot be read.
@@ -73,14 +71,11 @@ def prepare(
     label = f"{bare_model(network, hypercolumn=False).features_fingerprint} {from_stage}"  # the front is the same
 
     def maps(images: list[LabelledImage]) -> MapSet:
-        return make_maps(front, images, image_px=side, cache=cache, label=label)
+        return make_maps(front, images, image_px=side, cache=run.folder / "maps", label=label, progress=run.say)
 
-    def pairs(images: LabelledSet) -> MapPairs:
-        return MapPairs(maps(images.gallery), maps(images.queries))
-
-    with processes.main_first():
-        training = pairs(replace(train, queries=loosened(train.queries, seed=seed)))
-        prepared = Prepared(rest, training, pairs(val), train.refused)
+    with run.processes.main_first():
+        training = replace(train, queries=loosened(train.queries, seed=seed))
+        prepared = Prepared(rest, training.map(maps), val.map(maps))
     start_from_maps(network, prepared, seed=seed)
     return prepared
 
@@ -88,17 +83,24 @@ def prepare(
 def refit_hypercolumn(network: GRNet, prepared: Prepared) -> None:
     """Fit the components of earlier maps again, to the features that the backbone now makes."""
     if network.config.hypercolumn:
-        start_hypercolumn(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
+        start_hypercolumn(network, features_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
 
 
 def start_from_maps(network: GRNet, prepared: Prepared, *, seed: int) -> None:
-    """Start neck, embedding and head from the features that the backbone now makes; see `components`."""
+    """Start neck, embedding and head from the features that the backbone now makes; see `principal_components`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        start_from_data(network, pools_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
+        start_from_data(network, features_of(network, prepared.rest, prepared.train, at_most=START_SAMPLE))
 
 
-def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings, *, project: bool = False) -> PairPools:
+def head_features(
+    network: GRNet,
+    prepared: Prepared,
+    settings: FinetuneSettings,
+    *,
+    project: bool = False,
+    progress: Progress = unheard,
+) -> Sides[FeatureSet]:
     """Features of the trained backbone that the head is trained on.
 
     Args:
@@ -106,17 +108,31 @@ def head_pools(network: GRNet, prepared: Prepared, settings: FinetuneSettings, *
         prepared: what it was trained with.
         settings: how many distorted copies of each query, and how.
         project: through neck and embedding, since these stay as they are.
+        progress: hears how many images are done.
     """
-    plain = pools_of(network, prepared.rest, prepared.train, project=project)
+    plain = features_of(network, prepared.rest, prepared.train, project=project, progress=progress)
+    queries = prepared.train.queries
     copies = [
-        _distorted(network, prepared.rest, prepared.train.queries, settings, number, project=project)
+        FeatureSet(
+            *bare_features(
+                network,
+                prepared.rest,
+                queries,
+                np.arange(len(queries.products)),
+                change=_distorting(queries, settings, number),
+                project=project,
+                progress=progress,
+            ),
+            queries.products,
+            project,
+        )
         for number in range(settings.head_copies)
     ]
-    count = len(plain.queries.products)
+    count = len(queries.products)
     refused = {
-        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in prepared.refused.items()
+        copied * count + n: items for copied in range(settings.head_copies + 1) for n, items in plain.refused.items()
     }
-    return PairPools(plain.gallery, Pools.joined([plain.queries, *copies]), refused)
+    return Sides(plain.gallery, FeatureSet.joined([plain.queries, *copies]), refused)
 
 
 def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
@@ -140,31 +156,31 @@ def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
         return Model(GRNet(config, backbone=copy.deepcopy(network.backbone).tap(taps)))
 
 
-def pools_of(
-    network: GRNet, rest: nn.Module, pairs: MapPairs, *, at_most: int | None = None, project: bool = False
-) -> PairPools:
+def features_of(
+    network: GRNet,
+    rest: nn.Module,
+    pairs: Sides[MapSet],
+    *,
+    at_most: int | None = None,
+    project: bool = False,
+    progress: Progress = unheard,
+) -> Sides[FeatureSet]:
     """Features of maps; of evenly spaced ones where there are more than `at_most`."""
 
-    def pools(images: MapSet) -> Pools:
+    def features(images: MapSet) -> FeatureSet:
         at = np.arange(len(images.products))
         if at_most is not None and len(at) > at_most:
             at = np.linspace(0, len(at) - 1, at_most).astype(np.int64)
-        pooled, regions = bare_features(network, rest, images, at, project=project)
-        return Pools(pooled, regions, [images.products[n] for n in at], project)
+        pooled, regions = bare_features(network, rest, images, at, project=project, progress=progress)
+        return FeatureSet(pooled, regions, [images.products[n] for n in at], project)
 
-    return PairPools(pools(pairs.gallery), pools(pairs.queries))
+    if at_most is not None:  # positions are others, so what was refused is left out
+        return Sides(features(pairs.gallery), features(pairs.queries))
+    return pairs.map(features)
 
 
-def _distorted(
-    network: GRNet, rest: nn.Module, images: MapSet, settings: FinetuneSettings, number: int, *, project: bool
-) -> Pools:
-    """Features of zoomed and covered maps; each copy has its own distortions."""
+def _distorting(images: MapSet, settings: FinetuneSettings, number: int) -> Callable[[Tensor], Tensor]:
+    """Zooms into maps and covers them; each copy has its own distortions."""
     # Another stream than those of the steps: their seeds end in a process's rank, which is smaller.
     rng = np.random.default_rng([settings.seed, number, len(images.products)])
-
-    def change(maps: Tensor) -> Tensor:
-        return distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)
-
-    at = np.arange(len(images.products))
-    features = bare_features(network, rest, images, at, change=change, project=project)
-    return Pools(*features, images.products, project)
+    return lambda maps: distorted(maps, rng, zoomed=settings.zoomed, covered=settings.covered)

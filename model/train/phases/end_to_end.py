@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import GRNet, SimilarityHead, normed
 from threadmatch.model.train.inputs.batches import Batch, Batches, Drawing, askers
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
-from threadmatch.model.train.loop.curves import END_TO_END_LOG
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.loop.optimisers import cosine_after_warm_up, head_groups, relative_groups
 from threadmatch.model.train.loop.precision import Precision, check_at_least_one, check_precision, mixed
-from threadmatch.model.train.loop.torchrun import Processes
-from threadmatch.model.train.loop.training_state import Session, cosine_after_warm_up, head_groups, relative_groups
-from threadmatch.model.train.loop.validation import Projected, evaluate_projected, spaced
-from threadmatch.model.train.phases.finetune import metric_losses
-from threadmatch.model.train.phases.trained_part import Tower, encode_maps
+from threadmatch.model.train.loop.run_folder import END_TO_END, Run
+from threadmatch.model.train.loop.training_loop import Course, TrainingLoop
+from threadmatch.model.train.loop.validation import evaluate_projected, spaced
+from threadmatch.model.train.losses import METRIC, Compared, Targets, Vectors, losses_of
+from threadmatch.model.train.phases.trained_part import TrainedPart, encode_maps
 
 Optimiser = Literal["sgd", "adamw"]
 
@@ -48,7 +47,7 @@ class EndToEndSettings(Drawing):
     """A step, each with a query and an item: the b x b pairs of a street and a shop photo are what the loss is over."""
     rate: float = 0.01
     """SGD: divided by ten every `decay_every` epochs; for networks without a neck, which it tears apart within three
-    steps. AdamW: of the tower, `session.relative_groups`, with a cosine to zero."""
+    steps. AdamW: of all but the head, `optimisers.relative_groups`, with a cosine to zero."""
     decay_every: float = 20
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -87,35 +86,38 @@ class EndToEndSettings(Drawing):
         check_at_least_one(self, "garments", "group", "warm_up")
         if self.optimiser not in get_args(Optimiser):
             raise ConfigError(f"optimiser {self.optimiser!r} is not known, known are {', '.join(get_args(Optimiser))}")
+        if not (self.pair or self.listwise):
+            raise ConfigError(
+                "pair and listwise are both 0, and nothing would teach the head; give one of them a weight"
+            )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the losses."""
+        return {"pair": self.pair, "listwise": self.listwise, **dict.fromkeys(METRIC, self.metric)}
 
 
-class Whole(nn.Module):
-    """Tower and head as one module, whose one call is a step's: what DistributedDataParallel asks for."""
+class PartAndHead(nn.Module):
+    """The trained part and the head as one, whose one call is a step's: what DistributedDataParallel asks for."""
 
-    def __init__(self, tower: Tower, head: SimilarityHead) -> None:
+    def __init__(self, part: TrainedPart, head: SimilarityHead) -> None:
         super().__init__()
-        self.tower = tower
+        self.part = part
         self.head = head
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(2 b, c, h, w) maps, queries first -> (2 b, E) embeddings, (2 b, R, C) regions, (b, b) scores of pairs."""
-        embedding, regions = (one.float() for one in self.tower(maps))  # in mixed precision too, as `fit` hands them on
-        regions = normed(regions, self.tower.config)
+        embedding, regions = (
+            one.float() for one in self.part(maps)
+        )  # in mixed precision too, as the head's own phase hands them on
+        regions = normed(regions, self.part.config)
         b = len(maps) // 2
         queries, items = regions[:b].repeat_interleave(b, dim=0), regions[b:].repeat(b, 1, 1)
         return embedding, regions, self.head(queries, items).view(b, b)
 
 
 def train_end_to_end(
-    network: GRNet,
-    rest: nn.Module,
-    train: MapPairs,
-    val: MapPairs,
-    *,
-    settings: EndToEndSettings,
-    run: Path,
-    processes: Processes | None = None,
-    after_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+    network: GRNet, rest: nn.Module, train: Sides[MapSet], val: Sides[MapSet], *, settings: EndToEndSettings, run: Run
 ) -> dict[str, float]:
     """Train in place; keep the weights whose GRNet ranks `val` best.
 
@@ -124,10 +126,7 @@ def train_end_to_end(
         rest: the second part of `network.backbone.split(settings.from_stage)`.
         train, val: maps of the front.
         settings: how.
-        run: folder for end_to_end.jsonl and end_to_end.pt; an unfinished run there goes on from its last evaluation, on
-            the CPU to the same bits.
-        processes: that train together, each on its share of a step's garments; None: this one, on the CPU.
-        after_evaluation: called with the step and its figures.
+        run: where; each of several processes takes its share of a step's garments.
 
     Returns:
         The best figures on `val`.
@@ -135,36 +134,36 @@ def train_end_to_end(
     Raises:
         ConfigError: more processes than half the garments of a step.
     """
-    processes = processes or Processes()
-    whole = Whole(Tower.over(network, rest, train.gallery).learn(), network.head.requires_grad_(True))
-    if not settings.metric and whole.tower.embedding is not None:
-        whole.tower.embedding.requires_grad_(False)  # no loss reads it
-    whole.to(processes.device).to(memory_format=torch.channels_last)
+    share = run.processes.share(settings.garments)
+    whole = PartAndHead(TrainedPart.over(network, rest, train.gallery).learn(), network.head.requires_grad_(True))
+    if not settings.metric and whole.part.embedding is not None:
+        whole.part.embedding.requires_grad_(False)  # no loss reads it
+    whole.to(run.processes.device).to(memory_format=torch.channels_last)
     epoch = math.ceil(sum(map(bool, askers(train))) / settings.garments)
-    steps, every = math.ceil(settings.epochs * epoch), max(1, round(settings.evaluate_every * epoch))
-    session = _session(whole, settings, epoch, steps, run, processes)
-    shared = processes.shared(whole)
-    batches = Batches(whole.tower, train, settings, garments=settings.garments, refresh=every, processes=processes)
-
-    def losses(step: int) -> dict[str, Tensor]:
-        torch.manual_seed(settings.seed * 1_000_003 + step)  # of dropout
-        return _losses(shared, whole, train, *batches.at(step), settings)
-
-    best = session.run(
-        steps,
-        losses=losses,
-        evaluate=lambda averaged: _evaluate(averaged, val, settings.evaluate_queries),
-        every=every,
-        after_evaluation=after_evaluation,
+    every = max(1, round(settings.evaluate_every * epoch))
+    loop = _loop(whole, settings, epoch, every, run)
+    together = run.processes.shared(whole)
+    batches = Batches(
+        train,
+        settings,
+        embed=lambda: encode_maps(whole.part, train.gallery, progress=run.say)[0],
+        garments=share,
+        rank=run.processes.rank,
+        refresh=every,
+    )
+    best = loop.train(
+        lambda step: _losses(together, whole, train, *batches.at(step), settings),
+        lambda averaged: _evaluate(averaged, val, settings.evaluate_queries, run),
     )
     rest.requires_grad_(False)
-    whole.tower.write_to(network)
+    whole.part.write_to(network)
     return best
 
 
-def _session(
-    whole: Whole, settings: EndToEndSettings, epoch: int, steps: int, run: Path, processes: Processes
-) -> Session[Whole]:
+def _loop(
+    whole: PartAndHead, settings: EndToEndSettings, epoch: int, every: int, run: Run
+) -> TrainingLoop[PartAndHead]:
+    steps = math.ceil(settings.epochs * epoch)
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     if settings.optimiser == "sgd":
@@ -173,55 +172,58 @@ def _session(
         )
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, max(1, round(settings.decay_every * epoch)), 0.1)
     else:
-        groups = relative_groups(whole.tower, rate=settings.rate, weight_decay=settings.weight_decay)
+        groups = relative_groups(whole.part, rate=settings.rate, weight_decay=settings.weight_decay)
         groups += head_groups(whole.head, rate=settings.head_rate, weight_decay=settings.head_decay)
         optimiser = torch.optim.AdamW(groups)
         schedule = cosine_after_warm_up(optimiser, steps=steps, warm_up=settings.warm_up)
-    return Session(
-        whole, optimiser, schedule, settings.average, "grnet_mrr", run / END_TO_END_LOG, processes, settings.clip
+    course = Course(
+        files=END_TO_END,
+        steps=steps,
+        evaluate_every=every,
+        chosen_by="grnet_mrr",
+        seed=settings.seed,
+        average=settings.average,
+        clip=settings.clip,
     )
+    return TrainingLoop(whole, optimiser, schedule, course=course, run=run)
 
 
 def _losses(
-    shared: nn.Module,
-    whole: Whole,
-    train: MapPairs,
+    together: nn.Module,
+    whole: PartAndHead,
+    train: Sides[MapSet],
     batch: Batch,
     rng: np.random.Generator,
     settings: EndToEndSettings,
 ) -> dict[str, Tensor]:
-    """The losses of one step; `shared` is the whole, or what averages its gradients over processes."""
+    """The losses of one step; `together` is the whole, or what averages its gradients over processes."""
     maps = batch.take(train, settings, rng)
     device = next(whole.parameters()).device
-    same = batch.same(train).to(device)
     whole.train()
-    whole.tower.eval()  # batch norm keeps its statistics, as in fine-tuning
+    whole.part.eval()  # batch norm keeps its statistics, as in fine-tuning
     with mixed(settings.precision, whole):
-        embedding, regions, score = shared(maps.to(device))
-    # Cross-entropy of two logits is that of their difference.
-    weight = torch.where(same, settings.positive_weight, 1.0)
-    losses = {"pair": settings.pair * F.binary_cross_entropy_with_logits(score, same.float(), weight=weight)}
-    if settings.listwise:
-        own = torch.arange(len(same), device=device)
-        others = same.clone().fill_diagonal_(False)
-        losses["listwise"] = settings.listwise * F.cross_entropy(score.masked_fill(others, float("-inf")), own)
-    if settings.metric:
-        losses |= {
-            name: settings.metric * value
-            for name, value in metric_losses(embedding, regions, same, whole.tower.config, settings.temperature).items()
-        }
-    return {**losses, "total": torch.stack([*losses.values()]).sum()}
+        embedding, regions, score = together(maps.to(device))
+    b = len(batch.queries)
+    step = Compared(
+        targets=Targets.diagonal(batch.same(train).to(device)),
+        score=score,
+        queries=Vectors(embedding[:b], regions[:b]),
+        items=Vectors(embedding[b:], regions[b:]),
+        grids=whole.part.config.grids,
+        temperature=settings.temperature,
+        match_weight=settings.positive_weight,
+    )
+    return losses_of(step, settings.weights)
 
 
 @torch.no_grad()
-def _evaluate(whole: Whole, val: MapPairs, at_most: int) -> dict[str, float]:
+def _evaluate(whole: PartAndHead, val: Sides[MapSet], at_most: int, run: Run) -> dict[str, float]:
     whole.eval()
     at = spaced(len(val.queries.products), at_most).numpy()
-    queries = MapSet([val.queries.products[n] for n in at], val.queries.maps[at])
+
+    def projected(images: MapSet) -> FeatureSet:
+        embedding, regions = encode_maps(whole.part, images, progress=run.say)
+        return FeatureSet(embedding, normed(regions, whole.part.config), images.products, projected=True)
+
     head = copy.deepcopy(whole.head).to("cpu")
-    return evaluate_projected(head, _projected(whole.tower, val.gallery), _projected(whole.tower, queries))
-
-
-def _projected(tower: Tower, images: MapSet) -> Projected:
-    embedding, regions = encode_maps(tower, images)
-    return Projected(embedding, normed(regions, tower.config), images.products)
+    return evaluate_projected(head, Sides(val.gallery, val.queries.some(at)).map(projected), progress=run.say)

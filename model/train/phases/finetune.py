@@ -13,25 +13,22 @@ Paper    Kuang et al., ICCV 2019, Eq. 1 to 3
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from threadmatch.model.config import GRNetConfig
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.similarity import greedy_similarity_across
 from threadmatch.model.train.inputs.batches import Batch, Batches, Drawing
-from threadmatch.model.train.inputs.front_maps import MapPairs
-from threadmatch.model.train.loop.curves import FINETUNE_LOG
+from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.loop.optimisers import cosine_after_warm_up, relative_groups
 from threadmatch.model.train.loop.precision import Precision, check_at_least_one, check_precision, mixed
-from threadmatch.model.train.loop.torchrun import Processes
-from threadmatch.model.train.loop.training_state import Session, cosine_after_warm_up, relative_groups
-from threadmatch.model.train.phases.trained_part import Tower, evaluate_maps
+from threadmatch.model.train.loop.run_folder import FINETUNE, Run
+from threadmatch.model.train.loop.training_loop import Course, TrainingLoop
+from threadmatch.model.train.losses import METRIC, Compared, Targets, Vectors, losses_of
+from threadmatch.model.train.phases.trained_part import TrainedPart, encode_maps, evaluate_maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +43,7 @@ class FinetuneSettings(Drawing):
     """Queries a step, each with one item of its product."""
     group: int = 8
     rate: float = 2e-3
-    """AdamW with a cosine to zero, as a share of each tensor's size (`session.relative_groups`)."""
+    """AdamW with a cosine to zero, as a share of each tensor's size (`optimisers.relative_groups`)."""
     weight_decay: float = 0.02
     temperature: float = 0.05
     """Of both softmaxes."""
@@ -66,17 +63,14 @@ class FinetuneSettings(Drawing):
         check_precision(self.precision)
         check_at_least_one(self, "queries", "group", "warm_up", "evaluate_every")
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the losses."""
+        return dict.fromkeys(METRIC, 1.0)
+
 
 def finetune(
-    network: GRNet,
-    rest: nn.Module,
-    train: MapPairs,
-    val: MapPairs,
-    *,
-    settings: FinetuneSettings,
-    run: Path,
-    processes: Processes | None = None,
-    after_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+    network: GRNet, rest: nn.Module, train: Sides[MapSet], val: Sides[MapSet], *, settings: FinetuneSettings, run: Run
 ) -> dict[str, float]:
     """Train in place; keep the averaged weights that rank `val` best by greedy matching.
 
@@ -84,14 +78,11 @@ def finetune(
     compared with the items of its process.
 
     Args:
-        network: with a trained backbone; neck and embedding at a good start (`components.start_from_data`).
+        network: with a trained backbone; neck and embedding at a good start (`principal_components.start_from_data`).
         rest: the second part of `network.backbone.split(settings.from_stage)`.
         train, val: maps of the front.
         settings: how.
-        run: folder for finetune.jsonl and finetune.pt; an unfinished run there goes on from its last evaluation, on the
-            CPU to the same bits.
-        processes: that train together; None: this one, on the CPU.
-        after_evaluation: called with the step and its figures.
+        run: where.
 
     Returns:
         The best figures on `val`.
@@ -99,72 +90,59 @@ def finetune(
     Raises:
         ConfigError: more processes than half the queries of a step.
     """
-    processes = processes or Processes()
-    tower = Tower.over(network, rest, train.gallery, hypercolumn=False).learn().to(memory_format=torch.channels_last)
-    tower.to(processes.device)
-    optimiser = torch.optim.AdamW(relative_groups(tower, rate=settings.rate, weight_decay=settings.weight_decay))
+    share = run.processes.share(settings.queries)
+    part = TrainedPart.over(network, rest, train.gallery, hypercolumn=False).learn()
+    part.to(run.processes.device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(relative_groups(part, rate=settings.rate, weight_decay=settings.weight_decay))
     schedule = cosine_after_warm_up(optimiser, steps=settings.steps, warm_up=settings.warm_up)
-    session = Session(tower, optimiser, schedule, settings.average, "greedy_mrr", run / FINETUNE_LOG, processes)
-    shared = processes.shared(tower)
-    every = settings.evaluate_every
-    batches = Batches(tower, train, settings, garments=settings.queries, refresh=every, processes=processes)
-
-    def losses(step: int) -> dict[str, Tensor]:
-        return _losses(shared, tower, train, *batches.at(step), settings)
-
-    best = session.run(
-        settings.steps,
-        losses=losses,
-        evaluate=lambda averaged: evaluate_maps(averaged, val),
-        every=every,
-        after_evaluation=after_evaluation,
+    course = Course(
+        files=FINETUNE,
+        steps=settings.steps,
+        evaluate_every=settings.evaluate_every,
+        chosen_by="greedy_mrr",
+        seed=settings.seed,
+        average=settings.average,
+        clip=1.0,
+    )
+    loop = TrainingLoop(part, optimiser, schedule, course=course, run=run)
+    together = run.processes.shared(part)
+    batches = Batches(
+        train,
+        settings,
+        embed=lambda: encode_maps(part, train.gallery, progress=run.say)[0],
+        garments=share,
+        rank=run.processes.rank,
+        refresh=settings.evaluate_every,
+    )
+    best = loop.train(
+        lambda step: _losses(together, part, train, *batches.at(step), settings),
+        lambda averaged: evaluate_maps(averaged, val, progress=run.say),
     )
     rest.requires_grad_(False)
-    tower.write_to(network)
+    part.write_to(network)
     return best
 
 
 def _losses(
-    shared: nn.Module,
-    tower: Tower,
-    train: MapPairs,
+    together: nn.Module,
+    part: TrainedPart,
+    train: Sides[MapSet],
     batch: Batch,
     rng: np.random.Generator,
     settings: FinetuneSettings,
 ) -> dict[str, Tensor]:
-    """The losses of one step; `shared` is the tower, or what averages its gradients over processes."""
+    """The losses of one step; `together` is the part, or what averages its gradients over processes."""
     maps = batch.take(train, settings, rng)
-    device = next(tower.parameters()).device
-    tower.eval()  # batch norm keeps its statistics; those of garments alone lost 10 points on garments never seen
-    with mixed(settings.precision, tower):
-        embedding, regions = shared(maps.to(device))
-    losses = metric_losses(
-        embedding.float(), regions.float(), batch.same(train).to(device), tower.config, settings.temperature
+    device = next(part.parameters()).device
+    part.eval()  # batch norm keeps its statistics; those of garments alone lost 10 points on garments never seen
+    with mixed(settings.precision, part):
+        embedding, regions = (one.float() for one in together(maps.to(device)))
+    b = len(batch.queries)
+    step = Compared(
+        targets=Targets.diagonal(batch.same(train).to(device)),
+        queries=Vectors(embedding[:b], regions[:b]),
+        items=Vectors(embedding[b:], regions[b:]),
+        grids=part.config.grids,
+        temperature=settings.temperature,
     )
-    return {**losses, "total": losses["embedding"] + losses["local"]}
-
-
-def metric_losses(
-    embedding: Tensor, regions: Tensor, same: Tensor, config: GRNetConfig, temperature: float
-) -> dict[str, Tensor]:
-    """Softmax of each query over the items of its step, by embedding and by greedy local matching (Eq. 1 to 3).
-
-    Args:
-        embedding: (2 b, E) unit vectors, queries first.
-        regions: (2 b, R, C).
-        same: (b, b) whether an item shows the query's product; the diagonal is the query's own item, and others of its
-            product count neither way.
-        config: of the regions.
-        temperature: of both softmaxes.
-    """
-    b = len(same)
-    similar = {
-        "embedding": embedding[:b] @ embedding[b:].T,
-        "local": greedy_similarity_across(regions[:b], regions[b:], grids=config.grids),
-    }  # (b, b) each
-    own = torch.arange(b, device=same.device)
-    others = same.clone().fill_diagonal_(False)
-    return {
-        name: F.cross_entropy((cosine / temperature).masked_fill(others, float("-inf")), own)
-        for name, cosine in similar.items()
-    }
+    return losses_of(step, settings.weights)

@@ -6,36 +6,28 @@ Paper    Kuang et al., ICCV 2019, sec. 3.2 and 5.1; what differs is said beside 
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.similarity import greedy_similarity_across
-from threadmatch.model.train.inputs.feature_sets import PairPools
-from threadmatch.model.train.loop.curves import HEAD_LOG
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.inputs.negatives import Draw, draw_queries, matches_of, nearest_others
+from threadmatch.model.train.loop.optimisers import head_groups
 from threadmatch.model.train.loop.precision import Precision, check_at_least_one, check_precision, mixed
-from threadmatch.model.train.loop.training_state import head_groups, of_this_recipe
-from threadmatch.model.train.loop.validation import evaluate_pools
-
-logger = logging.getLogger(__name__)
-
-STATE_FILE = "state.pt"
-"""In a run's folder: what a head needs to go on after a kill."""
+from threadmatch.model.train.loop.run_folder import HEAD, Run
+from threadmatch.model.train.loop.training_loop import Course, TrainingLoop
+from threadmatch.model.train.loop.validation import evaluate_features
+from threadmatch.model.train.losses import METRIC, Compared, Targets, Vectors, losses_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
+class HeadSettings:
     """How to train over cached features."""
 
     metric_steps: int = 600
@@ -77,15 +69,15 @@ class FitSettings:
         """Of both phases."""
         return self.metric_steps + self.head_steps
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the losses of the second phase; the first takes METRIC."""
+        # The listwise loss leaves the score's zero free; a light pairwise one ties it to "same garment".
+        return {"listwise": 1.0, "pair": 0.1}
 
-def fit(
-    network: GRNet,
-    train: PairPools,
-    val: PairPools,
-    *,
-    settings: FitSettings,
-    run: Path,
-    after_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+
+def train_head(
+    network: GRNet, train: Sides[FeatureSet], val: Sides[FeatureSet], *, settings: HeadSettings, run: Run
 ) -> dict[str, float]:
     """Train in place; keep the weights that rerank `val` best.
 
@@ -93,64 +85,48 @@ def fit(
         network: with a trained backbone, which is not touched.
         train, val: features of the bare backbone; of neck and embedding where no first phase trains these.
         settings: how.
-        run: folder for curves.jsonl and state.pt; an unfinished run there goes on from its last evaluation.
-        after_evaluation: called with the step and its figures.
+        run: where.
 
     Returns:
         The best figures on `val`.
+
+    Raises:
+        DataError: no query has its product in the gallery, or the gallery shows one product only.
     """
     settings = possible(settings, network)
     assert not (settings.metric_steps and train.queries.projected), "what is projected already trains no neck"
-    run.mkdir(parents=True, exist_ok=True)
-    parts = torch.nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
+    parts = nn.ModuleList(part for part in (network.neck, network.embedding, network.head) if part is not None)
     groups = head_groups(parts, rate=settings.learning_rate, weight_decay=settings.weight_decay)
     optimiser = torch.optim.AdamW(groups)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, settings))
-    state = _State(run, parts, optimiser, rate)
-    step = state.resume()
-    if not step:  # the start counts: a run that only made it worse gives it back
-        state.keep(0, {"step": 0, **evaluate_pools(network, val, queries=settings.evaluate_queries)})
-    matches = _matches(train)
-    shortlist: NDArray[np.int64] | None = None
-    started = time.monotonic()
-    while step < settings.steps:
-        if shortlist is None or _stale(step, settings):
-            shortlist = _shortlist(network, train, settings.shortlist)
-        rng = np.random.default_rng([settings.seed, step])  # of the step alone: a resumed run draws the same
-        torch.manual_seed(settings.seed * 1_000_003 + step)
-        metric = step < settings.metric_steps
-        drawn = draw(train, matches, shortlist, settings, rng, metric=metric)
-        losses = (_metric_losses if metric else _head_losses)(network, train, drawn, settings)
-        optimiser.zero_grad()
-        losses["total"].backward()
-        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
-        step += 1
-        if step % settings.evaluate_every == 0 or step == settings.steps:
-            figures = evaluate_pools(network, val, queries=settings.evaluate_queries)
-            row = {"step": step, "seconds": time.monotonic() - started}
-            row |= {f"loss_{name}": float(value.detach()) for name, value in losses.items()} | figures
-            state.keep(step, row)
-            if step <= settings.metric_steps:  # the head changes no embedding
-                shortlist = None
-            if after_evaluation:
-                after_evaluation(step, row)
-    return state.restore_best()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, settings))
+    course = Course(
+        files=HEAD,
+        steps=settings.steps,
+        evaluate_every=settings.evaluate_every,
+        chosen_by="grnet_mrr",
+        seed=settings.seed,
+        clip=1.0,
+    )
+    loop = TrainingLoop(parts, optimiser, schedule, course=course, run=run)
+    draws = _Draws(network, train, settings)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        phase = _metric_losses if step < settings.metric_steps else _head_losses
+        return phase(network, train, draws.at(step), settings)
+
+    return loop.train(
+        losses,
+        lambda _: evaluate_features(network, val, queries=settings.evaluate_queries, progress=run.say),
+    )
 
 
-def possible(settings: FitSettings, network: GRNet) -> FitSettings:
+def possible(settings: HeadSettings, network: GRNet) -> HeadSettings:
     """Without the first phase where it has nothing to train."""
     nothing = network.neck is None and network.embedding is None
     return replace(settings, metric_steps=0) if nothing else settings
 
 
-def _stale(step: int, settings: FitSettings) -> bool:
-    """Whether the shortlist is made anew: now and then while the embedding learns, and once when it has."""
-    return step == settings.metric_steps or (step < settings.metric_steps and step % settings.refresh == 0)
-
-
-def _cosine(step: int, settings: FitSettings) -> float:
+def _cosine(step: int, settings: HeadSettings) -> float:
     """Share of `learning_rate`: a warm-up and half a cosine in each phase."""
     metric = step < settings.metric_steps
     peak = settings.metric_rate / settings.learning_rate if metric else 1.0
@@ -158,157 +134,68 @@ def _cosine(step: int, settings: FitSettings) -> float:
     return peak * min(1.0, (done + 1) / settings.warm_up) * 0.5 * (1 + math.cos(math.pi * done / max(1, length)))
 
 
-def _matches(train: PairPools) -> list[list[int]]:
-    """Gallery positions that show each query's product."""
-    where: dict[str, list[int]] = {}
-    for position, product in enumerate(train.gallery.products):
-        where.setdefault(product, []).append(position)
-    return [where.get(product, []) for product in train.queries.products]
+class _Draws:
+    """The images of each step, a matter of seed and step alone, so that a resumed run has the same."""
+
+    def __init__(self, network: GRNet, train: Sides[FeatureSet], settings: HeadSettings) -> None:
+        self._network, self._train, self._settings = network, train, settings
+        self._products = train.map(lambda side: side.products)
+        self._matches = matches_of(self._products)
+        self._shortlists: NDArray[np.int64] | None = None
+
+    def at(self, step: int) -> Draw:
+        settings = self._settings
+        if self._shortlists is None or self._stale(step):
+            with torch.no_grad():
+                embeddings = self._train.map(lambda side: side.embeddings(self._network))
+            self._shortlists = nearest_others(embeddings, self._products, self._matches, depth=settings.shortlist)
+        sizes = (settings.queries, settings.negatives)
+        if step < settings.metric_steps:
+            sizes = (settings.metric_queries, settings.metric_negatives)
+        rng = np.random.default_rng([settings.seed, step])
+        return draw_queries(
+            self._products, self._matches, self._shortlists, queries=sizes[0], negatives=sizes[1], rng=rng
+        )
+
+    def _stale(self, step: int) -> bool:
+        """Whether the shortlists are made anew: now and then while the embedding learns, and once when it has.
+
+        After an evaluation too, since a resumed run begins there.
+        """
+        settings = self._settings
+        if step >= settings.metric_steps:
+            return step == settings.metric_steps
+        return step % settings.refresh == 0 or step % settings.evaluate_every == 0
 
 
-@torch.no_grad()
-def _shortlist(network: GRNet, train: PairPools, depth: int) -> NDArray[np.int64]:
-    """(n queries, depth) nearest gallery positions of another product, by the embedding as it is now."""
-    gallery, queries = train.gallery.embeddings(network), train.queries.embeddings(network)
-    matches = _matches(train)
-    nearest = []
-    for start in range(0, len(queries), 1024):
-        similar = queries[start : start + 1024] @ gallery.T
-        for row, own in enumerate(matches[start : start + 1024]):
-            similar[row, own] = -2
-        nearest.append(similar.topk(min(depth, len(gallery) - 1), dim=1).indices.numpy())
-    return np.concatenate(nearest)
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One step's images: (q,) query positions, (q, k) gallery positions with the match first, (q, q * k) true where a
-    gallery image shows the query's product without being its match of this step."""
-
-    queries: NDArray[np.int64]
-    items: NDArray[np.int64]
-    duplicate: Tensor
-
-
-def draw(
-    train: PairPools,
-    matches: list[list[int]],
-    shortlist: NDArray[np.int64],
-    settings: FitSettings,
-    rng: np.random.Generator,
-    *,
-    metric: bool,
-) -> Draw:
-    """Queries at random, each with a match and its negatives."""
-    queries, negatives = (
-        (settings.metric_queries, settings.metric_negatives) if metric else (settings.queries, settings.negatives)
-    )
-    answerable = np.asarray([n for n, own in enumerate(matches) if own])
-    chosen = rng.choice(answerable, min(queries, len(answerable)), replace=False)
-    items = np.asarray(
-        [[rng.choice(matches[n]), *_negatives(shortlist[n], train.refused.get(n, ()), negatives, rng)] for n in chosen]
-    )  # (q, k)
-    shown = np.asarray(train.gallery.products)[items.reshape(-1)]
-    duplicate = torch.from_numpy(shown[None] == np.asarray(train.queries.products)[chosen][:, None])
-    duplicate[torch.arange(len(chosen)), torch.arange(len(chosen)) * items.shape[1]] = False
-    return Draw(chosen, items, duplicate)
-
-
-def _negatives(
-    near: NDArray[np.int64], refused: Sequence[int], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """(count,) gallery positions: what people refused, as far as there is room, and others of the shortlist."""
-    if not refused:
-        return rng.choice(near, count, replace=False)
-    first = rng.permutation(np.asarray(refused, dtype=np.int64))[:count]
-    return np.concatenate([first, rng.choice(np.setdiff1d(near, first), count - len(first), replace=False)])
-
-
-def _features(network: GRNet, train: PairPools, drawn: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Query embedding (q, E) and regions (q, R, C), item embedding (q * k, E) and regions (q * k, R, C)."""
+def _vectors(network: GRNet, train: Sides[FeatureSet], drawn: Draw) -> tuple[Vectors, Vectors]:
+    """Of the step's q queries and of its q * k items."""
     at, items = torch.from_numpy(drawn.queries), torch.from_numpy(drawn.items.reshape(-1))
-    return *train.queries.vectors(network, at), *train.gallery.vectors(network, items)
+    return Vectors(*train.queries.vectors(network, at)), Vectors(*train.gallery.vectors(network, items))
 
 
-def _metric_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSettings) -> dict[str, Tensor]:
-    """Softmax of each query over all items of the step, by embedding and by greedy local matching."""
-    query_embedding, query_regions, embedding, regions = _features(network, train, drawn)
-    own = torch.arange(len(drawn.queries)) * drawn.items.shape[1]
-    local = greedy_similarity_across(query_regions, regions, grids=network.config.grids)  # (q, q * k)
-    losses = {
-        name: F.cross_entropy((similar / settings.temperature).masked_fill(drawn.duplicate, float("-inf")), own)
-        for name, similar in (("embedding", query_embedding @ embedding.T), ("local", local))
-    }
-    return {**losses, "total": losses["embedding"] + losses["local"]}
+def _metric_losses(network: GRNet, train: Sides[FeatureSet], drawn: Draw, settings: HeadSettings) -> dict[str, Tensor]:
+    """Each query over all items of the step, by embedding and by greedy local matching."""
+    q, k = drawn.items.shape
+    queries, items = _vectors(network, train, drawn)
+    step = Compared(
+        targets=Targets(torch.arange(q) * k, drawn.same),
+        queries=queries,
+        items=items,
+        grids=network.config.grids,
+        temperature=settings.temperature,
+    )
+    return losses_of(step, dict.fromkeys(METRIC, 1.0))
 
 
-def _head_losses(network: GRNet, train: PairPools, drawn: Draw, settings: FitSettings) -> dict[str, Tensor]:
-    """Softmax of each query over its own match and the shortlist's negatives, by GRNet's score."""
+def _head_losses(network: GRNet, train: Sides[FeatureSet], drawn: Draw, settings: HeadSettings) -> dict[str, Tensor]:
+    """Each query over its own match and the shortlist's negatives, by GRNet's score."""
     q, k = drawn.items.shape
     with torch.no_grad():  # neck and embedding stay as the first phase left them
-        _embedding, query_regions, _item, regions = _features(network, train, drawn)
-    one = query_regions.repeat_interleave(k, dim=0)  # (q * k, R, C)
+        queries, items = _vectors(network, train, drawn)
+    one = queries.regions.repeat_interleave(k, dim=0)  # (q * k, R, C)
+    network.head.train()  # dropout
     with mixed(settings.precision, network.head):
-        score = network.head(one, regions).float().view(q, k)
-    same = torch.zeros(q, k)
-    same[:, 0] = 1
-    # The listwise loss leaves the score's zero free; a light pairwise one ties it to "same garment".
-    weight = torch.where(same > 0, 1.0, 1.0 / max(1, k - 1))
-    losses = {
-        "rerank": F.cross_entropy(score, torch.zeros(q, dtype=torch.long)),
-        "pair": F.binary_cross_entropy_with_logits(score, same, weight=weight),
-    }
-    return {**losses, "total": losses["rerank"] + 0.1 * losses["pair"]}
-
-
-class _State:
-    """What a run needs to go on after a kill, and its best weights."""
-
-    def __init__(
-        self,
-        run: Path,
-        parts: torch.nn.Module,
-        optimiser: torch.optim.Optimizer,
-        rate: torch.optim.lr_scheduler.LambdaLR,
-    ) -> None:
-        self.run, self.parts, self.optimiser, self.rate = run, parts, optimiser, rate
-        self.best: dict[str, float] = {}
-        self.best_weights: dict[str, Tensor] = {}
-
-    def resume(self) -> int:
-        path = self.run / STATE_FILE
-        if not path.exists():
-            return 0
-        with of_this_recipe(path):
-            saved = torch.load(path, weights_only=True)
-            self.parts.load_state_dict(saved["parts"])
-            self.optimiser.load_state_dict(saved["optimiser"])
-            self.rate.load_state_dict(saved["rate"])
-            self.best, self.best_weights = saved["best"], saved["best_weights"]
-        return int(saved["step"])
-
-    def keep(self, step: int, row: dict[str, float]) -> None:
-        with (self.run / HEAD_LOG).open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        logger.info("evaluated", extra=row)
-        if row["grnet_mrr"] >= self.best.get("grnet_mrr", -1.0):
-            self.best = row
-            self.best_weights = {name: value.detach().clone() for name, value in self.parts.state_dict().items()}
-        staged = self.run / f"{STATE_FILE}.partial"
-        torch.save(
-            {
-                "step": step,
-                "parts": self.parts.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "rate": self.rate.state_dict(),
-                "best": self.best,
-                "best_weights": self.best_weights,
-            },
-            staged,
-        )
-        staged.replace(self.run / STATE_FILE)
-
-    def restore_best(self) -> dict[str, float]:
-        if self.best_weights:
-            self.parts.load_state_dict(self.best_weights)
-        return self.best
+        score = network.head(one, items.regions).float().view(q, k)
+    step = Compared(targets=Targets.first(q, k), score=score, other_weight=1.0 / max(1, k - 1))
+    return losses_of(step, settings.weights)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
-from threadmatch.model.train.inputs.feature_sets import PairPools
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
 
 BLEND_START = {"global": 0.0, "greedy": 24.0}
 """Of the learned weights: greedy matching alone, about as steep as the softmaxes it was trained by."""
@@ -25,7 +26,7 @@ SAMPLE_REGIONS = 100_000
 """Region vectors that the components of earlier maps are taken from, at most."""
 
 
-def start_from_data(network: GRNet, train: PairPools) -> None:
+def start_from_data(network: GRNet, train: Sides[FeatureSet]) -> None:
     """Start neck and embedding as whitened principal components of the training features, and the answer at zero.
 
     A random start has to unlearn itself first; from here stage one and the greedy similarity already work, and the head
@@ -42,7 +43,7 @@ def start_from_data(network: GRNet, train: PairPools) -> None:
     start_head(network)
 
 
-def start_hypercolumn(network: GRNet, train: PairPools) -> None:
+def start_hypercolumn(network: GRNet, train: Sides[FeatureSet]) -> None:
     """Fit what never learns of a neck over several maps: components of the earlier maps, and of all together.
 
     To be called again whenever the backbone or the learned part has changed. Does nothing for another neck.
@@ -73,7 +74,7 @@ def start_head(network: GRNet) -> None:
             head.projection_bias.normal_(std=0.5 / math.sqrt(len(head.projection_bias)))
 
 
-def _regions(train: PairPools) -> Tensor:
+def _regions(train: Sides[FeatureSet]) -> Tensor:
     """(n, C) regions of some images of both sides."""
     return torch.cat([train.gallery.regions[:1500], train.queries.regions[:1500]]).flatten(0, 1)
 

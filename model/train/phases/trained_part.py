@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.evaluate.metrics import first_hit, rates
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
+from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.similarity import greedy_similarity_across
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
+from threadmatch.model.train.inputs.front_maps import MapSet
 
 ENCODE_BATCH = 64
+
+ENCODING = "encoding maps"
+"""The stage that `progress` hears."""
 
 
 class _Centred(nn.Module):
@@ -49,7 +54,7 @@ class _Centred(nn.Module):
             layer.bias.copy_(self.offset - self.weight @ self.mean)
 
 
-class Tower(nn.Module):
+class TrainedPart(nn.Module):
     """All that is trained, from the front's maps on: the backbone's rest, neck and embedding.
 
     Args:
@@ -76,8 +81,8 @@ class Tower(nn.Module):
         self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
     @classmethod
-    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet, *, hypercolumn: bool = True) -> Tower:
-        """A tower whose means are those of items spread over a gallery."""
+    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet, *, hypercolumn: bool = True) -> TrainedPart:
+        """One whose means are those of items spread over a gallery."""
         at = np.linspace(0, len(gallery.products) - 1, ENCODE_BATCH).astype(np.int64)
         return cls(network, rest, gallery.take(at), hypercolumn=hypercolumn)
 
@@ -94,7 +99,7 @@ class Tower(nn.Module):
         if network.embedding is not None and self.embedding is not None:
             self.embedding.write_to(network.embedding)
 
-    def learn(self) -> Tower:
+    def learn(self) -> TrainedPart:
         """Let all of it learn but the components of earlier maps."""
         self.requires_grad_(True)
         if self.hypercolumn is not None:
@@ -110,18 +115,19 @@ class Tower(nn.Module):
 
 
 @torch.no_grad()
-def encode_maps(tower: Tower, images: MapSet) -> tuple[Tensor, Tensor]:
-    """(n, E) embeddings and (n, R, C) regions of a set of maps."""
-    tower.eval()
-    device = next(tower.parameters()).device
+def encode_maps(part: TrainedPart, images: MapSet, *, progress: Progress = unheard) -> tuple[Tensor, Tensor]:
+    """(n, E) embeddings and (n, R, C) regions of a set of maps, on the CPU."""
+    part.eval()
+    device = next(part.parameters()).device
     embeddings: list[Tensor] = []
     regions: list[Tensor] = []
     for start in range(0, len(images.products), ENCODE_BATCH):
-        embedding, many = tower(
+        embedding, many = part(
             images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))).to(device)
         )
         embeddings.append(embedding.cpu())
         regions.append(many.cpu())
+        progress(ENCODING, start + len(many), len(images.products))
     return torch.cat(embeddings), torch.cat(regions)
 
 
@@ -134,6 +140,7 @@ def bare_features(
     *,
     change: Callable[[Tensor], Tensor] | None = None,
     project: bool = False,
+    progress: Progress = unheard,
 ) -> tuple[Tensor, Tensor]:
     """Pooled (len(at), C) float32 and regions (len(at), R, C) float16, before neck and embedding unless told otherwise.
 
@@ -144,6 +151,7 @@ def bare_features(
         at: which of them.
         change: what happens to each batch of maps first.
         project: through neck and embedding, too.
+        progress: hears how many images are done.
     """
     device = next((one.device for one in rest.parameters()), torch.device("cpu"))
     pooled: list[Tensor] = []
@@ -155,22 +163,21 @@ def bare_features(
         one, many = network.project(one.cpu(), many.cpu()) if project else (one.cpu(), many.cpu())
         pooled.append(one)
         regions.append(many.half())
+        progress(ENCODING, start + len(one), len(at))
     return torch.cat(pooled), torch.cat(regions)
 
 
-def evaluate_maps(tower: Tower, pairs: MapPairs) -> dict[str, float]:
+def evaluate_maps(part: TrainedPart, pairs: Sides[MapSet], *, progress: Progress = unheard) -> dict[str, float]:
     """top-1 and mean reciprocal rank over the whole gallery, by embedding and by greedy local matching."""
-    embedding, regions = encode_maps(tower, pairs.gallery)
-    query_embedding, query_regions = encode_maps(tower, pairs.queries)
+    embedding, regions = encode_maps(part, pairs.gallery, progress=progress)
+    query_embedding, query_regions = encode_maps(part, pairs.queries, progress=progress)
     figures = {}
     with torch.no_grad():
-        local = torch.cat(
-            [
-                greedy_similarity_across(chunk, regions, grids=tower.config.grids)
-                for chunk in query_regions.split(ENCODE_BATCH)
-            ]
-        )
-        for name, similar in (("global", query_embedding @ embedding.T), ("greedy", local)):
+        chunks = [
+            greedy_similarity_across(chunk, regions, grids=part.config.grids)
+            for chunk in query_regions.split(ENCODE_BATCH)
+        ]
+        for name, similar in (("global", query_embedding @ embedding.T), ("greedy", torch.cat(chunks))):
             order = similar.argsort(dim=1, descending=True).numpy()
             ranks = first_hit(list(order), pairs.gallery.products, pairs.queries.products)
             figures[f"{name}_top1"], figures[f"{name}_mrr"] = rates(ranks)["top1"], rates(ranks)["mrr"]

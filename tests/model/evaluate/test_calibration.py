@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from threadmatch.model.config import Calibration, GRNetConfig
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.calibration import (
     BINS,
@@ -22,7 +23,7 @@ from threadmatch.model.evaluate.calibration import (
 )
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import calibrated
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
 from threadmatch.model.train.phases.calibration_scores import calibrate_network
 
 RIGHT_MEAN, SPREAD = 3.0, 1.2
@@ -146,7 +147,7 @@ def test_one_sided_labels_do_not_break_the_fit() -> None:
         assert math.isfinite(found.offset)
 
 
-def test_a_trained_network_is_calibrated_on_pools_and_few_pairs_give_the_logistic_alone() -> None:
+def test_a_trained_network_is_calibrated_on_features_and_few_pairs_give_the_logistic_alone() -> None:
     config = GRNetConfig(
         backbone="timm:test_efficientnet", neck_channels=12, similarity_channels=14, node_channels=10, blend=("greedy",)
     )
@@ -156,7 +157,7 @@ def test_a_trained_network_is_calibrated_on_pools_and_few_pairs_give_the_logisti
         network.head.classifier.weight.zero_()
         assert network.head.blend is not None
         network.head.blend.fill_(20)
-    many, few = (_pools(products, config.regions) for products in (60, 12))
+    many, few = (_features(products, config.regions) for products in (60, 12))
     found, scored = calibrate_network(network, many)
     assert found.no_match_below is not None
     assert found.gallery_items == 60
@@ -172,14 +173,14 @@ def test_a_trained_network_is_calibrated_on_pools_and_few_pairs_give_the_logisti
     assert calibrate_network(network, few)[0].no_match_below is None
 
 
-def _pools(products: int, regions: int) -> PairPools:
+def _features(products: int, regions: int) -> Sides[FeatureSet]:
     rng = np.random.default_rng(0)
     means = rng.normal(0, 1, (products, regions, 256))
 
-    def view() -> Pools:
+    def view() -> FeatureSet:
         seen = torch.from_numpy((means + rng.normal(0, 2, means.shape)).astype(np.float32))
-        return Pools(
+        return FeatureSet(
             torch.nn.functional.normalize(seen.mean(1), dim=1), seen.half(), [f"p{n}" for n in range(products)]
         )
 
-    return PairPools(view(), view())
+    return Sides(view(), view())

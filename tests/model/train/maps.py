@@ -9,8 +9,9 @@ import torch
 
 from threadmatch.model.backbone import Backbone
 from threadmatch.model.config import GRNetConfig
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
+from threadmatch.model.train.inputs.front_maps import MapSet
 
 STAGE = 3
 CONFIG = GRNetConfig(
@@ -19,7 +20,7 @@ CONFIG = GRNetConfig(
 )  # fmt: skip
 
 
-def striped_maps(backbone: Backbone, products: range, seed: int) -> MapPairs:
+def striped_maps(backbone: Backbone, products: range, seed: int) -> Sides[MapSet]:
     """The colours are the product, the noise is the photo."""
     front, _ = backbone.split(STAGE)
     rng = np.random.default_rng(seed)
@@ -33,7 +34,7 @@ def striped_maps(backbone: Backbone, products: range, seed: int) -> MapPairs:
             maps = front(torch.from_numpy(pixels)).permute(0, 2, 3, 1)
         return MapSet([f"p{n}" for n in products], maps.numpy().astype(np.float16))
 
-    return MapPairs(view(4), view(90))
+    return Sides(view(4), view(90))
 
 
 def start(backbone: Backbone, config: GRNetConfig = CONFIG) -> tuple[GRNet, torch.nn.Module]:

@@ -1,4 +1,4 @@
-"""Whole recipes over small sets: maps of earlier stages, and runs that go on."""
+"""PartAndHead recipes over small sets: maps of earlier stages, and runs that go on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from tests.model.train.recipes import write_recipe
 from threadmatch.model.backbone import Backbone
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.neck import HypercolumnNeck
-from threadmatch.model.train.inputs.front_maps import MapPairs
-from threadmatch.model.train.loop.run_settings import PLAN_FILE, keep_to_plan
-from threadmatch.model.train.phases.backbone_phase import pools_of
+from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.loop.run_folder import PLAN_FILE, keep_to_plan
+from threadmatch.model.train.phases.backbone_phase import features_of
 from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
-from threadmatch.model.train.phases.trained_part import Tower
+from threadmatch.model.train.phases.trained_part import TrainedPart
 from threadmatch.model.train.recipe import Recipe, read_recipe, train
 
 TAPPED = replace(CONFIG, hypercolumn=(STAGE,))
@@ -32,9 +33,9 @@ def test_components_of_earlier_maps_are_white_and_what_is_joined_keeps_most(back
     network, rest = start(backbone.tap((STAGE,)), TAPPED)
     neck = network.neck
     assert isinstance(neck, HypercolumnNeck)
-    pools = pools_of(network, rest, striped_maps(copy.deepcopy(backbone), range(40), 0))
-    start_from_data(network, pools)
-    regions = torch.cat([pools.gallery.regions, pools.queries.regions]).flatten(0, 1).float()
+    features = features_of(network, rest, striped_maps(copy.deepcopy(backbone), range(40), 0))
+    start_from_data(network, features)
+    regions = torch.cat([features.gallery.regions, features.queries.regions]).flatten(0, 1).float()
     channels = network.backbone.channels
     with torch.no_grad():
         [layer] = neck.components
@@ -50,7 +51,7 @@ def test_components_of_earlier_maps_are_white_and_what_is_joined_keeps_most(back
     before = neck.join.weight.clone()
     with torch.no_grad():
         neck.last.weight.normal_()
-    start_hypercolumn(network, pools)
+    start_hypercolumn(network, features)
     assert not torch.equal(neck.join.weight, before), "it follows what was learned"
 
 
@@ -109,21 +110,21 @@ def test_settings_that_an_older_release_did_not_know_are_no_change(tmp_path: Pat
         keep_to_plan(tmp_path, {"model": {"steps": 3}, "fit": {"seed": 1}}, state, write=False)
 
 
-def test_a_tower_gives_the_regions_of_the_network(backbone: Backbone) -> None:
+def test_the_trained_part_gives_the_regions_of_the_network(backbone: Backbone) -> None:
     tapped = copy.deepcopy(backbone).tap((STAGE,))
     network, rest = start(tapped, TAPPED)
-    pairs: MapPairs = striped_maps(tapped, range(12), 0)
-    start_from_data(network, pools_of(network, rest, pairs))
+    pairs: Sides[MapSet] = striped_maps(tapped, range(12), 0)
+    start_from_data(network, features_of(network, rest, pairs))
     at = np.arange(4)
     maps = pairs.gallery.take(at)
-    whole, plain = (Tower(network, rest, maps, hypercolumn=both).eval() for both in (True, False))
-    pools = pools_of(network, rest, pairs).gallery
+    whole, plain = (TrainedPart(network, rest, maps, hypercolumn=both).eval() for both in (True, False))
+    features = features_of(network, rest, pairs).gallery
     with torch.no_grad():
         embedding, regions = whole(maps)
-        expected = network.project(pools.pooled[:4], pools.regions[:4].float())
+        expected = network.project(features.pooled[:4], features.regions[:4].float())
         torch.testing.assert_close(embedding, expected[0], rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(torch.nn.functional.normalize(regions, dim=-1), expected[1], rtol=1e-2, atol=1e-2)
-        last = network.neck.last(pools.regions[:4, :, : network.backbone.channels].float())  # type: ignore[union-attr, operator]
+        last = network.neck.last(features.regions[:4, :, : network.backbone.channels].float())  # type: ignore[union-attr, operator]
         torch.testing.assert_close(plain(maps)[1], last, rtol=1e-2, atol=1e-2)
     learning = {name for name, value in whole.learn().named_parameters() if value.requires_grad}
     assert any(name.startswith("rest") for name in learning)

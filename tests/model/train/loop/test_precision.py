@@ -17,11 +17,11 @@ from threadmatch.model.errors import ConfigError
 from threadmatch.model.train.loop.precision import Precision, mixed
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings
 from threadmatch.model.train.phases.finetune import FinetuneSettings
-from threadmatch.model.train.phases.head import FitSettings
+from threadmatch.model.train.phases.head import HeadSettings
 
 
 def test_a_precision_that_is_none_is_named() -> None:
-    for settings in (FitSettings, FinetuneSettings, EndToEndSettings):
+    for settings in (HeadSettings, FinetuneSettings, EndToEndSettings):
         with pytest.raises(ConfigError, match="'float8' is not known, known are float32, bfloat16"):
             settings(precision="float8")
         assert replace(settings(), precision="bfloat16").precision == "bfloat16"

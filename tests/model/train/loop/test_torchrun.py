@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.model.conftest import draw_set
+from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
 from tests.support.checkout import IMPORT_PATH, ROOT
 from threadmatch.model.backbone import build_backbone
 from threadmatch.model.inference import load_model
-from threadmatch.model.train.loop.curves import END_TO_END_LOG, FINETUNE_LOG, HEAD_LOG
+from threadmatch.model.train.loop.run_folder import END_TO_END, FINETUNE, HEAD
 from threadmatch.model.train.loop.torchrun import Processes
 
-FINETUNE = """
+TUNING = """
 [finetune]
 from_stage = 3
 steps = 2
@@ -48,7 +48,7 @@ def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path) ->
     one, two = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
-    for log in (FINETUNE_LOG, END_TO_END_LOG):
+    for log in (FINETUNE.log, END_TO_END.log):
         assert _steps(tmp_path / "run" / log) == [0, 2, 4], "one process writes"
 
 
@@ -57,13 +57,13 @@ def test_the_documented_command_ends_in_one_checkpoint(tmp_path: Path) -> None:
     [line] = [line for line in (ROOT / "docs" / "training.md").read_text().splitlines() if "torchrun" in line]
     for name, products in (("train", range(16)), ("val", range(100, 110))):
         draw_set(tmp_path / name, products)
-    write_recipe(tmp_path, more=FINETUNE).rename(tmp_path / "recipe.toml")
+    write_recipe(tmp_path, more=TUNING).rename(tmp_path / "recipe.toml")
     said = _run(line.replace("--nproc-per-node 4", "--nproc-per-node 2").split(), tmp_path)
     run = tmp_path / "runs" / "x"
     assert said.count("checkpoint in runs/x/checkpoint") == 1
     assert load_model(run / "checkpoint").name == "stripes"
-    assert _steps(run / FINETUNE_LOG) == [0, 2]
-    assert _steps(run / HEAD_LOG) == [0, 3, 6]
+    assert _steps(run / FINETUNE.log) == [0, 2]
+    assert _steps(run / HEAD.log) == [0, 3, 6]
 
 
 def test_one_process_on_the_cpu_needs_no_other() -> None:

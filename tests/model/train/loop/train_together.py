@@ -16,8 +16,10 @@ import torch
 
 from threadmatch.model.backbone import build_backbone
 from threadmatch.model.config import GRNetConfig
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet
+from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.loop.run_folder import Run
 from threadmatch.model.train.loop.torchrun import Processes
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
@@ -27,16 +29,17 @@ processes = Processes.start()
 torch.set_num_threads(1)
 maps = np.load(folder / "maps.npz")
 names = [f"p{n}" for n in range(len(maps["gallery"]))]
-pairs = MapPairs(MapSet(names, maps["gallery"]), MapSet(names, maps["queries"]))
+pairs = Sides(MapSet(names, maps["gallery"]), MapSet(names, maps["queries"]))
 torch.manual_seed(0)
 config = GRNetConfig(backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16)
 network = GRNet(config, backbone=build_backbone(config.backbone).eval())
 rest = network.backbone.split(3)[1]
 shared = {"from_stage": 3, "group": 2, "average": 0.5}
 time.sleep(2 * processes.rank)  # the others are late: what the first wrote meanwhile must not mislead them
+run = Run(folder / "run", processes)
 tuning = FinetuneSettings(**shared, steps=4, queries=8, evaluate_every=2, warm_up=1)
-finetune(network, rest, pairs, pairs, settings=tuning, run=folder / "run", processes=processes)
+finetune(network, rest, pairs, pairs, settings=tuning, run=run)
 whole = EndToEndSettings(**shared, epochs=2, garments=8)  # 16 garments are two steps
-train_end_to_end(network, rest, pairs, pairs, settings=whole, run=folder / "run", processes=processes)
+train_end_to_end(network, rest, pairs, pairs, settings=whole, run=run)
 torch.save(network.state_dict(), folder / f"rank-{processes.rank}.pt")
 processes.end()

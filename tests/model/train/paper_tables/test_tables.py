@@ -11,20 +11,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.model.conftest import draw_set
+from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.data.encoded import EncodedSet
-from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.data.pairs import read_labelled
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.evaluation import evaluate
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import load_model
-from threadmatch.model.kpm import KPMConfig, KPMHead
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
 from threadmatch.model.train.paper_tables.table_specs import METHOD_LABELS, TABLES
 from threadmatch.model.train.paper_tables.tables import TableSettings, make_table
-from threadmatch.model.train.phases.kpm_head import KPMSettings, MapPair, fit_kpm
 from threadmatch.model.train.recipe import Recipe, read_recipe
 from threadmatch.service.cli import app
 
@@ -174,26 +171,3 @@ def test_the_command_names_what_is_wrong(arguments: list[str], says: str, place:
     outcome = CliRunner().invoke(app, ["table", number, *rest])
     assert outcome.exit_code != 0
     assert says in " ".join(outcome.output.replace("│", " ").split())
-
-
-def test_a_matching_head_learns_to_rank_maps_whose_parts_moved() -> None:
-    torch.manual_seed(0)
-    head = KPMHead(KPMConfig(channels=8, grid=(2, 2), dropout=0.1))
-    settings = KPMSettings(steps=60, queries=16, negatives=5, shortlist=20, learning_rate=1e-2, evaluate_every=20)
-    train, val = _moved(range(60), 0), _moved(range(100, 140), 1)
-    before = fit_kpm(head, train, val, settings=replace(settings, steps=0))
-    assert fit_kpm(head, train, val, settings=settings) > before + 0.2
-
-
-def _moved(products: range, seed: int) -> MapPair:
-    """Products are maps; a query shows its product's positions in another order. Embeddings say nothing."""
-    rng = np.random.default_rng(seed)
-    maps = np.stack([np.random.default_rng(n).normal(0, 1, (4, 8)) for n in products])
-
-    def view(shown: np.ndarray) -> EncodedSet:
-        images = [LabelledImage(Path("none"), str(n), f"p{n}", None, "", "") for n in products]
-        embeddings = rng.normal(0, 1, (len(products), 3)).astype(np.float32)
-        regions = (shown + rng.normal(0, 0.1, shown.shape)).astype(np.float16)
-        return EncodedSet(images, {"embedding": embeddings, "regions": regions})
-
-    return MapPair(view(maps), view(np.stack([one[rng.permutation(4)] for one in maps])))

@@ -14,13 +14,13 @@ from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from threadmatch.model.backbone import Backbone
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.pyramid import pool_regions
-from threadmatch.model.train.inputs.batches import Batch, draw, share
-from threadmatch.model.train.loop.curves import END_TO_END_LOG
+from threadmatch.model.train.inputs.batches import Batch, draw_garments
 from threadmatch.model.train.loop.precision import Precision
+from threadmatch.model.train.loop.run_folder import END_TO_END, Run
 from threadmatch.model.train.loop.torchrun import Processes
-from threadmatch.model.train.phases.end_to_end import EndToEndSettings, Whole, train_end_to_end
+from threadmatch.model.train.phases.end_to_end import EndToEndSettings, PartAndHead, train_end_to_end
 from threadmatch.model.train.phases.principal_components import start_head
-from threadmatch.model.train.phases.trained_part import Tower
+from threadmatch.model.train.phases.trained_part import TrainedPart
 
 SETTINGS = EndToEndSettings(
     from_stage=STAGE, epochs=3, garments=8, optimiser="adamw", rate=5e-3, metric=1.0, listwise=1.0, group=4,
@@ -44,7 +44,7 @@ def test_a_step_scores_every_pair_as_the_network_does(backbone: Backbone) -> Non
     pairs = striped_maps(backbone, range(6), 0)
     at = np.arange(6)
     maps = torch.cat([pairs.queries.take(at), pairs.gallery.take(at)])
-    whole = Whole(Tower(network, rest, pairs.gallery.take(at)), network.head).eval()
+    whole = PartAndHead(TrainedPart(network, rest, pairs.gallery.take(at)), network.head).eval()
     with torch.no_grad():
         _, _, score = whole(maps)
         feature_map = rest(maps)
@@ -67,12 +67,12 @@ def test_a_resumed_run_ends_in_the_same_bits(backbone: Backbone, tmp_path: Path,
             raise PowerCutError
 
     whole, rest = start(backbone)
-    train_end_to_end(whole, rest, train, val, settings=settings, run=tmp_path / "whole")
+    train_end_to_end(whole, rest, train, val, settings=settings, run=Run(tmp_path / "whole"))
     torn, rest = start(backbone)
     with pytest.raises(PowerCutError):
-        train_end_to_end(torn, rest, train, val, settings=settings, run=tmp_path / "torn", after_evaluation=cut)
+        train_end_to_end(torn, rest, train, val, settings=settings, run=Run(tmp_path / "torn", after_evaluation=cut))
     fresh, rest = start(backbone)
-    train_end_to_end(fresh, rest, train, val, settings=settings, run=tmp_path / "torn")
+    train_end_to_end(fresh, rest, train, val, settings=settings, run=Run(tmp_path / "torn"))
     for name, value in whole.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
     lines = [(tmp_path / run / "end_to_end.jsonl").read_text().count("\n") for run in ("whole", "torn")]
@@ -87,8 +87,8 @@ def test_grnet_ranks_garments_never_seen_better_than_before(
     network, rest = start(backbone, replace(CONFIG, blend=("global", "greedy")))
     start_head(network)
     settings = replace(SETTINGS, epochs=10, garments=16, precision=precision, evaluate_every=10)
-    best = train_end_to_end(network, rest, train, val, settings=settings, run=tmp_path)
-    first = json.loads((tmp_path / END_TO_END_LOG).read_text().splitlines()[0])
+    best = train_end_to_end(network, rest, train, val, settings=settings, run=Run(tmp_path))
+    first = json.loads((tmp_path / END_TO_END.log).read_text().splitlines()[0])
     assert best["grnet_mrr"] > first["grnet_mrr"] + 0.05
     assert best["global_mrr"] > first["global_mrr"]
 
@@ -102,7 +102,7 @@ def test_without_the_metric_loss_the_embedding_is_left_alone(backbone: Backbone,
         one.detach().clone() for one in (network.embedding.weight, network.neck.weight, network.head.projection)
     )
     settings = replace(SETTINGS, metric=0.0, epochs=1, evaluate_every=1)
-    best = train_end_to_end(network, rest, pairs, pairs, settings=settings, run=tmp_path)
+    best = train_end_to_end(network, rest, pairs, pairs, settings=settings, run=Run(tmp_path))
     torch.testing.assert_close(network.embedding.weight, embedding)
     if best["step"]:
         assert not torch.equal(network.neck.weight, neck)
@@ -119,7 +119,7 @@ def test_other_photos_of_a_garment_count_as_the_same(backbone: Backbone) -> None
 def test_garments_of_a_step_come_in_groups_and_once_each() -> None:
     near = np.stack([(np.arange(5) + n // 5 * 5)[np.argsort(np.arange(5) != n % 5, kind="stable")] for n in range(20)])
     asked = [[] if n == 7 else [n, n + 100] for n in range(20)]
-    batch = draw(asked, near, count=8, group=4, rng=np.random.default_rng(0))
+    batch = draw_garments(asked, near, count=8, group=4, rng=np.random.default_rng(0))
     assert len(set(batch.items)) == 8
     assert 7 not in batch.items, "nobody asks for it"
     assert len({n // 5 for n in batch.items[:4]}) == 1
@@ -127,6 +127,6 @@ def test_garments_of_a_step_come_in_groups_and_once_each() -> None:
 
 
 def test_more_processes_than_garments_allow_are_refused() -> None:
-    assert share(64, Processes(count=4)) == 16
+    assert Processes(count=4).share(64) == 16
     with pytest.raises(ConfigError, match="6 queries a step are too few for 4 processes"):
-        share(6, Processes(count=4))
+        Processes(count=4).share(6)

@@ -13,13 +13,15 @@ from PIL import Image
 from tests.model.train.maps import STAGE, start, striped_maps
 from threadmatch.model.backbone import Backbone
 from threadmatch.model.data.pairs import NO_SETUP, LabelledImage
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import DataError
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.images import Box
-from threadmatch.model.train.inputs.front_maps import MapPairs, MapSet, loosened, make_maps
+from threadmatch.model.train.inputs.front_maps import MapSet, loosened, make_maps
 from threadmatch.model.train.loop.precision import Precision
+from threadmatch.model.train.loop.run_folder import Run
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
-from threadmatch.model.train.phases.trained_part import Tower, evaluate_maps
+from threadmatch.model.train.phases.trained_part import TrainedPart, evaluate_maps
 
 SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, group=3, evaluate_every=3, warm_up=2)
 
@@ -27,7 +29,7 @@ SETTINGS = FinetuneSettings(from_stage=STAGE, steps=9, queries=6, group=3, evalu
 def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone: Backbone, tmp_path: Path) -> None:
     train, val = striped_maps(backbone, range(20), 0), striped_maps(backbone, range(100, 110), 1)
     whole, rest = start(backbone)
-    finetune(whole, rest, train, val, settings=SETTINGS, run=tmp_path / "whole")
+    finetune(whole, rest, train, val, settings=SETTINGS, run=Run(tmp_path / "whole"))
 
     class PowerCutError(RuntimeError):
         pass
@@ -38,9 +40,9 @@ def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone
 
     torn, rest = start(backbone)
     with pytest.raises(PowerCutError):
-        finetune(torn, rest, train, val, settings=SETTINGS, run=tmp_path / "torn", after_evaluation=cut)
+        finetune(torn, rest, train, val, settings=SETTINGS, run=Run(tmp_path / "torn", after_evaluation=cut))
     fresh, rest = start(backbone)  # another process would start so
-    finetune(fresh, rest, train, val, settings=SETTINGS, run=tmp_path / "torn")
+    finetune(fresh, rest, train, val, settings=SETTINGS, run=Run(tmp_path / "torn"))
     for name, value in whole.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
     curves = [(tmp_path / run / "finetune.jsonl").read_text().count("\n") for run in ("whole", "torn")]
@@ -57,18 +59,18 @@ def test_garments_never_seen_are_ranked_better_than_before(
 ) -> None:
     train, val = striped_maps(backbone, range(60), 0), striped_maps(backbone, range(1000, 1040), 1)
     network, rest = start(backbone)
-    before = evaluate_maps(_tower(network, rest, train), val)
+    before = evaluate_maps(_part(network, rest, train), val)
     settings = replace(
         SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision
     )
-    best = finetune(network, rest, train, val, settings=settings, run=tmp_path)
+    best = finetune(network, rest, train, val, settings=settings, run=Run(tmp_path))
     assert best["global_mrr"] > before["global_mrr"]
     assert best["greedy_mrr"] > before["greedy_mrr"]
-    assert evaluate_maps(_tower(network, rest, train), val)["greedy_mrr"] == pytest.approx(best["greedy_mrr"])
+    assert evaluate_maps(_part(network, rest, train), val)["greedy_mrr"] == pytest.approx(best["greedy_mrr"])
 
 
-def _tower(network: GRNet, rest: torch.nn.Module, pairs: MapPairs) -> Tower:
-    return Tower(network, rest, pairs.gallery.take(np.arange(4)))
+def _part(network: GRNet, rest: torch.nn.Module, pairs: Sides[MapSet]) -> TrainedPart:
+    return TrainedPart(network, rest, pairs.gallery.take(np.arange(4)))
 
 
 def _images(folder: Path, count: int) -> list[LabelledImage]:

@@ -18,15 +18,17 @@ from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.pairs import NEGATIVES_FILE, read_labelled
 from threadmatch.model.data.sets import read_sets
+from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.evaluation import evaluate
 from threadmatch.model.evaluate.report import markdown
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import load_model
-from threadmatch.model.train.inputs.feature_sets import PairPools, Pools
-from threadmatch.model.train.loop.run_settings import PLAN_FILE
-from threadmatch.model.train.loop.validation import evaluate_pools
-from threadmatch.model.train.phases.head import FitSettings, draw, fit
+from threadmatch.model.train.inputs.feature_sets import FeatureSet
+from threadmatch.model.train.inputs.negatives import draw_queries
+from threadmatch.model.train.loop.run_folder import PLAN_FILE, Run
+from threadmatch.model.train.loop.validation import evaluate_features
+from threadmatch.model.train.phases.head import HeadSettings, train_head
 from threadmatch.model.train.phases.principal_components import start_from_data
 from threadmatch.model.train.recipe import read_recipe, train
 
@@ -35,7 +37,7 @@ CONFIG = GRNetConfig(
     backbone="timm:test_efficientnet", image_px=64, neck_channels=12, embedding_channels=16, region_norm="l2",
     similarity_channels=14, node_channels=10, projection_bias=True, blend=("global", "greedy"), dropout=0.1,
 )  # fmt: skip
-SETTINGS = FitSettings(
+SETTINGS = HeadSettings(
     metric_steps=7,
     head_steps=5,
     metric_queries=8,
@@ -49,18 +51,18 @@ SETTINGS = FitSettings(
 )
 
 
-def _pools(products: range, seed: int) -> PairPools:
+def _features(products: range, seed: int) -> Sides[FeatureSet]:
     """Products that are directions, seen through noise in most channels."""
     rng = np.random.default_rng(seed)
     names = [f"p{n}" for n in products]
     regions = CONFIG.regions
     means = np.stack([np.random.default_rng(n).normal(0, 1, (regions, CHANNELS)) for n in products])
 
-    def view(noise: float) -> Pools:
+    def view(noise: float) -> FeatureSet:
         seen = torch.from_numpy((means + rng.normal(0, noise, means.shape)).astype(np.float32))
-        return Pools(torch.nn.functional.normalize(seen.mean(1), dim=1), seen.half(), names)
+        return FeatureSet(torch.nn.functional.normalize(seen.mean(1), dim=1), seen.half(), names)
 
-    return PairPools(view(0.5), view(2.0))
+    return Sides(view(0.5), view(2.0))
 
 
 def _network() -> GRNet:
@@ -69,10 +71,10 @@ def _network() -> GRNet:
 
 
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
-    data, val = _pools(range(40), 0), _pools(range(100, 120), 1)
+    data, val = _features(range(40), 0), _features(range(100, 120), 1)
     whole = _network()
     start_from_data(whole, data)
-    fit(whole, data, val, settings=SETTINGS, run=tmp_path / "whole")
+    train_head(whole, data, val, settings=SETTINGS, run=Run(tmp_path / "whole"))
     torn = _network()
     start_from_data(torn, data)
 
@@ -84,54 +86,54 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
             raise PowerCutError
 
     with pytest.raises(PowerCutError):
-        fit(torn, data, val, settings=SETTINGS, run=tmp_path / "torn", after_evaluation=cut)
+        train_head(torn, data, val, settings=SETTINGS, run=Run(tmp_path / "torn", after_evaluation=cut))
     fresh = _network()  # another process would start so
     start_from_data(fresh, data)
-    fit(fresh, data, val, settings=SETTINGS, run=tmp_path / "torn")
+    train_head(fresh, data, val, settings=SETTINGS, run=Run(tmp_path / "torn"))
     for name, value in whole.head.state_dict().items():
         assert torch.equal(fresh.head.state_dict()[name], value), name
 
 
 def test_a_head_learns_the_same_over_features_that_are_projected_once(tmp_path: Path) -> None:
     """In a seventh of the memory; float16 once more on the way is all that differs."""
-    bare, val = _pools(range(40), 0), _pools(range(100, 120), 1)
+    bare, val = _features(range(40), 0), _features(range(100, 120), 1)
     settings = replace(SETTINGS, metric_steps=0)
     heads, figures = [], []
     for projected in (False, True):
         network = _network()
         start_from_data(network, bare)
         data, held_out = (_projected(network, bare), _projected(network, val)) if projected else (bare, val)
-        figures.append(fit(network, data, held_out, settings=settings, run=tmp_path / str(projected)))
+        figures.append(train_head(network, data, held_out, settings=settings, run=Run(tmp_path / str(projected))))
         heads.append(network.head.state_dict())
     for name, value in heads[0].items():
         torch.testing.assert_close(heads[1][name], value, rtol=0.02, atol=2e-3, msg=name)
     assert figures[0]["grnet_top1"] == figures[1]["grnet_top1"]
     with pytest.raises(AssertionError, match="trains no neck"):
-        fit(network, data, held_out, settings=SETTINGS, run=tmp_path / "first-phase")
+        train_head(network, data, held_out, settings=SETTINGS, run=Run(tmp_path / "first-phase"))
 
 
 @torch.no_grad()
-def _projected(network: GRNet, pairs: PairPools) -> PairPools:
-    def side(pools: Pools) -> Pools:
-        embedding, regions = pools.vectors(network)
-        return Pools(embedding, regions.half(), pools.products, projected=True)
+def _projected(network: GRNet, pairs: Sides[FeatureSet]) -> Sides[FeatureSet]:
+    def side(features: FeatureSet) -> FeatureSet:
+        embedding, regions = features.vectors(network)
+        return FeatureSet(embedding, regions.half(), features.products, projected=True)
 
-    return PairPools(side(pairs.gallery), side(pairs.queries))
+    return Sides(side(pairs.gallery), side(pairs.queries))
 
 
 def test_training_ranks_garments_it_never_saw_better_than_its_start(tmp_path: Path) -> None:
-    data, val = _pools(range(150), 0), _pools(range(1000, 1060), 1)
+    data, val = _features(range(150), 0), _features(range(1000, 1060), 1)
     network = _network()
     start_from_data(network, data)
-    before = evaluate_pools(network, val, queries=60)
-    fit(
+    before = evaluate_features(network, val, queries=60)
+    train_head(
         network,
         data,
         val,
         settings=replace(SETTINGS, metric_steps=40, head_steps=20, evaluate_every=20, evaluate_queries=60),
-        run=tmp_path,
+        run=Run(tmp_path),
     )
-    after = evaluate_pools(network, val, queries=60)
+    after = evaluate_features(network, val, queries=60)
     assert after["grnet_mrr"] > before["grnet_mrr"]
 
 
@@ -261,10 +263,12 @@ def test_what_people_refused_is_read_and_is_among_the_negatives(photo_sets: Path
     before = (len(read.queries) - len(street), len(read.gallery) - len(shop))
     assert before == (len(street), len(shop)), "two sets, one after the other"
     assert read.refused == {before[0] + 2: [before[1], before[1] + 7]}
-    data = replace(_pools(range(40), 0), refused={4: [30, 31]})
+    data = replace(_features(range(40), 0), refused={4: [30, 31]})
     matches = [[n] for n in range(40)]
     shortlist = np.stack([np.setdiff1d(np.arange(12), [n])[:8] for n in range(40)])
-    drawn = draw(data, matches, shortlist, replace(SETTINGS, queries=40), np.random.default_rng(0), metric=False)
+    products = data.map(lambda side: side.products)
+    sizes = {"queries": 40, "negatives": SETTINGS.negatives}
+    drawn = draw_queries(products, matches, shortlist, **sizes, rng=np.random.default_rng(0))
     for query, items in zip(drawn.queries, drawn.items, strict=True):
         assert items[0] == query, "the match comes first"
         assert len(set(items)) == 1 + SETTINGS.negatives

@@ -1,21 +1,69 @@
-"""What a run folder was begun with, so that a run goes on with the settings it began with, or not at all.
+"""A run's folder: the files of each phase, and what it was begun with, so that a run goes on with that or not at all.
 
-RUN/plan.json   the recipe's settings by part, plain JSON
+RUN/plan.json                             the recipe's settings by part, plain JSON
+RUN/finetune.jsonl, end_to_end.jsonl, ... a line an evaluation, of the phase that `PhaseFiles` names
+RUN/finetune.pt, end_to_end.pt, state.pt  what the phase needs to go on after a kill
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.progress import Progress, unheard
+from threadmatch.model.train.loop.torchrun import Processes
 
 PLAN_FILE = "plan.json"
 
 Plan = Mapping[str, Mapping[str, Any] | None]
 """The settings of each part of a recipe; None for a part that it leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFiles:
+    """What a phase leaves in a run's folder.
+
+    Fields:
+        phase: its name, as people read it.
+        log: a JSON object an evaluation.
+        state: what it needs to go on.
+    """
+
+    phase: str
+    log: str
+    state: str
+
+
+FINETUNE = PhaseFiles("finetune", "finetune.jsonl", "finetune.pt")
+END_TO_END = PhaseFiles("end_to_end", "end_to_end.jsonl", "end_to_end.pt")
+HEAD = PhaseFiles("head", "curves.jsonl", "state.pt")
+KPM = PhaseFiles("kpm", "kpm.jsonl", "kpm.pt")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where a phase trains, in which processes, and who hears of it.
+
+    Fields:
+        folder: of its files; an unfinished run there goes on from its last evaluation, on the CPU to the same bits.
+        processes: that train together; by default this one, on the CPU.
+        progress: hears of steps and of queries ranked.
+        after_evaluation: called with the step and its figures.
+    """
+
+    folder: Path
+    processes: Processes = field(default_factory=Processes)
+    progress: Progress = unheard
+    after_evaluation: Callable[[int, dict[str, float]], None] | None = None
+
+    def say(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Progress, from the main process alone."""
+        if self.processes.main:
+            self.progress(stage, done, total, note)
 
 
 def keep_to_plan(run: Path, plan: Plan, phases: Mapping[str, Path], *, write: bool = True) -> None:
