@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -37,20 +39,27 @@ is kept.
 
 
 def create_app(
-    settings: Settings,
+    settings: Settings | str | os.PathLike[str],
     *,
     model: ServedModel | None = None,
     gallery: Gallery | None = None,
     further: Mapping[str, Gallery] | None = None,
 ) -> FastAPI:
-    """Build the app. Nothing is opened until its lifespan is entered.
+    """Build the app, for any ASGI server. Nothing is opened until its lifespan is entered.
+
+        >>> import threadmatch
+        >>> app = threadmatch.create_app("gallery")  # uvicorn --factory and a function that returns it, or mounted
+        >>> app.title
+        'threadmatch'
 
     Args:
-        settings: all of them.
+        settings: all of them; or the gallery's folder, and the THREADMATCH_* variables say the rest.
         model: loaded already; None loads the one of `settings`, or the default gallery's.
         gallery: the default one, opened already, of this model; None opens the folder of `settings`.
         further: galleries of `settings.galleries` that are opened already.
     """
+    if not isinstance(settings, Settings):
+        settings = load_settings(gallery=Path(settings))
     state = _new_state(settings)
 
     @contextlib.asynccontextmanager

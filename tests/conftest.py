@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.grnet import GRNet
-from threadmatch.model.inference import Model, load_model
+from threadmatch.service.process.threads import let_waiting_threads_sleep
+
+if TYPE_CHECKING:
+    from threadmatch.model.inference import Model
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the processes that tests start hear it: a shell's background job begins with it ignored."""
+    """Before torch is imported: its threads sleep when they wait, here and in the processes that tests start.
+
+    And hear Ctrl-C, and let those processes hear it: a shell's background job begins with it ignored.
+    """
+    let_waiting_threads_sleep()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,6 +34,11 @@ TINY_CONFIG = GRNetConfig(
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a real but small GRNet with fixed random weights; encodes in about a millisecond."""
+    import torch
+
+    from threadmatch.model.checkpoint import save_checkpoint
+    from threadmatch.model.grnet import GRNet
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -39,6 +49,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_folder: Path) -> Model:
     """The same, loaded."""
+    from threadmatch.model.inference import load_model
+
     return load_model(tiny_model_folder, device="cpu")
 
 
