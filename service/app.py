@@ -62,33 +62,14 @@ def create_app(
         settings = load_settings(gallery=Path(settings))
     state = _new_state(settings)
 
+    loaded = None if model is None or gallery is None else (model, {DEFAULT_GALLERY: gallery, **(further or {})})
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         taking = feedback_of(settings.feedback, max_mib=settings.feedback_mib, recent_minutes=settings.recent_minutes)
         with taking as state.feedback:
-            async with state.tracing, remembering(settings) as state.recent, serving():
+            async with state.tracing, remembering(settings) as state.recent, _serving(state, loaded):
                 yield
-
-    @contextlib.asynccontextmanager
-    async def serving() -> AsyncIterator[None]:
-        opening: asyncio.Task[None] | None = None
-        if model is not None and gallery is not None:
-            await put_in_service(state, model, {DEFAULT_GALLERY: gallery, **(further or {})})
-        elif settings.wait_for_gallery:
-            opening = asyncio.create_task(wait_for_galleries(state))
-        else:
-            await put_in_service(state, *await asyncio.to_thread(open_all, settings))
-        polling = asyncio.create_task(poll_galleries(state))
-        try:
-            yield
-        finally:
-            for task in (opening, polling):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.wait({task})
-            if state.queues is not None:
-                await state.queues.stop(settings.drain_s)
-            await asyncio.gather(*(served.stop(settings.drain_s) for served in state.galleries.values()))
 
     app = FastAPI(
         title="threadmatch",
@@ -105,6 +86,30 @@ def create_app(
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, state.metrics.reject)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _serving(state: ServiceState, loaded: tuple[Matcher, Mapping[str, Gallery]] | None) -> AsyncIterator[None]:
+    """Search and edit while the block runs, with what is `loaded` already, or what the settings say."""
+    settings = state.settings
+    opening: asyncio.Task[None] | None = None
+    if loaded is not None:
+        await put_in_service(state, *loaded)
+    elif settings.wait_for_gallery:
+        opening = asyncio.create_task(wait_for_galleries(state))
+    else:
+        await put_in_service(state, *await asyncio.to_thread(open_all, settings))
+    polling = asyncio.create_task(poll_galleries(state))
+    try:
+        yield
+    finally:
+        for task in (opening, polling):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if state.queues is not None:
+            await state.queues.stop(settings.drain_s)
+        await asyncio.gather(*(served.stop(settings.drain_s) for served in state.galleries.values()))
 
 
 def _add_routes(app: FastAPI) -> None:
