@@ -108,7 +108,7 @@ def circle(graph: Mapping[str, Iterable[str]]) -> str:
 def wings(depth: int) -> dict[str, set[str]]:
     """Arrows between the parts of the rooms, so many names deep.
 
-    At 2 those are wings and the modules beside them ("service.search", "service.app"), at 3 also the wings within wings.
+    At 2 those are wings and the modules beside them ("service.search", "service.app"), at 3 wings within wings, too.
     """
     graph: dict[str, set[str]] = {}
     for module, targets in arrows().items():
@@ -248,7 +248,8 @@ def test_no_file_names_a_package_registry() -> None:
 
 _ROOM = r"(?:model|indexer|service)"
 OLD_NAMES = re.compile(
-    rf"\bfrom {_ROOM}(?:\.\w+)* import\b|\bimport {_ROOM}\.\w+|-m {_ROOM}\b|--factory {_ROOM}\.\w+|[\"']{_ROOM}(?:\.\w+)+:\w+"
+    rf"\bfrom {_ROOM}(?:\.\w+)* import\b|\bimport {_ROOM}\.\w+|-m {_ROOM}\b"
+    rf"|--factory {_ROOM}\.\w+|[\"']{_ROOM}(?:\.\w+)+:\w+"
 )
 
 

@@ -6,10 +6,10 @@ Letters  E embedding size, n rows beside the index
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
+from cachetools import LRUCache
 
 from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.index import Ids, VectorIndex, Vectors
@@ -40,7 +40,7 @@ class LoadedGeneration:
 
     def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers) -> None:
         self.manifest, self.index, self.readers = manifest, index, readers
-        self._filtered: OrderedDict[tuple[str, frozenset[tuple[str, ColumnKind]]], Ids] = OrderedDict()
+        self._filtered: LRUCache[tuple[str, frozenset[tuple[str, ColumnKind]]], Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         self._described: list[Column] | None = None
         self.dead, self.late, self.late_vectors = self._changes_beside_the_index()
@@ -65,7 +65,6 @@ class LoadedGeneration:
         key = expression, frozenset(columns.items())  # a column of another kind is compared in another way
         with self._lock:
             if key in self._filtered:
-                self._filtered.move_to_end(key)
                 return self._filtered[key]
         clause = compile_filter(expression, columns)
         query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({clause.sql}) ORDER BY i.seq"  # noqa: S608
@@ -74,8 +73,6 @@ class LoadedGeneration:
             allowed = np.fromiter((seq for (seq,) in rows), np.int64)
         with self._lock:
             self._filtered[key] = allowed
-            if len(self._filtered) > REMEMBERED_FILTERS:
-                self._filtered.popitem(last=False)
         return allowed
 
     def _changes_beside_the_index(self) -> tuple[Ids, Ids, Vectors]:

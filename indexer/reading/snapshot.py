@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError, GalleryError, ItemNotFoundError
@@ -75,7 +75,7 @@ class Snapshot:
 
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self.readers, self.changes = loaded, loaded.readers, changes
-        self._filtered: OrderedDict[str, Ids] = OrderedDict()
+        self._filtered: LRUCache[str, Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
         if len(changes.dead):
@@ -292,8 +292,6 @@ class Snapshot:
             allowed = np.fromiter((row for (row,) in rows), np.int64)
         with self._lock:
             self._filtered[expression] = allowed
-            if len(self._filtered) > REMEMBERED_FILTERS:
-                self._filtered.popitem(last=False)
         return allowed
 
 

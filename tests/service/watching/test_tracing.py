@@ -164,7 +164,7 @@ def test_the_standard_variable_is_heard(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings(gallery=Path("g")).otlp_endpoint == "http://ours:4318"
 
 
-def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
+def test_without_an_endpoint_nothing_of_opentelemetrys_sdk_is_imported() -> None:
     code = """
 import asyncio, sys
 from threadmatch.service.watching.tracing import Tracing, span
