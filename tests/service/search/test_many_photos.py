@@ -66,15 +66,15 @@ async def test_photos_of_a_batch_share_the_model_s_batches(
     async with running(app) as client:
         model.gate.clear()
         before, begun = len(model.encoded), model.begun
-        searched = asyncio.create_task(results_of(client, [photo(n) for n in range(8)]))
+        first = asyncio.create_task(post(client))
         await until(lambda: model.begun > begun)
-        await until_waiting(app, 2)  # at least these go together
+        searched = asyncio.create_task(results_of(client, [photo(n) for n in range(8)]))
+        await until_waiting(app, 8)
         model.gate.set()
-        await searched
-    assert sum(model.encoded[before:]) == 8
-    assert len(model.encoded[before:]) < 8
-    assert sum(map(len, model.scored)) == 8 + 1  # and the probe at the start
-    assert len(model.scored) < 9
+        await asyncio.gather(first, searched)
+    assert model.encoded[before:] == [1, 8]
+    assert sum(map(len, model.scored)) == 8 + 2  # the one before them, and the probe at the start
+    assert len(model.scored) < 10
 
 
 async def test_what_is_wrong_with_one_photo_is_its_own_error(client: httpx.AsyncClient) -> None:
