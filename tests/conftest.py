@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.skips import skipped_line
 from threadmatch.model.config import GRNetConfig
 from threadmatch.service.process.threads import let_waiting_threads_sleep
 
@@ -22,8 +23,19 @@ def pytest_configure() -> None:
     And hear Ctrl-C, and let those processes hear it: a shell's background job begins with it ignored.
     """
     let_waiting_threads_sleep()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, so each computes with one
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The very last line says what was skipped and why: a test that is skipped in silence is no test."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.collectonly:
+        return
+    skips = [(report.nodeid.partition("::")[0], report.longrepr[2]) for report in reporter.stats.get("skipped", [])]
+    reporter.write_line(skipped_line((file, reason.removeprefix("Skipped: ")) for file, reason in skips))
 
 
 TINY_CONFIG = GRNetConfig(

@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from tests.service.conftest import ODD_IDS
-from tests.support.processes import serving
 from tests.support.serving import (
     WatchedModel,
     photo,
@@ -42,15 +41,6 @@ from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.shared import state_of
 
 AT_ONCE = Retries(first_s=0.0)
-
-
-@pytest.fixture(scope="module")
-def address(gallery_folder: Path, tiny_model_folder: Path) -> Iterator[str]:
-    with serving("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu") as (
-        _,
-        address,
-    ):
-        yield address
 
 
 def test_every_call_is_answered_by_a_real_service(address: str, tmp_path: Path) -> None:
