@@ -89,7 +89,9 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _serving(state: ServiceState, loaded: tuple[Matcher, Mapping[str, Gallery]] | None) -> AsyncIterator[None]:
+async def _serving(
+    state: ServiceState, loaded: tuple[ServedModel, Mapping[str, Gallery]] | None
+) -> AsyncIterator[None]:
     """Search and edit while the block runs, with what is `loaded` already, or what the settings say."""
     settings = state.settings
     opening: asyncio.Task[None] | None = None

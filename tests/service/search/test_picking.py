@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadmatch.indexer.reading.gallery import Candidate, Item
+from threadmatch.model.chain import Ranking
 from threadmatch.model.config import Calibration
 from threadmatch.model.images import Box
 from threadmatch.service.http.schemas import SearchOptions
-from threadmatch.service.search.picking import is_no_match, pick, ranking
+from threadmatch.service.search.picking import is_no_match, pick
 from threadmatch.service.search.results import Match
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An item of the shortlist; two rows with one `photo` show the same picture."""
+    """An item of the shortlist; two rows with one `photo` show the same picture. NaN: no calibrated stage scored it."""
 
     id: str
     product: str | None
@@ -43,8 +44,10 @@ SHORTLIST = [
 
 
 def picked(rows: Sequence[Row], *, twins: bool = True, **asked: object) -> list[Match]:
-    """What `pick` makes of a table whose probabilities are its scores."""
+    """What `pick` makes of a table that a stage ordered by its probabilities."""
     values = np.array([row.probability for row in rows], np.float32)
+    ranking = Ranking(len(rows))
+    ranking.rerank("grnet", values * 9)
     candidates = [Candidate(row.id, n, n / 10) for n, row in enumerate(rows)]
     items = [Item(row.id, row.product, {}, 10, 10, Box(0, 0, 10, 10)) for row in rows]
 
@@ -53,7 +56,7 @@ def picked(rows: Sequence[Row], *, twins: bool = True, **asked: object) -> list[
 
     options = SearchOptions.model_validate(asked)
     found = twin if twins else None
-    return pick(candidates, items, scores=values * 9, probabilities=values, options=options, twin=found)
+    return pick(candidates, items, ranking=ranking, probabilities=values, options=options, twin=found)
 
 
 def told(matches: Sequence[Match]) -> list[tuple[str, list[str], list[str]]]:
@@ -62,16 +65,6 @@ def told(matches: Sequence[Match]) -> list[tuple[str, list[str], list[str]]]:
         (match.item.id, [view.item.id for view in match.views or []], [same.item.id for same in match.duplicates])
         for match in matches
     ]
-
-
-def test_equal_scores_keep_the_first_stages_order_and_no_scores_keep_all_of_it() -> None:
-    assert ranking(4, np.array([1, 3, 1, 3], np.float32)) == [1, 3, 0, 2]
-    assert ranking(3, None) == [0, 1, 2]
-    assert ranking(0, None) == []
-
-
-def test_a_score_that_is_no_number_never_drops_an_item() -> None:
-    assert sorted(ranking(3, np.array([np.inf, -np.inf, 0], np.float32))) == [0, 1, 2]
 
 
 def test_items_come_by_score_and_say_where_they_were() -> None:
@@ -123,6 +116,13 @@ def test_products_duplicates_and_the_least_probability_meet(
 ) -> None:
     asked = {"group_by": group_by, "min_probability": min_probability}
     assert told(picked(SHORTLIST, twins=twins, **asked)) == expected
+
+
+def test_an_item_that_no_calibrated_stage_scored_is_left_out_only_where_that_is_asked() -> None:
+    rows = [Row("sure", "a", "p1", 0.9), Row("unknown", "b", "p2", np.nan), Row("unknown-view", "a", "p3", np.nan)]
+    assert [match.probability for match in picked(rows)] == [pytest.approx(0.9), None, None]
+    assert told(picked(rows, min_probability=0.0)) == [("sure", [], [])]
+    assert told(picked(rows, group_by="product", min_probability=0.5)) == [("sure", ["unknown-view"], [])]
 
 
 def test_what_repeats_the_photo_of_a_view_belongs_to_the_views_match() -> None:
@@ -183,8 +183,10 @@ def test_whatever_the_shortlist_each_item_is_shown_once_and_each_photo_once(
 def test_no_match_is_said_of_an_empty_answer_and_below_the_models_own_threshold() -> None:
     matches = picked(SHORTLIST)
     measured = Calibration(no_match_below=0.5)
-    assert is_no_match([], None, Calibration())
-    assert not is_no_match(matches, None, measured), "scores that are not calibrated say nothing"
+    unknown = np.full(2, np.nan, np.float32)
+    assert is_no_match([], unknown, Calibration())
+    assert not is_no_match(matches, unknown, measured), "scores that are not calibrated say nothing"
     assert not is_no_match(matches, np.array([0.2, 0.5], np.float32), measured)
     assert is_no_match(matches, np.array([0.2, 0.49], np.float32), measured)
+    assert is_no_match(matches, np.array([np.nan, 0.49], np.float32), measured)
     assert not is_no_match(matches, np.array([0.01], np.float32), Calibration()), "without a threshold, never"
