@@ -2,7 +2,7 @@
 #
 #   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
-#   make test                      what CI runs
+#   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
 PYTHON ?= python3
@@ -15,6 +15,8 @@ PORT ?=
 CHECK ?=
 BENCH_FLAGS ?=
 PYTEST_FLAGS ?=
+# Test processes; a file's tests stay together, since they share what they set up.
+JOBS ?= 2
 
 # Torch's waiting threads soon sleep (service/process/threads.py says why), and processes share their compiled bytecode.
 export GOMP_SPINCOUNT ?= 3000
@@ -44,7 +46,7 @@ demo: $(READY)
 	@$(BIN)/threadmatch demo $(if $(DATA),--data '$(DATA)') $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(CHECK)),--check)
 
 test: lint
-	$(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile) $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -37,49 +39,37 @@ is kept.
 
 
 def create_app(
-    settings: Settings,
+    settings: Settings | str | os.PathLike[str],
     *,
     model: ServedModel | None = None,
     gallery: Gallery | None = None,
     further: Mapping[str, Gallery] | None = None,
 ) -> FastAPI:
-    """Build the app. Nothing is opened until its lifespan is entered.
+    """Build the app, for any ASGI server. Nothing is opened until its lifespan is entered.
+
+        >>> import threadmatch
+        >>> app = threadmatch.create_app("gallery")  # uvicorn --factory and a function that returns it, or mounted
+        >>> app.title
+        'threadmatch'
 
     Args:
-        settings: all of them.
+        settings: all of them; or the gallery's folder, and the THREADMATCH_* variables say the rest.
         model: loaded already; None loads the one of `settings`, or the default gallery's.
         gallery: the default one, opened already, of this model; None opens the folder of `settings`.
         further: galleries of `settings.galleries` that are opened already.
     """
+    if not isinstance(settings, Settings):
+        settings = load_settings(gallery=Path(settings))
     state = _new_state(settings)
+
+    loaded = None if model is None or gallery is None else (model, {DEFAULT_GALLERY: gallery, **(further or {})})
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         taking = feedback_of(settings.feedback, max_mib=settings.feedback_mib, recent_minutes=settings.recent_minutes)
         with taking as state.feedback:
-            async with state.tracing, remembering(settings) as state.recent, serving():
+            async with state.tracing, remembering(settings) as state.recent, _serving(state, loaded):
                 yield
-
-    @contextlib.asynccontextmanager
-    async def serving() -> AsyncIterator[None]:
-        opening: asyncio.Task[None] | None = None
-        if model is not None and gallery is not None:
-            await put_in_service(state, model, {DEFAULT_GALLERY: gallery, **(further or {})})
-        elif settings.wait_for_gallery:
-            opening = asyncio.create_task(wait_for_galleries(state))
-        else:
-            await put_in_service(state, *await asyncio.to_thread(open_all, settings))
-        polling = asyncio.create_task(poll_galleries(state))
-        try:
-            yield
-        finally:
-            for task in (opening, polling):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.wait({task})
-            if state.queues is not None:
-                await state.queues.stop(settings.drain_s)
-            await asyncio.gather(*(served.stop(settings.drain_s) for served in state.galleries.values()))
 
     app = FastAPI(
         title="threadmatch",
@@ -96,6 +86,32 @@ def create_app(
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     install_error_handlers(app, state.metrics.reject)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    state: ServiceState, loaded: tuple[ServedModel, Mapping[str, Gallery]] | None
+) -> AsyncIterator[None]:
+    """Search and edit while the block runs, with what is `loaded` already, or what the settings say."""
+    settings = state.settings
+    opening: asyncio.Task[None] | None = None
+    if loaded is not None:
+        await put_in_service(state, *loaded)
+    elif settings.wait_for_gallery:
+        opening = asyncio.create_task(wait_for_galleries(state))
+    else:
+        await put_in_service(state, *await asyncio.to_thread(open_all, settings))
+    polling = asyncio.create_task(poll_galleries(state))
+    try:
+        yield
+    finally:
+        for task in (opening, polling):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if state.queues is not None:
+            await state.queues.stop(settings.drain_s)
+        await asyncio.gather(*(served.stop(settings.drain_s) for served in state.galleries.values()))
 
 
 def _add_routes(app: FastAPI) -> None:

@@ -5,20 +5,37 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from threadmatch.model.checkpoint import save_checkpoint
+from tests.support.skips import skipped_line
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.grnet import GRNet
-from threadmatch.model.inference import Model, load_model
+from threadmatch.service.process.threads import let_waiting_threads_sleep
+
+if TYPE_CHECKING:
+    from threadmatch.model.inference import Model
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the processes that tests start hear it: a shell's background job begins with it ignored."""
+    """Before torch is imported: its threads sleep when they wait, here and in the processes that tests start.
+
+    And hear Ctrl-C, and let those processes hear it: a shell's background job begins with it ignored.
+    """
+    let_waiting_threads_sleep()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, so each computes with one
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The very last line says what was skipped and why: a test that is skipped in silence is no test."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.collectonly:
+        return
+    skips = [(report.nodeid.partition("::")[0], report.longrepr[2]) for report in reporter.stats.get("skipped", [])]
+    reporter.write_line(skipped_line((file, reason.removeprefix("Skipped: ")) for file, reason in skips))
 
 
 TINY_CONFIG = GRNetConfig(
@@ -29,6 +46,11 @@ TINY_CONFIG = GRNetConfig(
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a real but small GRNet with fixed random weights; encodes in about a millisecond."""
+    import torch
+
+    from threadmatch.model.checkpoint import save_checkpoint
+    from threadmatch.model.grnet import GRNet
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -39,6 +61,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_folder: Path) -> Model:
     """The same, loaded."""
+    from threadmatch.model.inference import load_model
+
     return load_model(tiny_model_folder, device="cpu")
 
 

@@ -6,7 +6,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -37,41 +39,130 @@ TEXT_SUFFIXES = (
 )
 
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-SOURCES = sorted([*MODULES, *(ROOT / "tests").rglob("*.py")])
+FRONT_DOOR = ROOT / "src" / "threadmatch" / "__init__.py"
+SOURCES = sorted([*MODULES, FRONT_DOOR, *(ROOT / "tests").rglob("*.py")])
 
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), str(path))
 
 
+def module_name(path: Path) -> str:
+    """`model/grnet.py` is "model.grnet", `service/http/__init__.py` is "service.http"."""
+    return name(path.with_suffix("")).replace("/", ".").removesuffix(".__init__")
+
+
+BY_NAME = {module_name(path): path for path in MODULES}
+
+
 def imports(path: Path) -> Iterator[str]:
-    """Top-level package of every import, those inside functions included."""
+    """Dotted name of every import, those inside functions and those for type checkers included.
+
+    `from a.b import c` gives "a.b.c"; what is ours comes without "threadmatch.", as "model.grnet.GRNet".
+    """
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name(path)}:{node.lineno}: a relative import hides which room it is of"
-            yield (node.module or "").partition(".")[0]
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for dotted in found:
+            assert dotted.partition(".")[0] not in ROOMS, f"{name(path)}:{node.lineno} imports {dotted}: threadmatch.?"
+            yield dotted.removeprefix("threadmatch.")
+
+
+def libraries(path: Path) -> set[str]:
+    """Top-level packages of every import."""
+    return {dotted.partition(".")[0] for dotted in imports(path)}
+
+
+@cache
+def arrows() -> dict[str, set[str]]:
+    """For each module of the rooms, the modules of the rooms that it imports."""
+    return {module: set(filter(None, map(_home, imports(path)))) - {module} for module, path in BY_NAME.items()}
+
+
+def _home(dotted: str) -> str:
+    """The module that an imported name is of: "model.grnet.GRNet" is of "model.grnet"; "" for other packages."""
+    while dotted and dotted not in BY_NAME:
+        dotted = dotted.rpartition(".")[0]
+    return dotted
+
+
+def circle(graph: Mapping[str, Iterable[str]]) -> str:
+    """One circle of a graph, such as "a -> b -> a"; "" where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return " -> ".join(reversed(error.args[1]))
+    return ""
+
+
+def wings(depth: int) -> dict[str, set[str]]:
+    """Arrows between the parts of the rooms, so many names deep.
+
+    At 2 those are wings and the modules beside them ("service.search", "service.app"), at 3 wings within wings, too.
+    """
+    graph: dict[str, set[str]] = {}
+    for module, targets in arrows().items():
+        part = _part(module, depth)
+        others = {_part(target, depth) for target in targets} - {part}
+        graph.setdefault(part, set()).update(other for other in others if not f"{part}.".startswith(f"{other}."))
+    return graph
+
+
+def _part(module: str, depth: int) -> str:
+    return ".".join(module.split(".")[:depth])
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_imports_point_downward_and_each_library_stays_in_its_room(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
-    for imported in imports(path):
+    for imported in libraries(path):
         if imported in ROOMS:
             assert ROOMS.index(imported) <= ROOMS.index(room), f"{name(path)} imports {imported}"
         assert HOMES.get(imported, room) == room, f"{name(path)} imports {imported}, which lives in {HOMES[imported]}"
         assert imported != "tests"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_room_comes_in_by_the_front_door(path: Path) -> None:
+    """It leads to every room, so an arrow to it is an arrow up; only where it lies on the disk may be asked."""
+    used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    asked = {one for one in used if re.fullmatch(r"threadmatch\.\w+", one)}
+    assert asked <= {"threadmatch.__file__"}, name(path)
+    assert not {"Client", "create_app", "ingest", "load_model", "open"} & set(imports(path)), name(path)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle(arrows()) == ""
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_wing_imports_itself_by_way_of_others(depth: int) -> None:
+    """Rooms, then wings and the modules beside them, then the wings within wings."""
+    assert circle(wings(depth)) == ""
+
+
+def test_a_circle_is_found_and_named() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in ("b -> c -> b", "c -> b -> c")
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == ""
+    assert _home("model.grnet.GRNet") == "model.grnet"
+    assert _home("numpy.typing.NDArray") == ""
+    assert "indexer.store" in wings(2)["indexer.ingest"], "the walk sees arrows at all"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_no_file_runs_data_as_code(path: Path) -> None:
     """No pickle, no eval or exec, no YAML that builds objects, no torch.load of anything but tensors."""
-    assert not {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"} & set(imports(path))
+    assert not {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"} & libraries(path)
     for node in ast.walk(tree(path)):
         if not isinstance(node, ast.Call):
             continue
@@ -155,11 +246,44 @@ def test_no_file_names_a_package_registry() -> None:
             assert host not in text, f"{name(path)} names {host}"
 
 
+_ROOM = r"(?:model|indexer|service)"
+OLD_NAMES = re.compile(
+    rf"\bfrom {_ROOM}(?:\.\w+)* import\b|\bimport {_ROOM}\.\w+|-m {_ROOM}\b"
+    rf"|--factory {_ROOM}\.\w+|[\"']{_ROOM}(?:\.\w+)+:\w+"
+)
+
+
+def test_nothing_starts_or_imports_a_room_by_its_old_name() -> None:
+    """Strings for uvicorn, `python -m`, code for other processes, pages. The change log says what the names were."""
+    for path in tracked_files():
+        if path.suffix in TEXT_SUFFIXES or path.name in ("Dockerfile", "Makefile", "run"):
+            if path.name in ("CHANGELOG.md", Path(__file__).name):
+                continue
+            found = OLD_NAMES.findall(path.read_text("utf-8", "replace"))
+            assert not found, f"{name(path)} names {found}; write threadmatch. before it"
+
+
+def named_modules(path: Path) -> Iterator[str]:
+    """What a page, or a module's text, calls by a path of ours: `service.search.picking`, `model/neck.py`."""
+    text = path.read_text("utf-8")
+    yield from re.findall(r"`((?:model|indexer|service|tests)/[\w./*-]+)`", text)
+    yield from re.findall(r"`(?:threadmatch\.)?((?:model|indexer|service)\.[a-z_]\w+(?:\.\w+)*)`", text)
+
+
+@pytest.mark.parametrize("path", [*MODULES, ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=name)
+def test_every_module_that_a_text_names_is_there(path: Path) -> None:
+    for named in named_modules(path):
+        if "/" in named:
+            assert list(ROOT.glob(named.rstrip("/"))), f"{name(path)} names {named}"
+        else:
+            assert "." in _home(named), f"{name(path)} names {named}"
+
+
 def test_help_answers_without_the_heavy_libraries() -> None:
     """`threadmatch --help`, and the help of each command, import neither torch nor faiss."""
     code = """
 import sys
-from service.cli import app
+from threadmatch.service.cli import app
 from typer.main import get_command
 root = get_command(app)
 for command in [root, *root.commands.values()]:
@@ -176,10 +300,12 @@ assert not heavy, heavy
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("module", ["service.demo.run", "model.descriptions", "model.train.decoding"])
+@pytest.mark.parametrize(
+    "module", ["service.demo.run", "model.descriptions", "model.decoding", "indexer.catalogue.decoding.worker"]
+)
 def test_what_only_reads_starts_without_torch(module: str) -> None:
     """The demo's own process, and each process that decodes photos, would import it for nothing: seconds a start."""
-    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    code = f"import sys, threadmatch.{module}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.reading.shortlist import Candidate
@@ -35,22 +35,18 @@ class Verdicts:
     """What was found of pairs of item versions of one gallery. Versions never change, so it stays true. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, int], bool] = OrderedDict()
+        self._known: LRUCache[tuple[int, int], bool] = LRUCache(REMEMBERED)
         self._lock = threading.Lock()
 
     def get(self, pair: tuple[int, int]) -> bool | None:
         """True or False where the pair was compared lately, else None."""
         with self._lock:
-            if pair in self._known:
-                self._known.move_to_end(pair)
             return self._known.get(pair)
 
     def put(self, pair: tuple[int, int], same: bool) -> None:
-        """Remember a pair; the oldest is forgotten."""
+        """Remember a pair; the one that was asked about longest ago is forgotten."""
         with self._lock:
             self._known[pair] = same
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
 
 
 class Duplicates:

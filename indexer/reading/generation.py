@@ -6,9 +6,9 @@ Letters  E embedding size, n rows beside the index
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 
 import numpy as np
+from cachetools import LRUCache
 
 from threadmatch.indexer.index import Ids, VectorIndex, Vectors
 from threadmatch.indexer.reading.columns import Column, describe_columns
@@ -42,7 +42,7 @@ class LoadedGeneration:
 
     def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers) -> None:
         self.manifest, self.index, self.readers = manifest, index, readers
-        self._filtered: OrderedDict[object, Ids] = OrderedDict()
+        self._filtered: LRUCache[object, Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         self._described: list[Column] | None = None
         self.dead, self.late, self.late_vectors = self._changes_beside_the_index()
@@ -59,7 +59,6 @@ class LoadedGeneration:
         key = where_key(where)
         with self._lock:
             if key in self._filtered:
-                self._filtered.move_to_end(key)
                 return self._filtered[key]
         query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({where.sql}) ORDER BY i.seq"  # noqa: S608
         with self.readers.connection() as connection:
@@ -67,8 +66,6 @@ class LoadedGeneration:
             allowed = np.fromiter((seq for (seq,) in rows), np.int64)
         with self._lock:
             self._filtered[key] = allowed
-            if len(self._filtered) > REMEMBERED_FILTERS:
-                self._filtered.popitem(last=False)
         return allowed
 
     def _changes_beside_the_index(self) -> tuple[Ids, Ids, Vectors]:

@@ -6,12 +6,12 @@ Letters  E embedding size, K results, n rows beside the index
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from cachetools import LRUCache
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Ids, Vectors
@@ -66,7 +66,7 @@ class FaissShortlist:
 
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self._changes = loaded, changes
-        self._filtered: OrderedDict[object, Ids] = OrderedDict()
+        self._filtered: LRUCache[object, Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
         if len(changes.dead):
@@ -131,6 +131,4 @@ class FaissShortlist:
             allowed = np.fromiter((row for (row,) in rows), np.int64)
         with self._lock:
             self._filtered[key] = allowed
-            if len(self._filtered) > REMEMBERED_FILTERS:
-                self._filtered.popitem(last=False)
         return allowed

@@ -43,26 +43,27 @@ def ingest(
     from rich.console import Console
 
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.indexer.ingest import IngestOptions
-    from threadmatch.indexer.ingest import ingest as run
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
-    from threadmatch.model.inference import load_model
+    from threadmatch.service.galleries.local import ingest as run
 
     console = Console(stderr=True)
-    options = IngestOptions(
-        images=images,
-        batch_size=batch_size,
-        workers=workers or os.cpu_count() or 1,
-        fresh=not resume,
-        prune=prune,
-        allow_hosts=tuple(allow_host or ()),
-        allow_private_network=allow_private_network,
-    )
     try:
-        loaded = load_model(model or DEFAULT_MODEL, device=device)
         with Shown(console) as show:
-            result = run(catalogue, gallery, model=loaded, options=options, progress=lambda now: _show(show, now))
+            result = run(
+                catalogue,
+                gallery,
+                images=images,
+                model=model or DEFAULT_MODEL,
+                device=device,
+                progress=lambda now: _show(show, now),
+                batch_size=batch_size,
+                workers=workers or os.cpu_count() or 1,
+                fresh=not resume,
+                prune=prune,
+                allow_hosts=tuple(allow_host or ()),
+                allow_private_network=allow_private_network,
+            )
     except (IndexerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -82,20 +80,11 @@ def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, d
     from threadmatch.indexer.errors import IndexerError
     from threadmatch.model.errors import ModelError
     from threadmatch.service.errors import ServiceError
-    from threadmatch.service.galleries.loading import open_both
-    from threadmatch.service.queues.model_queues import ModelQueues
-    from threadmatch.service.search.answers import search_answer
-    from threadmatch.service.search.retriever import Retriever
-
-    async def run() -> SearchAnswer:
-        loaded, opened = open_both(gallery, model=model, device=device)
-        async with ModelQueues(loaded) as queues:
-            await queues.probe()  # the first call of a model is slow; the times shown are those of a search
-            result = await Retriever(opened, queues).search(data, options)
-        return search_answer(result, loaded, uuid.uuid4().hex)
+    from threadmatch.service.galleries.local import LocalGallery
 
     try:
-        return asyncio.run(run())
+        with LocalGallery(gallery, model=model, device=device) as opened:
+            return opened.answer(data, options)
     except (ServiceError, ModelError, IndexerError) as error:
         _fail(str(error))
 

@@ -1,12 +1,12 @@
 """A typed client of the service, sync and async. Needs httpx and pydantic; imports neither torch nor faiss.
 
-    from threadmatch.service.client import Client
+    from threadmatch import Client
 
     with Client("http://127.0.0.1:8000") as client:
-        for match in client.search(Path("street.jpg"), top_k=3).matches:
+        for match in client.search("street.jpg", top_k=3).matches:
             print(match.rank, match.id, match.probability)
 
-docs/client.md has every call.
+docs/client.md has every call; `AsyncClient` is the same with an event loop.
 """
 
 from threadmatch.service.client.asynchronous import AsyncClient

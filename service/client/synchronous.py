@@ -29,6 +29,12 @@ A = TypeVar("A")
 class Client:
     """Calls a service and waits. Close it, or use it as a context manager. Threads may share one.
 
+        >>> import threadmatch
+        >>> with threadmatch.Client("http://127.0.0.1:8000") as client:
+        ...     answer = client.search("street.jpg", top_k=3)
+        >>> [match.rank for match in answer.matches]
+        [1, 2, 3]
+
     Every call raises ServiceUnreachableError, RequestFailedError or AnswerNotUnderstoodError
     (`service.client.errors`), and OSError for a photo that cannot be read.
 

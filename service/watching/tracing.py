@@ -4,8 +4,8 @@
         ...
         span.set({"threadmatch.width": 480})
 
-Without a collector `span` costs a look at a context variable, and nothing of OpenTelemetry is imported. What a span is
-under travels with the context: tasks inherit it, and `Retriever` hands it to its threads.
+Without a collector these are spans of OpenTelemetry's API, which do nothing, and nothing of its SDK is imported. What a
+span is under travels with the context: tasks inherit it, and `Retriever` hands it to its threads.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from threadmatch.service.errors import StartError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span as SdkSpan
 
 logger = logging.getLogger(__name__)
 
@@ -33,101 +36,62 @@ FLUSH_S: Final = 5.0
 
 Value: TypeAlias = str | int | float | bool
 
+_NO_TRACER: Final = trace.NoOpTracer()
+_tracer: ContextVar[trace.Tracer] = ContextVar("tracer", default=_NO_TRACER)
+"""Of the app whose request this is: several apps in a process may each have a collector of their own, or none."""
 
-class Span(Protocol):
+
+@dataclass(frozen=True, slots=True)
+class Span:
     """One step of a request, or nothing where there is no trace."""
 
+    _span: trace.Span
+
     @property
-    def trace_id(self) -> str: ...
-    def set(self, attributes: Mapping[str, Value]) -> None: ...
-    def rename(self, name: str) -> None: ...
-    def fail(self) -> None: ...
-    def child(self, name: str) -> AbstractContextManager[Span]: ...
-
-
-class _NoSpan:
-    trace_id = ""
+    def trace_id(self) -> str:
+        """32 hexadecimal digits; "" where there is no trace."""
+        context = self._span.get_span_context()
+        return trace.format_trace_id(context.trace_id) if context.is_valid else ""
 
     def set(self, attributes: Mapping[str, Value]) -> None:
-        """Nothing."""
+        """Add attributes."""
+        self._span.set_attributes(dict(attributes))
 
     def rename(self, name: str) -> None:
-        """Nothing."""
+        """Call it otherwise than at its beginning."""
+        self._span.update_name(name)
 
     def fail(self) -> None:
-        """Nothing."""
-
-    @contextmanager
-    def child(self, _name: str) -> Iterator[Span]:
-        yield self
+        """Mark it as failed."""
+        self._span.set_status(trace.StatusCode.ERROR)
 
 
-NO_SPAN: Final[Span] = _NoSpan()
-_current: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
+NO_SPAN: Final = Span(trace.INVALID_SPAN)
 
 
 def current() -> Span:
     """The innermost span that is open."""
-    return _current.get()
+    return Span(trace.get_current_span())
 
 
 @contextmanager
 def span(name: str) -> Iterator[Span]:
     """A step below the current one, until the block ends; an exception marks it as failed."""
-    with _current.get().child(name) as child, _as_current(child):
+    with _open(_tracer.get().start_span(name)) as child:
         yield child
 
 
 @contextmanager
-def _as_current(span: Span) -> Iterator[None]:
-    token = _current.set(span)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-class _Traced:
-    """A span of the SDK."""
-
-    def __init__(self, provider: TracerProvider, span: SdkSpan) -> None:
-        self._provider, self._span = provider, span
-
-    @property
-    def trace_id(self) -> str:
-        return f"{self._span.get_span_context().trace_id:032x}"
-
-    def set(self, attributes: Mapping[str, Value]) -> None:
-        self._span.set_attributes(dict(attributes))
-
-    def rename(self, name: str) -> None:
-        self._span.update_name(name)
-
-    def fail(self) -> None:
-        from opentelemetry.trace import StatusCode
-
-        self._span.set_status(StatusCode.ERROR)
-
-    @contextmanager
-    def child(self, name: str) -> Iterator[Span]:
-        from opentelemetry.trace import set_span_in_context
-
-        tracer = self._provider.get_tracer("threadmatch")
-        with _ended(self._provider, tracer.start_span(name, context=set_span_in_context(self._span))) as below:
-            yield below
-
-
-@contextmanager
-def _ended(provider: TracerProvider, span: SdkSpan) -> Iterator[_Traced]:
-    traced = _Traced(provider, span)
-    try:
-        yield traced
-    except BaseException as error:  # a caller who left (CancelledError) is worth seeing in a trace, too
-        span.set_attribute("error.type", type(error).__name__)
-        traced.fail()
-        raise
-    finally:
-        span.end()
+def _open(span: trace.Span) -> Iterator[Span]:
+    """Make it the current one until the block ends."""
+    opened = Span(span)
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield opened
+        except BaseException as error:  # a caller who left (CancelledError) is worth seeing in a trace, too
+            opened.set({"error.type": type(error).__name__})
+            opened.fail()
+            raise
 
 
 class Tracing:
@@ -184,16 +148,15 @@ class Tracing:
             method: of HTTP.
             headers: of the request, names in lower case.
         """
-        provider = self._provider
-        if provider is None:
+        if self._provider is None:
             yield NO_SPAN
             return
-        from opentelemetry.trace import SpanKind
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
         carried = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         context = TraceContextTextMapPropagator().extract(carried)
-        tracer = provider.get_tracer("threadmatch")
-        span = tracer.start_span(method, context=context, kind=SpanKind.SERVER)
-        with _ended(provider, span) as traced, _as_current(traced):
-            yield traced
+        tracer = self._provider.get_tracer("threadmatch")
+        chosen = _tracer.set(tracer)
+        try:
+            with _open(tracer.start_span(method, context=context, kind=trace.SpanKind.SERVER)) as opened:
+                yield opened
+        finally:
+            _tracer.reset(chosen)

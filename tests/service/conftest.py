@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from tests.support.processes import serving
 from tests.support.serving import build_gallery, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
@@ -44,3 +45,11 @@ async def client(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> A
     """A client of the whole service over the tiny model and the small gallery."""
     async with running(create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def address(gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a real `threadmatch serve` of the small gallery listens, one for all tests; it takes feedback."""
+    options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
+    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path_factory.mktemp("feedback"))) as (_, address):
+        yield address

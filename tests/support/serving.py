@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from threadmatch.model.features import Features
 from threadmatch.model.inference import Model
 from threadmatch.model.matching import ExplainingMatcher, Items, Matcher, Photo, as_explaining
 from threadmatch.service.config import Settings
+from threadmatch.service.shared import state_of
 
 
 def photo(seed: int = 0, *, size: tuple[int, int] = (120, 160), kind: str = "JPEG") -> bytes:
@@ -108,6 +110,20 @@ def is_error(response: httpx.Response, status: int, name: str) -> str:
     detail: str = body["detail"]
     assert detail
     return detail
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 30) -> None:
+    """Wait for what is bound to come, however busy the machine is; TimeoutError where it does not."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_waiting(app: FastAPI, photos: int) -> None:
+    """Wait until so many photos, or more, are decoded and wait for the model."""
+    queues = state_of(app).queues
+    assert queues is not None, "the app's lifespan is not entered"
+    await until(lambda: queues.encoder.waiting >= photos)
 
 
 class WatchedModel:

@@ -17,8 +17,12 @@ import httpx
 import pytest
 
 from tests.service.conftest import ODD_IDS
-from tests.support.processes import serving
-from tests.support.serving import WatchedModel, photo, settings
+from tests.support.serving import (
+    WatchedModel,
+    photo,
+    settings,
+    until,
+)
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
@@ -37,15 +41,6 @@ from threadmatch.service.http.schemas import SearchOptions
 from threadmatch.service.shared import state_of
 
 AT_ONCE = Retries(first_s=0.0)
-
-
-@pytest.fixture(scope="module")
-def address(gallery_folder: Path, tiny_model_folder: Path) -> Iterator[str]:
-    with serving("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu") as (
-        _,
-        address,
-    ):
-        yield address
 
 
 def test_every_call_is_answered_by_a_real_service(address: str, tmp_path: Path) -> None:
@@ -103,8 +98,7 @@ async def test_overload_is_waited_out(gallery_folder: Path, gallery: Gallery, ti
     ):
         model.gate.clear()
         first = asyncio.create_task(client.search(photo(1)))
-        while not state_of(app).searches.taken:
-            await asyncio.sleep(0.01)
+        await until(lambda: state_of(app).searches.taken == 1)
         with pytest.raises(TryAgainLaterError) as caught:
             await hasty.search(photo(2))
         assert (caught.value.status, caught.value.error, caught.value.retry_after_s) == (429, "Overloaded", 1.0)

@@ -10,7 +10,17 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.support.serving import WatchedModel, build_gallery, is_error, make_catalogue, post, running, settings
+from tests.support.serving import (
+    WatchedModel,
+    build_gallery,
+    is_error,
+    make_catalogue,
+    post,
+    running,
+    settings,
+    until,
+    until_waiting,
+)
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.checkpoint import save_checkpoint
@@ -99,15 +109,15 @@ async def test_readiness_metrics_and_the_gallery_route_know_them_all(client: htt
 async def test_searches_of_several_galleries_meet_in_one_batch(folders: dict[str, Path], tiny_model: Model) -> None:
     model = WatchedModel(tiny_model)
     gallery = Gallery.open(folders["default"])
-    async with running(create_app(settings(folders["default"], **three(folders)), model=model, gallery=gallery)) as to:
+    app = create_app(settings(folders["default"], **three(folders)), model=model, gallery=gallery)
+    async with running(app) as to:
         model.encoded.clear()
         model.gate.clear()
         begun = model.begun
         first = asyncio.create_task(post(to))
-        while model.begun == begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: model.begun > begun)
         rest = [asyncio.create_task(post(to, gallery=name)) for name in ("women", "men", "women")]
-        await asyncio.sleep(0.3)
+        await until_waiting(app, 3)
         model.gate.set()
         answers = await asyncio.gather(first, *rest)
     assert model.encoded == [1, 3]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.browser import CHROMIUM, DESKTOP, FLAGS, PHONE, opened
-from tests.support.processes import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,16 +32,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def address(
-    chromium: str, gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Where a `threadmatch serve` of the small gallery listens; not started where there is no browser."""
-    options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
-    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path_factory.mktemp("feedback"))) as (_, address):
-        yield address
 
 
 @pytest.fixture

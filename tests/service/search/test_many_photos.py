@@ -10,7 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.serving import WatchedModel, is_error, photo, post, running, settings
+from tests.support.serving import (
+    WatchedModel,
+    is_error,
+    photo,
+    post,
+    running,
+    settings,
+    until,
+    until_waiting,
+)
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
@@ -57,17 +66,15 @@ async def test_photos_of_a_batch_share_the_model_s_batches(
     async with running(app) as client:
         model.gate.clear()
         before, begun = len(model.encoded), model.begun
+        first = asyncio.create_task(post(client))
+        await until(lambda: model.begun > begun)
         searched = asyncio.create_task(results_of(client, [photo(n) for n in range(8)]))
-        async with asyncio.timeout(20):
-            while model.begun == begun:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.5)  # the rest is unpacked meanwhile
+        await until_waiting(app, 8)
         model.gate.set()
-        await searched
-    assert sum(model.encoded[before:]) == 8
-    assert len(model.encoded[before:]) < 8
-    assert sum(map(len, model.scored)) == 8 + 1  # and the probe at the start
-    assert len(model.scored) < 9
+        await asyncio.gather(first, searched)
+    assert model.encoded[before:] == [1, 8]
+    assert sum(map(len, model.scored)) == 8 + 2  # the one before them, and the probe at the start
+    assert len(model.scored) < 10
 
 
 async def test_what_is_wrong_with_one_photo_is_its_own_error(client: httpx.AsyncClient) -> None:
@@ -159,9 +166,7 @@ async def test_a_full_service_refuses_the_whole_batch_at_once(
     async with running(app) as client:
         model.gate.clear()
         first = asyncio.create_task(post(client))
-        async with asyncio.timeout(10):
-            while state_of(app).searches.taken != 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: state_of(app).searches.taken == 1)
         begun = model.begun
         refused = await batch(client, [photo(1), photo(2)])
         is_error(refused, 429, "Overloaded")
@@ -245,13 +250,10 @@ async def test_a_client_that_leaves_ends_all_searches_of_its_batch(
         "scheme": "http", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": "",
     }  # fmt: skip
     async with running(app) as client:
-        encoded = sum(model.encoded)
+        encoded, begun = sum(model.encoded), model.begun
         model.gate.clear()
         asked = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
-            while state_of(app).searches.taken != 16:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
+        await until(lambda: state_of(app).searches.taken == 16 and model.begun > begun)
         left.set()
         await asked
         assert state_of(app).searches.taken == 0

@@ -76,9 +76,10 @@ async def test_of_two_searches_with_one_id_the_later_wins(recent: RecentSearches
 
 async def test_what_is_too_old_is_neither_found_nor_left_on_disk(recent: RecentSearches) -> None:
     secret = os.urandom(5000)
-    await recent.put(search("old", crop=secret, at=time.time() - 59.7))
+    begun = time.time() - 58
+    await recent.put(search("old", crop=secret, at=begun))
     assert (await recent.get("shop", "old")).crop == secret
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(begun + 60.1 - time.time())
     with pytest.raises(SearchNotFoundError, match="1 minutes at most"):
         await recent.get("shop", "old")
     await recent.sweep()

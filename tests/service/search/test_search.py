@@ -11,7 +11,15 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support.serving import WatchedModel, photo, post, running, settings
+from tests.support.serving import (
+    WatchedModel,
+    photo,
+    post,
+    running,
+    settings,
+    until,
+    until_waiting,
+)
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
@@ -208,16 +216,16 @@ async def test_concurrent_searches_share_batches_on_one_thread(
     gallery_folder: Path, gallery: Gallery, tiny_model: Model
 ) -> None:
     model = WatchedModel(tiny_model)
-    async with running(create_app(settings(gallery_folder), model=model, gallery=gallery)) as client:
+    app = create_app(settings(gallery_folder), model=model, gallery=gallery)
+    async with running(app) as client:
         model.encoded.clear()
         model.scored.clear()
         model.gate.clear()
         begun = model.begun
         first = asyncio.create_task(answer_to(client, photo(50)))
-        while model.begun == begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: model.begun > begun)
         rest = [asyncio.create_task(answer_to(client, photo(51 + number))) for number in range(6)]
-        await asyncio.sleep(0.3)  # decoded and waiting
+        await until_waiting(app, 6)
         model.gate.set()
         await asyncio.gather(first, *rest)
     assert model.encoded == [1, 6]

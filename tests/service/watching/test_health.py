@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.support.serving import WatchedModel, build_gallery, is_error, make_catalogue, photo, post, running, settings
+from tests.support.serving import (
+    WatchedModel,
+    build_gallery,
+    is_error,
+    make_catalogue,
+    photo,
+    post,
+    running,
+    settings,
+    until,
+    until_waiting,
+)
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.checkpoint import save_checkpoint
@@ -25,12 +36,6 @@ from threadmatch.service.app import create_app
 from threadmatch.service.http.middleware import RequestMiddleware
 from threadmatch.service.shared import state_of
 from threadmatch.service.watching.logs import JsonFormatter
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def watched_app(folder: Path, gallery: Gallery, model: Model, **changes: object) -> tuple[FastAPI, WatchedModel]:
@@ -114,8 +119,11 @@ async def test_a_model_call_that_hangs_shows_in_readiness(
     async with running(app) as client:
         model.gate.clear()
         task = asyncio.create_task(post(client))
-        await asyncio.sleep(1.2)
-        assert "taken 1 s" in is_error(await client.get("/health/ready"), 503, "NotReady")
+        queues = state_of(app).queues
+        assert queues is not None
+        await until(lambda: queues.thread.busy_s() > 1)
+        said = is_error(await client.get("/health/ready"), 503, "NotReady")
+        assert re.search(r"has taken \d+ s so far", said)
         assert (await client.get("/health/live")).status_code == 200
         model.gate.set()
         assert (await task).status_code == 200
@@ -167,7 +175,7 @@ async def test_a_client_that_leaves_is_not_searched_for(
         }
         leaves = asyncio.create_task(app(scope, receive, send))
         await until(lambda: state_of(app).searches.taken == 2)
-        await asyncio.sleep(0.1)
+        await until_waiting(app, 1)
         gone.set()
         await leaves
         assert state_of(app).searches.taken == 1
@@ -184,10 +192,11 @@ async def test_shutting_down_answers_searches_in_progress(
     async with running(app) as client:
         queues = state_of(app).queues
         assert queues is not None
+        begun = model.begun
         model.gate.clear()
         tasks = [asyncio.create_task(post(client)) for _ in range(3)]
         await until(lambda: state_of(app).searches.taken == 3)
-        await asyncio.sleep(0.1)
+        await until(lambda: model.begun > begun)
         asyncio.get_running_loop().call_later(0.2, model.gate.set)
         stopping = asyncio.create_task(queues.stop(5))
         responses = await asyncio.gather(*tasks)
@@ -245,10 +254,10 @@ async def test_a_generation_of_another_model_is_refused_and_the_old_one_stays(
         manifest = folder / "generations" / "000002" / "manifest.json"
         manifest.write_text(manifest.read_text("utf-8").replace('"generation": "000001"', '"generation": "000002"'))
         (folder / "CURRENT").write_text((folder / "CURRENT").read_text().replace("000001", "000002"))
-        await asyncio.sleep(0.5)
-        ready = (await client.get("/health/ready")).json()
+        async with asyncio.timeout(30):
+            while "refused" not in ((ready := (await client.get("/health/ready")).json())["detail"] or ""):
+                await asyncio.sleep(0.05)
         assert ready["gallery"]["generation"] == "000001"
-        assert "refused" in ready["detail"]
         assert (await client.get("/v1/gallery")).json()["newer_refused"]
         assert 'threadmatch_gallery_newer_refused{gallery="default"} 1.0' in (await client.get("/metrics")).text
         assert (await post(client)).json()["gallery"]["generation"] == "000001"

@@ -16,7 +16,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.checkout import ROOT
-from tests.support.serving import WatchedModel, is_error, photo, post, running, settings
+from tests.support.serving import (
+    WatchedModel,
+    is_error,
+    photo,
+    post,
+    running,
+    settings,
+    until,
+    until_waiting,
+)
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
@@ -96,10 +105,9 @@ async def test_a_search_is_a_trace_of_its_stages(
         begun = model.begun
         model.gate.clear()
         first = asyncio.create_task(post(client, photo(1)))
-        while model.begun < begun + 1:  # the first is with the model, so the others wait for it together
-            await asyncio.sleep(0.01)
+        await until(lambda: model.begun > begun)  # the first is with the model, so the others wait for it together
         others = [asyncio.create_task(post(client, photo(number))) for number in (2, 3, 4)]
-        await asyncio.sleep(0.3)
+        await until_waiting(app, 3)
         model.gate.set()
         assert {response.status_code for response in await asyncio.gather(first, *others)} == {200}
         response = await client.post(
@@ -164,7 +172,7 @@ def test_the_standard_variable_is_heard(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings(gallery=Path("g")).otlp_endpoint == "http://ours:4318"
 
 
-def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
+def test_without_an_endpoint_nothing_of_opentelemetrys_sdk_is_imported() -> None:
     code = """
 import asyncio, sys
 from threadmatch.service.watching.tracing import Tracing, span
