@@ -33,7 +33,7 @@ from threadmatch.model.inference import Model
 from threadmatch.service.client import Client
 from threadmatch.service.errors import InvalidFieldError, StartError, StoppedError
 from threadmatch.service.galleries.local import IngestChoices, LocalGallery
-from threadmatch.service.http.schemas import SearchAnswer
+from threadmatch.service.http.schemas.matches import SearchAnswer
 
 NAMES = {"Client", "create_app", "ingest", "load_model", "open"}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")}

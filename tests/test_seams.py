@@ -27,7 +27,7 @@ from threadmatch.model.inference import Model
 from threadmatch.model.matchers import MATCHERS
 from threadmatch.model.matching import Items, Photo
 from threadmatch.service.errors import InvalidFieldError
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever

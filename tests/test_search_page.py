@@ -14,7 +14,8 @@ from tests.support.pages import blocks, empty_folder, run, wanted
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, photo
 from threadmatch.model.inference import Model
-from threadmatch.service.http.schemas import MatchAnswer, SearchAnswer, SearchOptions
+from threadmatch.service.http.schemas.matches import MatchAnswer, SearchAnswer
+from threadmatch.service.http.schemas.search import SearchOptions
 
 PAGE = (ROOT / "docs" / "search.md").read_text("utf-8")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from threadmatch.service.http.schemas import SearchAnswer, SearchOptions
+    from threadmatch.service.http.schemas.matches import SearchAnswer
+    from threadmatch.service.http.schemas.search import SearchOptions
 
 
 def search(
@@ -62,7 +63,7 @@ def _options(**given: Any) -> SearchOptions:
     from pydantic import ValidationError
 
     from threadmatch.service.errors import InvalidFieldError
-    from threadmatch.service.http.schemas import SearchOptions
+    from threadmatch.service.http.schemas.search import SearchOptions
     from threadmatch.service.http.search_form import check_together
 
     try:

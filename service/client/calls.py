@@ -14,15 +14,11 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from threadmatch.service.client.errors import AnswerNotUnderstoodError, failure_of
-from threadmatch.service.http.schemas import (
-    BatchAnswer,
-    DeletedAnswer,
-    GalleryAnswer,
-    ItemAnswer,
-    ReadyAnswer,
-    SearchAnswer,
-)
-from threadmatch.service.http.side_schemas import DetectAnswer, FeedbackAnswer
+from threadmatch.service.http.schemas.detection import DetectAnswer
+from threadmatch.service.http.schemas.feedback import FeedbackAnswer
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.health import ReadyAnswer
+from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
 
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)

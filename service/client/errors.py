@@ -13,7 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from threadmatch.service.client.retries import RETRIED, retry_after_s
-from threadmatch.service.http.schemas import ErrorAnswer
+from threadmatch.service.http.schemas.health import ErrorAnswer
 
 SHOWN_CHARS = 200
 

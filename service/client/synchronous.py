@@ -13,15 +13,11 @@ from threadmatch.service.client import calls
 from threadmatch.service.client.calls import Call, HeatmapMethod, ItemText, Photo, SearchFields, Side, Verdict
 from threadmatch.service.client.retries import Retries
 from threadmatch.service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
-from threadmatch.service.http.schemas import (
-    BatchAnswer,
-    DeletedAnswer,
-    GalleryAnswer,
-    ItemAnswer,
-    ReadyAnswer,
-    SearchAnswer,
-)
-from threadmatch.service.http.side_schemas import DetectAnswer, FeedbackAnswer
+from threadmatch.service.http.schemas.detection import DetectAnswer
+from threadmatch.service.http.schemas.feedback import FeedbackAnswer
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.health import ReadyAnswer
+from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
 
 A = TypeVar("A")
 

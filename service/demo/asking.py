@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from threadmatch.service.demo.errors import DemoError
-from threadmatch.service.http.schemas import MAX_TOP_K
+from threadmatch.service.http.schemas.search import MAX_TOP_K
 
 TIMEOUT_S: Final = 120.0
 

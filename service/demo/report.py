@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from threadmatch.service.demo.asking import Outcome
-from threadmatch.service.http.schemas import MAX_TOP_K
+from threadmatch.service.http.schemas.search import MAX_TOP_K
 
 SHOWN: Final = 3
 NUMBERS: Final = {"": 3, "rank": 4, "was": 4, "score": 6, "prob.": 5, "dist.": 5}

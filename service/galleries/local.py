@@ -29,7 +29,8 @@ from threadmatch.model.inference import Model, load_model
 from threadmatch.service.client.calls import SearchFields, as_text
 from threadmatch.service.errors import InvalidFieldError, StoppedError
 from threadmatch.service.galleries.loading import open_both, open_further
-from threadmatch.service.http.schemas import SearchAnswer, SearchOptions
+from threadmatch.service.http.schemas.matches import SearchAnswer
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import check_together
 from threadmatch.service.queues.model_queues import Capacity, ModelQueues
 from threadmatch.service.search.answers import search_answer

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from threadmatch.service.errors import InvalidFieldError, TooLargeError, UnsupportedMediaTypeError, UploadTimeoutError
-from threadmatch.service.http.schemas import STAGE_ONE, SearchOptions
+from threadmatch.service.http.schemas.search import STAGE_ONE, SearchOptions
 
 Fields = TypeVar("Fields", bound=BaseModel)
 

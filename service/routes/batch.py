@@ -14,13 +14,9 @@ from threadmatch.service.access.guard import charge
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import detail_of, error_name, reason_of, request_id_of
 from threadmatch.service.galleries.served import ServedGallery
-from threadmatch.service.http.schemas import (
-    MAX_BATCH_PHOTOS,
-    BatchAnswer,
-    BatchResultAnswer,
-    ErrorAnswer,
-    SearchOptions,
-)
+from threadmatch.service.http.schemas.health import ErrorAnswer
+from threadmatch.service.http.schemas.matches import MAX_BATCH_PHOTOS, BatchAnswer, BatchResultAnswer
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import IMAGES_FIELD, UploadLimits, read_batch
 from threadmatch.service.routes.client_left import unless_client_leaves
 from threadmatch.service.routes.gallery_choice import gallery_for

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
+from threadmatch.service.http.schemas.detection import DetectAnswer, ProposalAnswer
 from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_search
-from threadmatch.service.http.side_schemas import DetectAnswer, ProposalAnswer
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.search.answers import edges
 from threadmatch.service.search.detecting import detect

@@ -15,7 +15,8 @@ from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import SearchTimeoutError
 from threadmatch.service.galleries.served import ServedGallery
-from threadmatch.service.http.schemas import DeletedAnswer, GalleryStamp, ItemAnswer, ItemFields
+from threadmatch.service.http.schemas.answers import GalleryStamp
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, ItemAnswer, ItemFields
 from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits
 from threadmatch.service.routes.gallery_choice import Chosen
 from threadmatch.service.routes.item_form import checked_id, read_item

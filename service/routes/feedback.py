@@ -12,7 +12,7 @@ from starlette.responses import Response
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import FeedbackOffError
 from threadmatch.service.http.json_body import read_json
-from threadmatch.service.http.side_schemas import FeedbackAnswer, FeedbackForm
+from threadmatch.service.http.schemas.feedback import FeedbackAnswer, FeedbackForm
 from threadmatch.service.routes.gallery_choice import gallery_for
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.shared import ServiceState, service_of

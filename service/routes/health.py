@@ -12,7 +12,8 @@ from threadmatch.service.access.guard import access_of
 from threadmatch.service.access.roles import needs
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import NotReadyError
-from threadmatch.service.http.schemas import GalleryStamp, LiveAnswer, ReadyAnswer
+from threadmatch.service.http.schemas.answers import GalleryStamp
+from threadmatch.service.http.schemas.health import LiveAnswer, ReadyAnswer
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.search.answers import model_stamp
 from threadmatch.service.shared import ServiceState, service_of

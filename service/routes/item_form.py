@@ -12,7 +12,7 @@ from threadmatch.indexer.catalogue.rows import MAX_ID_CHARACTERS, RESERVED
 from threadmatch.indexer.catalogue.values import RowError, json_value
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.galleries.item_writer import NewItem
-from threadmatch.service.http.schemas import ItemFields
+from threadmatch.service.http.schemas.gallery import ItemFields
 from threadmatch.service.http.search_form import UploadLimits, read_photo_and
 
 MAX_DEPTH = 16  # of lists and objects in one another; SQLite's own limit is far above

@@ -18,7 +18,8 @@ from starlette.responses import Response
 from threadmatch.service.access.guard import access_of
 from threadmatch.service.access.roles import needs
 from threadmatch.service.galleries.served import ServedGallery
-from threadmatch.service.http.schemas import GalleryAnswer, GalleryStamp, ItemAnswer
+from threadmatch.service.http.schemas.answers import GalleryStamp
+from threadmatch.service.http.schemas.gallery import GalleryAnswer, ItemAnswer
 from threadmatch.service.routes.gallery_choice import Chosen
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.search.answers import gallery_answer, item_answer

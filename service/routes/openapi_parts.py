@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from threadmatch.service.http.schemas import ErrorAnswer
+from threadmatch.service.http.schemas.health import ErrorAnswer
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import SearchTimeoutError, request_id_of
-from threadmatch.service.http.schemas import SEARCH_EXAMPLE, SearchAnswer, SearchOptions
+from threadmatch.service.http.schemas.matches import SEARCH_EXAMPLE, SearchAnswer
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_search
 from threadmatch.service.routes.client_left import unless_client_leaves
 from threadmatch.service.routes.gallery_choice import gallery_for

@@ -12,7 +12,7 @@ from threadmatch.service.access import sessions
 from threadmatch.service.access.guard import AccessRules, access_of
 from threadmatch.service.access.roles import NOBODY, Access, needs
 from threadmatch.service.errors import KeysError, NotReadyError, UnauthorizedError
-from threadmatch.service.http.side_schemas import SessionAnswer, SessionForm
+from threadmatch.service.http.schemas.sessions import SessionAnswer, SessionForm
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.shared import ServiceState, service_of
 

@@ -9,16 +9,13 @@ from urllib.parse import quote
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.model.images import Box
-from threadmatch.service.http.schemas import (
-    ColumnAnswer,
+from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
+from threadmatch.service.http.schemas.gallery import ColumnAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.matches import (
     DuplicateAnswer,
     EvidenceAnswer,
-    GalleryAnswer,
-    GalleryStamp,
     HeatmapsAnswer,
-    ItemAnswer,
     MatchAnswer,
-    ModelStamp,
     QueryAnswer,
     SearchAnswer,
     ViewAnswer,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from threadmatch.model.chain import STAGE_ONE, Chain, asked_chain
 from threadmatch.service.errors import InvalidFieldError
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.served_model import ServedModel
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threadmatch.indexer.reading.filters import compile_filter
 from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import Upload, check_photo
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.reading.gallery import Candidate, Item
 from threadmatch.model.chain import Ranking
 from threadmatch.model.config import Calibration
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.search.results import Duplicate, Match
 
 

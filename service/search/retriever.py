@@ -30,7 +30,7 @@ from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
 from threadmatch.model.matching import Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.detecting import AUTO, prepare_best
@@ -142,7 +142,7 @@ class Retriever:
             )
         if options.explain and matches:
             with _timed(timings, "explain"):
-                matches = await self._explained(matches, query, stages, chain, prepared.box, options)
+                matches = await self._explained(matches, query, stages, prepared.box, options)
         view = self._view(await asyncio.wrap_future(crop), query, chain) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
@@ -230,10 +230,10 @@ class Retriever:
         )
 
     async def _explained(
-        self, matches: list[Match], query: Photo, stages: _Stages, chain: Chain, searched: Box, options: SearchOptions
+        self, matches: list[Match], query: Photo, stages: _Stages, searched: Box, options: SearchOptions
     ) -> list[Match]:
         """The matches that the last stage scored, with what decided them; the others as they are."""
-        matcher = as_explaining(self.model.matchers[chain[-1].matcher])
+        matcher = as_explaining(self.model.matchers[self.stages(options)[-1].matcher])
         assert matcher is not None, "explain with another matcher is refused before"
         reached = set(stages.last_head.tolist())
         scored = [match for match in matches if match.stage1_rank - 1 in reached]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.support.serving import photo, post
 from threadmatch.service.cli import app
-from threadmatch.service.http.schemas import SearchAnswer
+from threadmatch.service.http.schemas.matches import SearchAnswer
 
 
 def run(*arguments: str | Path) -> Result:

@@ -37,7 +37,7 @@ from threadmatch.service.client import (
 )
 from threadmatch.service.client.calls import SearchFields
 from threadmatch.service.client.retries import retry_after_s
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.shared import state_of
 
 AT_ONCE = Retries(first_s=0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import io
 import json
+from importlib import import_module
+from pkgutil import iter_modules
 from urllib.parse import quote
 
 import httpx
@@ -18,15 +20,11 @@ import threadmatch.service.errors as service_errors
 from tests.support.serving import is_error, settings
 from threadmatch.service.app import create_app
 from threadmatch.service.errors import STATUS, RequestError, ServiceError, error_name, status_of
-from threadmatch.service.http import schemas, side_schemas
-from threadmatch.service.http.schemas import (
-    SEARCH_EXAMPLE,
-    GalleryAnswer,
-    ItemAnswer,
-    ReadyAnswer,
-    SearchAnswer,
-    SearchOptions,
-)
+from threadmatch.service.http import schemas
+from threadmatch.service.http.schemas.gallery import GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.health import ReadyAnswer
+from threadmatch.service.http.schemas.matches import SEARCH_EXAMPLE, SearchAnswer
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.openapi import COMMITTED, description
 
 GET_ROUTES = (
@@ -177,8 +175,11 @@ def test_the_examples_are_valid_answers() -> None:
     api = json.loads(description())
     shown = api["paths"]["/v1/search"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
     assert shown == SEARCH_EXAMPLE
+    modules = [import_module(found.name) for found in iter_modules(schemas.__path__, f"{schemas.__name__}.")]
     for name in api["components"]["schemas"]:
-        home = schemas if hasattr(schemas, name) else side_schemas
+        (home,) = (
+            module for module in modules if name in vars(module) and vars(module)[name].__module__ == module.__name__
+        )
         fields = getattr(home, name).model_fields
         for info in fields.values():
             for example in info.examples or []:

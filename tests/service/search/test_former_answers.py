@@ -17,7 +17,7 @@ import torch
 from tests.support import golden
 from threadmatch.model.inference import Model, load_model
 from threadmatch.service.galleries.loading import open_both
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.answers import search_answer
 from threadmatch.service.search.retriever import Retriever

@@ -24,7 +24,7 @@ from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.config import MIB
-from threadmatch.service.http.schemas import BatchAnswer
+from threadmatch.service.http.schemas.matches import BatchAnswer
 from threadmatch.service.shared import state_of
 
 

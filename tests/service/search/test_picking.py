@@ -17,7 +17,7 @@ from threadmatch.indexer.reading.gallery import Candidate, Item
 from threadmatch.model.chain import Ranking
 from threadmatch.model.config import Calibration
 from threadmatch.model.images import Box
-from threadmatch.service.http.schemas import SearchOptions
+from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.search.picking import is_no_match, pick
 from threadmatch.service.search.results import Match
 

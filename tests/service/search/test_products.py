@@ -21,7 +21,7 @@ from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
-from threadmatch.service.http.schemas import SearchAnswer
+from threadmatch.service.http.schemas.matches import SearchAnswer
 
 
 def garment(seed: int, *, size: tuple[int, int] = (480, 400), quality: int = 90, hue: int = 0) -> bytes:

@@ -25,7 +25,7 @@ from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
 from threadmatch.model.region_matchers import GreedyMatcher
 from threadmatch.service.app import create_app
-from threadmatch.service.http.schemas import SEARCH_EXAMPLE, SearchAnswer
+from threadmatch.service.http.schemas.matches import SEARCH_EXAMPLE, SearchAnswer
 from threadmatch.service.queues.model_queues import ModelQueues
 
 EXPLAINED = {"evidence", "evidence_before", "heatmaps"}

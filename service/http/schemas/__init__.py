@@ -1,0 +1,1 @@
+"""What crosses HTTP, as types: forms and answers, a module a subject."""

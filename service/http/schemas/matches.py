@@ -1,0 +1,202 @@
+"""What a search answers, as DESIGN.md writes it: the matches of one photo, or of several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from threadmatch.service.http.schemas.answers import Answer, GalleryStamp, ModelStamp, PixelBox
+from threadmatch.service.http.schemas.health import ErrorAnswer
+
+MAX_BATCH_PHOTOS = 64
+
+
+HEATMAP_EXAMPLE = "/v1/search/1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d/matches/MH06-black-main/heatmap.png"
+
+
+class QueryAnswer(Answer):
+    """The photo as it was searched."""
+
+    width: int = Field(description="pixels of the upright photo", examples=[480])
+    height: int = Field(description="pixels of the upright photo", examples=[640])
+    box: PixelBox = Field(description="the part that was searched", examples=[[0, 0, 480, 640]])
+
+
+class EvidenceAnswer(Answer):
+    """One pair of regions that speaks for the match."""
+
+    scale: str = Field(description="the scale the regions belong to", examples=["3x3"])
+    query_box: PixelBox = Field(description="the region in pixels of the upright photo", examples=[[0, 0, 160, 213]])
+    item_box: PixelBox = Field(
+        description="the region in pixels of the item's upright original", examples=[[20, 10, 180, 240]]
+    )
+    weight: float = Field(
+        description="the pair's part of all that speaks for the match, 0 to 1; 0 for what speaks against it",
+        examples=[0.21],
+    )
+    edge: float = Field(description="of the pair into the graph's global node, 0 to 1", examples=[0.08])
+    contribution: float | None = Field(
+        default=None, description="what the pair adds to the score; null before reasoning", examples=[0.74]
+    )
+
+
+class HeatmapsAnswer(Answer):
+    """Heat maps to lay over the two photos: PNG with transparency."""
+
+    query: str = Field(description="covers the searched box of the query", examples=[f"{HEATMAP_EXAMPLE}?side=query"])
+    item: str = Field(description="covers the item's display photo", examples=[f"{HEATMAP_EXAMPLE}?side=item"])
+
+
+class ViewAnswer(Answer):
+    """Another item of the match's product, with its own scores."""
+
+    id: str = Field(examples=["MH06-black-back"])
+    image_url: str = Field(examples=["/v1/items/MH06-black-back/image"])
+    score: float | None = Field(examples=[1.24])
+    stage: str | None = Field(default=None, description="the matcher that gave the score", examples=["grnet"])
+    probability: float | None = Field(examples=[0.41])
+    stage1_rank: int = Field(ge=1, examples=[12])
+    distance: float = Field(examples=[0.38])
+
+
+class DuplicateAnswer(Answer):
+    """An item that shows the same photo as the match or one of its views."""
+
+    id: str = Field(examples=["MH06-black-copy"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    image_url: str = Field(examples=["/v1/items/MH06-black-copy/image"])
+    stage1_rank: int = Field(ge=1, examples=[8])
+
+
+class MatchAnswer(Answer):
+    """One item of the gallery that may be the garment of the photo."""
+
+    rank: int = Field(ge=1, description="place in this answer", examples=[1])
+    id: str = Field(examples=["MH06-black-main"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    score: float | None = Field(
+        description="of the last matcher that scored it, higher is better: log-odds of grnet, mean cosine of greedy; "
+        "null with global",
+        examples=[3.91],
+    )
+    stage: str | None = Field(
+        default=None,
+        description="the matcher that gave the score, where several take turns: compare scores of one stage only",
+        examples=["grnet"],
+    )
+    probability: float | None = Field(
+        description="0 to 1, that it is the same garment; null where no calibrated matcher scored it", examples=[0.93]
+    )
+    stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
+    distance: float = Field(description="of the first stage, 0 to 2, lower is closer", examples=[0.31])
+    image_url: str = Field(description="the item's display photo", examples=["/v1/items/MH06-black-main/image"])
+    metadata: dict[str, Any] = Field(
+        description="the catalogue's other columns", examples=[{"name": "Stark Fundamental Hoodie"}]
+    )
+    views: list[ViewAnswer] | None = Field(
+        default=None,
+        description="only with group_by=product: the product's other items in the shortlist, best first",
+        exclude_if=lambda value: value is None,
+    )
+    duplicates: list[DuplicateAnswer] = Field(
+        default=[], description="items folded into this match, since they show the same photo"
+    )
+    evidence: list[EvidenceAnswer] | None = Field(
+        default=None,
+        description="only with explain: the pairs of regions that add most to the score, after reasoning",
+        exclude_if=lambda value: value is None,
+    )
+    evidence_before: list[EvidenceAnswer] | None = Field(
+        default=None,
+        description="only with explain: the pairs heard most before reasoning, by edge times similarity",
+        exclude_if=lambda value: value is None,
+    )
+    heatmaps: HeatmapsAnswer | None = Field(
+        default=None,
+        description="only with explain, and where the service remembers searches or heatmaps=inline was asked for",
+        exclude_if=lambda value: value is None,
+    )
+
+
+TIMINGS_EXAMPLE = {
+    "decode": 4.0,
+    "encode": 21.0,
+    "shortlist": 0.6,
+    "gather": 5.2,
+    "rerank": 48.0,
+    "grnet": 47.9,
+    "pick": 3.9,
+    "total": 83.0,
+}
+
+
+class SearchAnswer(Answer):
+    """The ranked matches of one photo."""
+
+    query: QueryAnswer
+    matches: list[MatchAnswer]
+    no_match: bool = Field(
+        description="true when nothing in the gallery is probably this garment: the best probability is below the "
+        "model's own measured threshold, or nothing meets the conditions; `matches` still lists the closest",
+        examples=[False],
+    )
+    candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
+    timings_ms: dict[str, float] = Field(
+        description="each stage with the time it waited for its turn; rerank is all matchers of the chain together, "
+        "beside which each has its own",
+        examples=[TIMINGS_EXAMPLE],
+    )
+    gallery: GalleryStamp
+    model: ModelStamp
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
+
+
+class BatchResultAnswer(Answer):
+    """What became of one photo of a batch: an answer or an error."""
+
+    index: int = Field(ge=0, description="place of the photo in the form, from 0", examples=[0])
+    filename: str = Field(description="as it was sent", examples=["street.jpg"])
+    answer: SearchAnswer | None = Field(description="as POST /v1/search gives it; its request_id is its own")
+    error: ErrorAnswer | None = Field(description="why there is no answer")
+
+
+class BatchAnswer(Answer):
+    """The results of a batch, in the order of its photos."""
+
+    results: list[BatchResultAnswer]
+    timings_ms: dict[str, float] = Field(examples=[{"total": 2140.5}])
+    request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
+
+
+EVIDENCE_EXAMPLE = {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [20, 10, 180, 240]}
+
+
+SEARCH_EXAMPLE: dict[str, Any] = {
+    "query": {"width": 480, "height": 640, "box": [0, 0, 480, 640]},
+    "matches": [
+        {
+            "rank": 1,
+            "id": "MH06-black-main",
+            "product_id": "MH06-black",
+            "score": 3.91,
+            "stage": "grnet",
+            "probability": 0.93,
+            "stage1_rank": 7,
+            "distance": 0.31,
+            "image_url": "/v1/items/MH06-black-main/image",
+            "metadata": {"name": "Stark Fundamental Hoodie"},
+            "duplicates": [],
+            "evidence": [{**EVIDENCE_EXAMPLE, "weight": 0.21, "edge": 0.08, "contribution": 0.74}],
+            "evidence_before": [{**EVIDENCE_EXAMPLE, "weight": 0.11, "edge": 0.12}],
+            "heatmaps": {"query": f"{HEATMAP_EXAMPLE}?side=query", "item": f"{HEATMAP_EXAMPLE}?side=item"},
+        }
+    ],
+    "no_match": False,
+    "candidates": 200,
+    "timings_ms": TIMINGS_EXAMPLE,
+    "gallery": {"generation": "000003", "items": 436},
+    "model": {"name": "grnet-lite0", "fingerprint": "5f0c2f9d1c3a"},
+    "request_id": "1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d",
+}
+"""A whole answer, as the OpenAPI description shows it."""
