@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from threadmatch.model.errors import CheckpointError, ConfigError
-from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.pyramid import pool_map
@@ -55,6 +55,19 @@ class FeatureKind:
     make: Callable[[GRNet, Seen], Tensor]
 
 
+def _cells_spec(network: GRNet) -> FeatureSpec:
+    rows, columns = network.map_grid()
+    return FeatureSpec(CELLS, (rows * columns, network.config.cell_channels), "int8")
+
+
+def _cells(network: GRNet, seen: Seen) -> Tensor:
+    """(B, h * w, K) unit vectors, row by row."""
+    assert network.cells is not None, "feature_kinds checks that"
+    columns = seen.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
+    cells: Tensor = network.cells(columns if network.neck is None else network.neck(columns))
+    return cells
+
+
 FEATURES: Final[dict[str, FeatureKind]] = {
     EMBEDDING: FeatureKind(
         lambda network: FeatureSpec(EMBEDDING, (network.embedding_dim,), "float32", indexed=True),
@@ -64,6 +77,7 @@ FEATURES: Final[dict[str, FeatureKind]] = {
         lambda network: FeatureSpec(REGIONS, (network.config.regions, network.region_channels)),
         lambda _, seen: seen.regions,
     ),
+    CELLS: FeatureKind(_cells_spec, _cells),
 }
 
 
@@ -75,6 +89,8 @@ def feature_kinds(network: GRNet) -> dict[str, FeatureKind]:
     """
     if unknown := [name for name in network.config.features if name not in FEATURES]:
         raise ConfigError(f"features has {unknown}, known are {', '.join(FEATURES)}")
+    if CELLS in network.config.features and network.cells is None:
+        raise ConfigError("features has cells, and cell_channels is 0; say how many numbers to keep of each")
     return {name: FEATURES[name] for name in network.config.features}
 
 

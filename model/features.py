@@ -21,6 +21,8 @@ EMBEDDING: Final = "embedding"
 """The feature that stage one searches: one unit vector a photo."""
 REGIONS: Final = "regions"
 """The region vectors of the pyramid (paper sec. 3.2)."""
+CELLS: Final = "cells"
+"""The cells of the backbone's map behind the neck, in a space of their own (`neck.CellSpace`)."""
 
 Features = Mapping[str, NDArray[np.float32]]
 """What an encoder makes of B photos: name -> (B, *shape) float32."""

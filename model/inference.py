@@ -89,7 +89,8 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
-        network.neck, network.embedding, network.name = self._network.neck, self._network.embedding, self.name
+        for part in ("neck", "embedding", "cells", "name"):
+            setattr(network, part, getattr(self._network, part))
         return Model(network, device=self.device, fold=False)
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:

@@ -32,7 +32,13 @@ def _greedy(network: GRNet, device: str) -> Matcher:
     return GreedyMatcher(network.config.grids, device=device)
 
 
-MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "greedy": _greedy}
+def _dense(_network: GRNet, device: str) -> Matcher:
+    from threadmatch.model.dense import DenseMatcher
+
+    return DenseMatcher(device=device)
+
+
+MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "dense": _dense, "greedy": _greedy}
 
 
 class MatchersOf(Mapping[str, Matcher]):

@@ -122,7 +122,7 @@ async def test_each_stage_of_the_model_s_own_chain_orders_what_the_one_before_pa
     [
         ({"explain": True}, "explain needs a matcher that can say what decided \\(grnet\\); matcher=tint cannot"),
         ({"min_probability": 0.5}, "calibrated \\(grnet\\); those of matcher=tint are not"),
-        ({"matcher": "tune"}, "matcher='tune' is unknown; expected one of grnet, greedy, tint, global"),
+        ({"matcher": "tune"}, "matcher='tune' is unknown; expected one of grnet, dense, greedy, tint, global"),
     ],
 )
 async def test_what_it_cannot_do_is_refused_in_words(
@@ -159,5 +159,5 @@ def test_it_is_evaluated_beside_the_others_and_refused_by_name_where_it_cannot_b
 
 
 def test_an_unknown_feature_is_named_when_the_model_is_built() -> None:
-    with pytest.raises(ConfigError, match=r"features has \['depth'\], known are embedding, regions, tint"):
+    with pytest.raises(ConfigError, match=r"features has \['depth'\], known are embedding, regions, cells, tint"):
         model_with(("embedding", "depth"))

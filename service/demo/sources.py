@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 from threadmatch.indexer.catalogue.files import SUFFIXES
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow
 from threadmatch.indexer.errors import CatalogueError
+from threadmatch.model.data.photo_folder import IMAGE_SUFFIXES, photos_below
 from threadmatch.model.errors import DataError
 from threadmatch.model.synthetic.street.street_set import build_street_set
 from threadmatch.model.synthetic.street.streetify import SourcePhoto, make_street_queries
@@ -28,9 +29,6 @@ DRAWN_SEED: Final = 7
 KNOWN_TABLE: Final = "items.csv"
 QUERIES_TABLE: Final = "queries.csv"
 CATALOGUE_STEMS: Final = ("catalogue", "catalog", "gallery", "items", "products")
-IMAGE_SUFFIXES: Final = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2")
-)
 MOST_ROWS_LOOKED_AT: Final = 100_000
 SEMI_SYNTHETIC: Final = (
     "semi-synthetic: each is a garment cut out of a photo, warped, relit, cropped or covered, and set before another "
@@ -176,21 +174,12 @@ def _list_images(data: Path, catalogue: Path) -> None:
     with catalogue.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "image", "name", "folder"))
-        for path in _images_below(data):
+        for path in photos_below(data):
             relative = path.relative_to(data)
             writer.writerow((relative.as_posix(), relative.as_posix(), path.stem, relative.parent.as_posix()))
             count += 1
     if not count:
         raise DemoError(f"no images in {data}, nor below it; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-
-
-def _images_below(data: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(data):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield path
 
 
 def _photos_of(catalogue: Path, images: Path) -> list[SourcePhoto]:
