@@ -43,7 +43,7 @@ class AdaptSettings:
     """
 
     channels: int = 128
-    flattened: float = 0.5
+    flattened: float = 0.25
     depth: int = 16
     photos: int = 1500
     seed: int = 0
