@@ -148,13 +148,16 @@ def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in ([named] if isinstance(named, str) else named))
 
 
-def train(recipe: Recipe, folder: Path, *, progress: Progress = unheard) -> dict[str, Any] | None:
+def train(
+    recipe: Recipe, folder: Path, *, progress: Progress = unheard, draw_curves: bool = True
+) -> dict[str, Any] | None:
     """Train as the recipe says; an unfinished run in the same folder goes on.
 
     Args:
         recipe: what.
         folder: of the run: the cached features, curves.jsonl, state.pt and checkpoint/.
         progress: hears what is done, and how far it is.
+        draw_curves: at the end, as `write_curves` does.
 
     Returns:
         The figures on `val` and where the checkpoint is; None in a helping process of several.
@@ -188,7 +191,13 @@ def train(recipe: Recipe, folder: Path, *, progress: Progress = unheard) -> dict
         training, held_out = _features(network, recipe, prepared, run)
     if training is not None:
         figures = train_head(network, training, held_out, settings=recipe.fit, run=replace(run, processes=Processes()))
-    return _finish(network, recipe, held_out, figures, run)
+    result = _finish(network, recipe, held_out, figures, run)
+    if draw_curves:
+        try:
+            write_curves(folder)
+        except DataError as error:  # no matplotlib: the model is trained all the same
+            logger.warning("curves are not drawn: %s", error)
+    return result
 
 
 def _plan(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
@@ -259,10 +268,6 @@ def _finish(
         "model": recipe.model.to_dict(),
     }
     (run.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    try:
-        write_curves(run.folder)
-    except DataError as error:  # no matplotlib: the model is trained all the same
-        logger.warning("curves are not drawn: %s", error)
     return result
 
 

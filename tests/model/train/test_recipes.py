@@ -58,7 +58,11 @@ def test_components_of_earlier_maps_are_white_and_what_is_joined_keeps_most(back
 def test_maps_of_the_front_are_made_once_whatever_is_read_after_it(photo_sets: Path, tmp_path: Path) -> None:
     made = []
     for model in ("", "hypercolumn = [3]\nregion_norm = 'l2'"):
-        train(read_recipe(write_recipe(photo_sets, model=model, more=TUNING.format(stage=3))), tmp_path / "run")
+        train(
+            read_recipe(write_recipe(photo_sets, model=model, more=TUNING.format(stage=3))),
+            tmp_path / "run",
+            draw_curves=False,
+        )
         made.append({path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "maps").glob("*.npy")})
         for left in ("finetune.pt", "state.pt"):
             (tmp_path / "run" / left).unlink()
@@ -74,25 +78,25 @@ def test_a_run_goes_on_with_the_settings_it_began_with_or_not_at_all(photo_sets:
         return read_recipe(path)
 
     run = tmp_path / "run"
-    first = train(recipe(), run)
+    first = train(recipe(), run, draw_curves=False)
     assert first is not None
-    again = train(recipe(), run)
+    again = train(recipe(), run, draw_curves=False)
     assert again is not None
     assert again["fingerprint"] == first["fingerprint"], "a finished run is only finished again"
     with pytest.raises(ConfigError, match=r"\[finetune\] steps was 2, is 4"):
-        train(recipe(steps=4), run)
+        train(recipe(steps=4), run, draw_curves=False)
     with pytest.raises(ConfigError, match=r"\[fit\] head_steps was 3, is 5") as both:
-        train(recipe(model="dropout = 0.1", head=5), run)
+        train(recipe(model="dropout = 0.1", head=5), run, draw_curves=False)
     assert "[model] dropout was 0.0, is 0.1" in str(both.value)
     with pytest.raises(ConfigError, match=r"\[model\] hypercolumn was \[\], is \[3\]"):
-        train(recipe(model="hypercolumn = [3]"), run)
+        train(recipe(model="hypercolumn = [3]"), run, draw_curves=False)
     (run / "state.pt").unlink()  # the head has not begun, so it may be another
-    longer = train(recipe(head=5), run)
+    longer = train(recipe(head=5), run, draw_curves=False)
     assert longer is not None
     assert longer["fingerprint"] != first["fingerprint"]
     (run / "finetune.pt").unlink()
     (run / "state.pt").unlink()
-    assert train(recipe(steps=4), run) is not None
+    assert train(recipe(steps=4), run, draw_curves=False) is not None
 
 
 def test_settings_that_an_older_release_did_not_know_are_no_change(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_the_trained_part_gives_the_regions_of_the_network(backbone: Backbone) -
     "epochs = 1\ngarments = 4\noptimiser = 'adamw'\nrate = 0.0005\n", ""])  # fmt: skip
 def test_every_phase_takes_maps_of_earlier_stages(photo_sets: Path, tmp_path: Path, more: str) -> None:
     path = write_recipe(photo_sets, model="hypercolumn = [3]\nregion_norm = 'l2'", more=more)
-    result = train(read_recipe(path), tmp_path / "run")
+    result = train(read_recipe(path), tmp_path / "run", draw_curves=False)
     assert result is not None
     learned = load_checkpoint(Path(result["checkpoint"]))
     assert isinstance(learned.neck, HypercolumnNeck)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,10 @@ def _steps(log: Path) -> list[int]:
 
 def test_two_processes_end_in_the_same_weights_and_write_once(tmp_path: Path) -> None:
     _write_maps(tmp_path)
-    _run(["torchrun", "--standalone", "--nproc-per-node", "2", str(SCRIPT), str(tmp_path)], tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _run([sys.executable, str(SCRIPT), str(tmp_path), str(port)], tmp_path)
     one, two = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name

@@ -83,14 +83,14 @@ def test_a_resumed_run_ends_in_the_same_bits(backbone: Backbone, tmp_path: Path,
 def test_grnet_ranks_garments_never_seen_better_than_before(
     backbone: Backbone, tmp_path: Path, precision: Precision
 ) -> None:
-    train, val = striped_maps(backbone, range(60), 0), striped_maps(backbone, range(1000, 1040), 1)
+    train, val = striped_maps(backbone, range(40), 0), striped_maps(backbone, range(1000, 1024), 1)
     network, rest = start(backbone, replace(CONFIG, blend=("global", "greedy")))
     start_head(network)
-    settings = replace(SETTINGS, epochs=10, garments=16, precision=precision, evaluate_every=10)
+    settings = replace(SETTINGS, epochs=4, precision=precision, evaluate_every=4)
     best = train_end_to_end(network, rest, train, val, settings=settings, run=Run(tmp_path))
     first = json.loads((tmp_path / END_TO_END.log).read_text().splitlines()[0])
     assert best["grnet_mrr"] > first["grnet_mrr"] + 0.05
-    assert best["global_mrr"] > first["global_mrr"]
+    assert best["global_mrr"] > first["global_mrr"] + 0.05
 
 
 def test_without_the_metric_loss_the_embedding_is_left_alone(backbone: Backbone, tmp_path: Path) -> None:

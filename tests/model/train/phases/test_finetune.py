@@ -57,11 +57,11 @@ def test_a_resumed_run_ends_in_the_same_bits_and_leaves_the_front_alone(backbone
 def test_garments_never_seen_are_ranked_better_than_before(
     backbone: Backbone, tmp_path: Path, precision: Precision
 ) -> None:
-    train, val = striped_maps(backbone, range(60), 0), striped_maps(backbone, range(1000, 1040), 1)
+    train, val = striped_maps(backbone, range(40), 0), striped_maps(backbone, range(1000, 1024), 1)
     network, rest = start(backbone)
     before = evaluate_maps(_part(network, rest, train), val)
     settings = replace(
-        SETTINGS, steps=60, queries=16, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision
+        SETTINGS, steps=30, queries=8, evaluate_every=30, rate=5e-3, average=0.9, zoomed=0.2, precision=precision
     )
     best = finetune(network, rest, train, val, settings=settings, run=Run(tmp_path))
     assert best["global_mrr"] > before["global_mrr"]

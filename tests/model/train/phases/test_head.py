@@ -122,23 +122,23 @@ def _projected(network: GRNet, pairs: Sides[FeatureSet]) -> Sides[FeatureSet]:
 
 
 def test_training_ranks_garments_it_never_saw_better_than_its_start(tmp_path: Path) -> None:
-    data, val = _features(range(150), 0), _features(range(1000, 1060), 1)
+    data, val = _features(range(60), 0), _features(range(1000, 1030), 1)
     network = _network()
     start_from_data(network, data)
-    before = evaluate_features(network, val, queries=60)
+    before = evaluate_features(network, val, queries=30)
     train_head(
         network,
         data,
         val,
-        settings=replace(SETTINGS, metric_steps=40, head_steps=20, evaluate_every=20, evaluate_queries=60),
+        settings=replace(SETTINGS, metric_steps=20, head_steps=10, evaluate_every=15, evaluate_queries=30),
         run=Run(tmp_path),
     )
-    after = evaluate_features(network, val, queries=60)
+    after = evaluate_features(network, val, queries=30)
     assert after["grnet_mrr"] > before["grnet_mrr"]
 
 
 def test_a_recipe_ends_in_a_checkpoint_that_evaluates(photo_sets: Path, tmp_path: Path) -> None:
-    result = train(read_recipe(write_recipe(photo_sets)), tmp_path / "run")
+    result = train(read_recipe(write_recipe(photo_sets)), tmp_path / "run", draw_curves=False)
     assert result is not None
     model = load_model(result["checkpoint"])
     assert model.name == "stripes"
@@ -168,7 +168,7 @@ def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp
     )
     more = "\n".join(["[finetune]", *settings, ""])
     recipe = read_recipe(write_recipe(photo_sets, more=more))
-    result = train(recipe, tmp_path / "run")
+    result = train(recipe, tmp_path / "run", draw_curves=False)
     assert result is not None
     assert result["finetune"]["steps"] == 2
     tuned = load_checkpoint(Path(str(result["checkpoint"])))
@@ -179,7 +179,7 @@ def test_a_recipe_that_fine_tunes_ships_the_tuned_backbone(photo_sets: Path, tmp
     }
     assert changed, "the backbone that ships is the tuned one"
     assert "conv_stem" not in changed, "its first stages are as they were"
-    again = train(recipe, tmp_path / "run")
+    again = train(recipe, tmp_path / "run", draw_curves=False)
     assert again is not None
     assert again["fingerprint"] == result["fingerprint"]
 
@@ -205,12 +205,12 @@ def test_a_recipe_that_trains_end_to_end_needs_no_other_phase(photo_sets: Path, 
 
 @pytest.mark.parametrize("phase", ["", "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\n"])
 def test_an_unfinished_run_of_another_recipe_is_not_gone_on_with(photo_sets: Path, tmp_path: Path, phase: str) -> None:
-    train(read_recipe(write_recipe(photo_sets, more=phase)), tmp_path / "run")
+    train(read_recipe(write_recipe(photo_sets, more=phase)), tmp_path / "run", draw_curves=False)
     path = write_recipe(photo_sets, more=phase)
     path.write_text(path.read_text().replace("neck_channels = 12", "neck_channels = 10"))
     (tmp_path / "run" / PLAN_FILE).unlink()  # an older release wrote none
     with pytest.raises(ConfigError, match=r"\.pt was left by a run of another recipe .* take another --run folder"):
-        train(read_recipe(path), tmp_path / "run")
+        train(read_recipe(path), tmp_path / "run", draw_curves=False)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_network_without_neck_and_embedding_trains_its_head_alone(photo_sets: 
     path = write_recipe(photo_sets)
     kept = [line for line in path.read_text().splitlines() if not line.startswith(("neck", "embedding"))]
     path.write_text("\n".join(kept))
-    result = train(read_recipe(path), tmp_path / "run")
+    result = train(read_recipe(path), tmp_path / "run", draw_curves=False)
     assert result is not None
     assert [json.loads(line)["step"] for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()] == [0, 3]
 
@@ -243,7 +243,11 @@ def test_phases_follow_each_other_over_maps_of_one_stage(photo_sets: Path, tmp_p
     tuning = "\n[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
     with pytest.raises(ConfigError, match=r"from stage 3 and .* from stage 0"):
         read_recipe(write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=0)))
-    result = train(read_recipe(write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=3))), tmp_path / "run")
+    result = train(
+        read_recipe(write_recipe(photo_sets, more=tuning + END_TO_END.format(stage=3))),
+        tmp_path / "run",
+        draw_curves=False,
+    )
     assert result is not None
     assert len(list((tmp_path / "run" / "maps").glob("*.npy"))) == 4
     for name in ("finetune", "end_to_end", "curves"):
@@ -288,7 +292,7 @@ def test_features_come_back_from_the_cache(photo_sets: Path, tmp_path: Path, tin
 
 def test_a_recipe_that_tests_on_its_training_garments_is_refused(photo_sets: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="keep them apart"):
-        train(read_recipe(write_recipe(photo_sets, val="train")), tmp_path / "run")
+        train(read_recipe(write_recipe(photo_sets, val="train")), tmp_path / "run", draw_curves=False)
 
 
 def test_a_wrong_recipe_names_what_is_wrong(tmp_path: Path) -> None:
