@@ -16,7 +16,8 @@ class HypercolumnNeck(nn.Module):
     """A neck over the last map and maps of earlier stages: each projected and made unit length, joined, and reduced.
 
     Only `last` learns. `taps` are whitened principal components and `join` keeps the leading ones of the three together
-    (`train.phases.principal_components`): directions that nobody fitted to the garments trained on, beside one that was.
+    (`train.phases.principal_components`): directions that nobody fitted to the garments trained on, beside one that
+    was.
 
     Args:
         channels: C.
