@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from threadmatch.model.color import BINS, ColorMatcher, color_regions
 from threadmatch.model.errors import CheckpointError, ConfigError
@@ -71,10 +72,16 @@ def test_the_matcher_reads_the_last_regions_in_chunks_of_any_size() -> None:
     head = KPMHead(KPMConfig(channels=C, grid=GRID, groups=GROUPS))
     query, items = _maps(6, 1)[0], _maps(7, 5)
     whole = torch.zeros(1, C), torch.zeros(5, 1, C)
-    expected = KPMMatcher(head).score(query, items)
-    found = KPMMatcher(head, chunk_pairs=2).score(torch.cat([whole[0], query]), torch.cat([whole[1], items], dim=1))
-    torch.testing.assert_close(found, expected)
-    assert KPMMatcher(head).score(query, items[:0]).shape == (0,)
+    expected = _scores(KPMMatcher(head), query, items)
+    chunked = KPMMatcher(head, chunk_pairs=2)
+    found = _scores(chunked, torch.cat([whole[0], query]), torch.cat([whole[1], items], dim=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert _scores(KPMMatcher(head), query, items[:0]).shape == (0,)
+
+
+def _scores(matcher: KPMMatcher, query: torch.Tensor, items: torch.Tensor) -> NDArray[np.float32]:
+    [scores] = matcher.score_many([{"map": query.numpy()}], [{"map": items.numpy()}])
+    return scores
 
 
 def test_a_head_survives_the_disk_and_refuses_other_features(tmp_path: Path) -> None:
@@ -103,6 +110,6 @@ def test_a_colour_histogram_counts_pixels_and_compares_by_overlap() -> None:
         hue, saturation, value = cv2.cvtColor(pixels[n : n + 1, row, column][None], cv2.COLOR_RGB2HSV)[0, 0]
         counts[n, int(hue) * BINS[0] // 180, int(saturation) * BINS[1] // 256, int(value) * BINS[2] // 256] += 1
     np.testing.assert_allclose(found[:, 0], np.sqrt(counts.reshape(3, -1) / 64), atol=1e-6)
-    scores = ColorMatcher().score(torch.from_numpy(found[0]), torch.from_numpy(found))
+    [scores] = ColorMatcher().score_many([{"color": found[0]}], [{"color": found}])
     overlap = sum(math.sqrt(a * b) / 64 for a, b in zip(counts[0].ravel(), counts[1].ravel(), strict=True))
-    torch.testing.assert_close(scores, torch.tensor([1.0, overlap, 1.0]))
+    np.testing.assert_allclose(scores, [1.0, overlap, 1.0], rtol=1e-5)
