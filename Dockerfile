@@ -10,7 +10,8 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # --- dependencies, in layers that change with the locks only ---
 FROM ${PYTHON_IMAGE} AS dependencies
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/threadmatch
+# setuptools wants the folder that packages are looked for in, also while it is empty.
+RUN python -m venv /opt/threadmatch && mkdir -p /src/src
 ENV PATH=/opt/threadmatch/bin:$PATH
 WORKDIR /src
 # The project without its code: enough for pip to read which dependencies it has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,38 @@ def test_an_sdist_makes_the_same_wheel(checkout: Path, wheel: Path, tmp_path: Pa
     run(sys.executable, "-m", "pip", "wheel", *PIP, "--wheel-dir", tmp_path, tmp_path / name, cwd=tmp_path)
     (again,) = tmp_path.glob("*.whl")
     assert files(again) == files(wheel)
+
+
+def test_the_images_layer_of_dependencies_needs_no_code(checkout: Path, tmp_path: Path) -> None:
+    """The Dockerfile installs what the project depends on before it copies the rooms."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"mkdir -p /src/src$", dockerfile, re.M)
+    assert re.search(r"^WORKDIR /src$", dockerfile, re.M)
+    bare = tmp_path / "bare"
+    (bare / "src").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(checkout / name, bare / name)
+    run(sys.executable, "-m", "pip", "wheel", *PIP, "--wheel-dir", tmp_path, bare, cwd=tmp_path)
+    (empty,) = tmp_path.glob("*.whl")
+    assert files(empty) == set()
+
+
+def test_the_images_layer_of_code_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """COPY keeps a link inside a copied folder as a link, so the rooms have to stand where the links look for them."""
+    copies = re.findall(r"^COPY (?!--from)(.+) (\S+)$", (ROOT / "Dockerfile").read_text(), re.M)
+    place = tmp_path / "src"  # WORKDIR
+    place.mkdir()
+    for sources, target in dict.fromkeys(copies):  # both builds copy the same
+        for name in sources.split():
+            if (ROOT / name).is_dir():
+                litter = shutil.ignore_patterns("__pycache__", "*.egg-info")
+                shutil.copytree(ROOT / name, place / target, symlinks=True, ignore=litter, dirs_exist_ok=True)
+            else:
+                shutil.copy(ROOT / name, place / target)
+    assert (place / "src" / "threadmatch" / "model").is_symlink()
+    run(sys.executable, "-m", "pip", "wheel", *PIP, "--wheel-dir", tmp_path, place, cwd=tmp_path)
+    (made,) = tmp_path.glob("*.whl")
+    assert files(made) == files(wheel)
 
 
 def test_what_the_wheel_installs_works_by_itself(installed: Environment) -> None:

@@ -285,7 +285,7 @@ async def test_a_damaged_item_is_left_out_and_the_rest_is_answered(tmp_path: Pat
     folder = build_gallery(tmp_path, tiny_model, ["a", "b", "c"])
     database = next(folder.glob("*.sqlite*"))
     with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE regions SET data = zeroblob(length(data)) WHERE content = 2")
+        connection.execute("UPDATE features SET data = zeroblob(length(data)) WHERE content = 2 AND name = 'regions'")
     gallery = Gallery.open(folder, features_fingerprint=tiny_model.features_fingerprint)
     async with running(create_app(settings(folder), model=tiny_model, gallery=gallery)) as client:
         answer = (await post(client)).json()
