@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 connection, with what it leaves open closed: slow heads, rests of bodies, two lengths, half-closes."""
+"""uvicorn's HTTP/1.1 connection, and what it leaves open: slow heads, rests of bodies, two lengths, half-closes."""
 
 from __future__ import annotations
 
