@@ -145,6 +145,22 @@ class Settings(BaseSettings):
     upload_timeout_s: float = Field(
         default=30.0, ge=0.05, le=3600, description="seconds a client may take to send its photo"
     )
+    upload_grace_s: float = Field(
+        default=5.0, ge=0.05, le=3600, description="seconds before the speed of an upload counts"
+    )
+    upload_bytes_s: float = Field(
+        default=4096.0, ge=1, le=1e9, description="bytes a second that an upload has to bring on average after that"
+    )
+    max_uploads: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="uploads on their way at a time; a client may have three quarters of what others leave, and beyond "
+        "its slowest one is dropped",
+    )
+    max_upload_mib: int = Field(
+        default=512, ge=1, le=1_000_000, description="MiB of uploads held in memory, shared by clients likewise"
+    )
     search_timeout_s: float = Field(
         default=60.0, ge=0.05, le=3600, description="seconds a search may take, waiting included"
     )

@@ -9,9 +9,10 @@ the client may use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from threadmatch.service.access.keys import KeyRing
 from threadmatch.service.access.origins import LOOPBACK_NAMES, SAFE_METHODS, check_host, check_origin, is_loopback
 from threadmatch.service.access.rates import RateLimits, parse_rate
 from threadmatch.service.access.roles import ANYBODY, NOBODY, Access, Need, is_known_path, need_of
-from threadmatch.service.config import Settings
+from threadmatch.service.config import MIB, Settings
 from threadmatch.service.errors import (
     ForbiddenError,
     KeysError,
@@ -34,6 +35,9 @@ from threadmatch.service.errors import (
     UploadTimeoutError,
     known_error_response,
 )
+from threadmatch.service.http.uploads import Uploads, UploadRules
+from threadmatch.service.queues import clients
+from threadmatch.service.queues.clients import client_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class AccessRules:
         rates: counts them.
         anywhere: whether a service without keys may answer at addresses beyond this machine.
         body_timeout_s: how long a small body may take to arrive.
+        uploads: bodies on their way in.
     """
 
     ring: KeyRing | None
@@ -60,6 +65,7 @@ class AccessRules:
     rates: RateLimits
     anywhere: bool
     body_timeout_s: float
+    uploads: Uploads
     _complained: str = field(default="")
 
     @classmethod
@@ -75,6 +81,14 @@ class AccessRules:
             rates=RateLimits(parse_rate(settings.rate_limit)),
             anywhere=settings.allow_anonymous,
             body_timeout_s=settings.upload_timeout_s,
+            uploads=Uploads(
+                UploadRules(
+                    most=settings.max_uploads,
+                    most_bytes=settings.max_upload_mib * MIB,
+                    grace_s=settings.upload_grace_s,
+                    least_bytes_s=settings.upload_bytes_s,
+                )
+            ),
         )
 
     def access_of(self, request: Request) -> Access:
@@ -148,13 +162,28 @@ class AccessMiddleware:
         request = Request(scope, receive)
         try:
             self._check_where(request)
-            scope["state"]["access"] = self._check_who(request)
-            receive = await self._small_body(request, receive)
+            access = scope["state"]["access"] = self._check_who(request)
         except RequestError as error:
-            response = known_error_response(request, error, self._reject)
-            await response(scope, receive, send)
+            await known_error_response(request, error, self._reject)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        name = client_name(access.key_id, request.client.host if request.client else None)
+        with self._rules.uploads.body(name) as body, self._as_client(name):
+            receive = body.counted(receive)
+            try:
+                receive = await self._small_body(request, receive)
+            except RequestError as error:
+                await known_error_response(request, error, self._reject)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _as_client(name: str) -> Iterator[None]:
+        token = clients.current.set(name)
+        try:
+            yield
+        finally:
+            clients.current.reset(token)
 
     def _check_where(self, request: Request) -> None:
         host = request.headers.get("host", "")

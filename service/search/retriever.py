@@ -96,7 +96,7 @@ class Retriever:
 
     def fitting(self, options: SearchOptions) -> int:
         """How many such searches the candidates in progress allow at a time, at least one."""
-        return max(1, self.capacity.max_pairs // self._candidates(options))
+        return max(1, self.queues.pairs.share // self._candidates(options))
 
     @contextlib.contextmanager
     def admitted(self, options: SearchOptions, *, searches: int = 1) -> Iterator[None]:

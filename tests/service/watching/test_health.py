@@ -73,7 +73,7 @@ async def test_searches_in_progress_hold_a_bounded_number_of_candidates(
         await until(lambda: sum(task.done() for task in tasks) >= 10)
         model.gate.set()
         statuses = [response.status_code for response in await asyncio.gather(*tasks)]
-        assert statuses.count(200) == 50
+        assert statuses.count(200) == 37, "three quarters of 50 are the most that one client holds"
         assert statuses.count(429) == 10
 
 
