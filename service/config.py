@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import annotated_types
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -198,7 +198,31 @@ class Settings(BaseSettings):
     max_unfolded: int = Field(
         default=50_000, ge=1, le=10_000_000, description="changed items that may wait for being folded; beyond: 503"
     )
-    decode_threads: int = Field(default=2, ge=1, le=256, description="threads that unpack photos")
+    decode_in: Literal["processes", "threads"] = Field(
+        default="processes",
+        description="where photos are unpacked: in processes, which are killed where they take too long or too much "
+        "memory, or in threads of the service, which take less memory",
+    )
+    decode_threads: int = Field(
+        default=2, ge=1, le=256, description="small photos unpacked at a time, each in its process or thread"
+    )
+    decode_large: int = Field(default=1, ge=1, le=256, description="large photos unpacked at a time, besides")
+    decode_small_mib: int = Field(
+        default=128, ge=1, le=100_000, description="MiB that unpacking a small photo may take, by its header"
+    )
+    decode_mib: int = Field(
+        default=1792,
+        ge=16,
+        le=1_000_000,
+        description="MiB that all photos unpacked at a time may take together; small ones have their part of it, the "
+        "rest is for large ones, and one that needs more is refused",
+    )
+    decode_large_waiting: int = Field(
+        default=8, ge=1, le=100_000, description="large photos of one client that may wait to be unpacked; beyond: 429"
+    )
+    decode_timeout_s: float = Field(
+        default=20.0, ge=0.1, le=3600, description="seconds that unpacking one photo may take in its process"
+    )
     gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
     recent: str = Field(
         default="",
@@ -229,6 +253,17 @@ class Settings(BaseSettings):
         f"empty: {STANDARD_OTLP_ENDPOINT}, or no traces",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+
+    @model_validator(mode="after")
+    def check_decoding(self) -> Self:
+        """Leave something for large photos."""
+        small_mib = self.decode_threads * self.decode_small_mib
+        if self.decode_mib <= small_mib:
+            raise ValueError(
+                f"{variable('decode_mib')}={self.decode_mib} leaves nothing for large photos: small ones "
+                f"may take {self.decode_threads} x {self.decode_small_mib} MiB; raise it, or lower those"
+            )
+        return self
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -35,7 +35,7 @@ from threadmatch.service.errors import (
     UploadTimeoutError,
     known_error_response,
 )
-from threadmatch.service.http.uploads import Uploads, UploadRules
+from threadmatch.service.http.uploads import UploadRules, Uploads
 from threadmatch.service.queues import clients
 from threadmatch.service.queues.clients import client_name
 

@@ -153,7 +153,7 @@ class Uploads:
         if len(own) + 1 > clients.may_hold(self.rules.most, others - len(own)):
             self._make_room(own, f"this client sends {len(own)} bodies at a time already")
         elif others + 1 > self.rules.most:
-            self._make_room(self._largest(lambda one: 1), f"{others} bodies are on their way already")
+            self._make_room(self._largest(lambda _: 1), f"{others} bodies are on their way already")
         body.since, body.under_way = self.now(), True
         self._bodies.add(body)
 

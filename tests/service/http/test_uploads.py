@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from threadmatch.service.errors import OverloadedError, UploadTimeoutError
-from threadmatch.service.http.uploads import Body, Uploads, UploadRules
+from threadmatch.service.http.uploads import Body, UploadRules, Uploads
 
 NOW = 1000.0
 
