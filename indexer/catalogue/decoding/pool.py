@@ -273,6 +273,7 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),  # glibc's own grows, and what a large image took stays
         }
         # -P: the current folder may hold another `model` or `indexer`
         self._process = subprocess.Popen(  # noqa: S603
