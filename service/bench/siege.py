@@ -27,7 +27,7 @@ import typer
 
 from threadmatch.service.access.keys import add_key
 from threadmatch.service.bench.hostile_files import FAR_FETCHED
-from threadmatch.service.bench.siege_attacks import LARGE_SIDE_PX, Attack, Seen, Target, attacks, under
+from threadmatch.service.bench.siege_attacks import ALL, LARGE_SIDE_PX, Attacker, Target
 from threadmatch.service.process.commands import service
 
 MEDIAN_TIMES: Final = 2.0
@@ -35,7 +35,6 @@ MEDIAN_PLUS_S: Final = 0.5
 WORST_S: Final = 3.0
 BYSTANDER, ATTACKER = "127.0.0.1", "127.0.0.2"
 QUIET: Final = "quiet"
-ALL: Final = "all at once"
 BEGIN_S: Final = 2.0
 """From the beginning of an attack to the bystander's first search that counts."""
 PAUSE_S: Final = 0.1
@@ -130,28 +129,28 @@ def _besiege(options: SiegeOptions, workers: int, with_keys: bool) -> Iterator[R
         mine, _ = add_key(keys, role="search", galleries=("*",), label="bystander")
         theirs, _ = add_key(keys, role="write", galleries=("*",), label="attacker")
         arguments += ["--keys", str(keys)]
-    known = attacks(with_keys=with_keys, kinds=options.kinds, side_px=options.side_px)
     with service(arguments, options.work / f"siege-{workers}-{with_keys}.log") as running:
         where = urlsplit(running.address)
         assert where.hostname is not None
         assert where.port is not None
-        attacker = Target(where.hostname, where.port, BYSTANDER if with_keys else ATTACKER, theirs)
-        watch = _Bystander(running.address, mine, options, running.process.pid)
-        watch.searches(QUIET, workers, with_keys)  # the first ones are slow; not counted
-        quiet = watch.searches(QUIET, workers, with_keys)
-        yield quiet
-        every = {name: known[name] for name in options.only if name in known} if options.only else known
-        together: list[Attack] = [one for part in known.values() for one in part]
-        if not options.only or ALL in options.only:
-            every = {**every, ALL: together}
-        for name, parts in every.items():
-            seen = Seen()
-            with under(parts, attacker, seen):
+        target = Target(where.hostname, where.port, BYSTANDER if with_keys else ATTACKER, theirs)
+        attacker = Attacker(target, with_keys=with_keys, kinds=options.kinds, side_px=options.side_px)
+        try:
+            watch = _Bystander(running.address, mine, options, running.process.pid)
+            watch.searches(QUIET, workers, with_keys)  # the first ones are slow; not counted
+            quiet = watch.searches(QUIET, workers, with_keys)
+            yield quiet
+            for name in options.only or (*attacker.names, ALL):
+                if name not in (*attacker.names, ALL):
+                    continue  # one that only a service with keys is open to
+                attacker.begin(name)
                 time.sleep(BEGIN_S)
                 row = watch.searches(name, workers, with_keys)
-            row.attacker_saw = dict(seen.answers.most_common())
-            row.faults = _faults(row, quiet)
-            yield row
+                row.attacker_saw = attacker.end()
+                row.faults = _faults(row, quiet)
+                yield row
+        finally:
+            attacker.close()
 
 
 class _Bystander:

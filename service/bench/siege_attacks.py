@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import secrets
 import socket
+import subprocess
+import sys
 import threading
-import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from threadmatch.service.bench.hostile_files import FAR_FETCHED, MIB, float_tiff, large_png
 
+ALL: Final = "all at once"
 ANSWER_S: Final = 90.0
 DRIP_S: Final = 1.0
 AGAIN_S: Final = 0.02
@@ -206,21 +209,70 @@ def attacks(*, with_keys: bool, kinds: int = len(FAR_FETCHED), side_px: int = LA
     return found
 
 
-@contextlib.contextmanager
-def under(attacks: list[Attack], target: Target, seen: Seen) -> Iterator[None]:
-    """Attack while the block runs; connections that wait for an answer are ended with it."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=attack, args=(target, seen, stop)) for attack in attacks]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
+class Attacker:
+    """A process of its own that attacks when told to: its threads must not keep the bystander from its turn.
+
+    Args:
+        target: whom.
+        with_keys, kinds, side_px: see `attacks`.
+    """
+
+    def __init__(self, target: Target, *, with_keys: bool, kinds: int, side_px: int) -> None:
+        told = {"target": [target.host, target.port, target.source, target.key], "with_keys": with_keys,
+                "kinds": kinds, "side_px": side_px}  # fmt: skip
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, "-m", "threadmatch.service.bench.siege_attacks", json.dumps(told)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.names: list[str] = self._answer()
+
+    def begin(self, name: str) -> None:
+        """Attack; ALL does everything at once."""
+        self._say(name)
+        self._answer()
+
+    def end(self) -> dict[str, int]:
+        """Leave off; what the attacker was answered."""
+        self._say("")
+        answers: dict[str, int] = self._answer()
+        return answers
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+def serve_attacks(told: dict[str, Any]) -> None:
+    """Read names of attacks, each followed by an empty line when it shall end; the other side of `Attacker`."""
+    target = Target(*told["target"])
+    known = attacks(with_keys=told["with_keys"], kinds=told["kinds"], side_px=told["side_px"])
+    _print([*known])
+    while name := sys.stdin.readline().strip():
+        seen, stop = Seen(), threading.Event()
+        parts = [one for part in known.values() for one in part] if name == ALL else known[name]
+        for attack in parts:
+            threading.Thread(target=attack, args=(target, seen, stop), daemon=True).start()
+        _print("begun")
+        sys.stdin.readline()
         stop.set()
         target.hang_up()
-        late = time.monotonic() + ANSWER_S
-        for thread in threads:
-            thread.join(max(0.0, late - time.monotonic()))
+        with seen.lock:
+            _print(dict(seen.answers.most_common()))
+
+
+def _print(what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
 
 
 def _together(calls: list[Callable[[], None]]) -> None:
@@ -229,3 +281,7 @@ def _together(calls: list[Callable[[], None]]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+if __name__ == "__main__":
+    serve_attacks(json.loads(sys.argv[1]))

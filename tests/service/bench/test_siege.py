@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.serving import photo
 from threadmatch.service.bench.hostile_files import FAR_FETCHED
-from threadmatch.service.bench.siege import ALL, QUIET, Row, SiegeOptions, _faults, run_siege, table
+from threadmatch.service.bench.siege import QUIET, Row, SiegeOptions, _faults, run_siege, table
+from threadmatch.service.bench.siege_attacks import ALL
 
 KINDS = 5
 
