@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         default="6000/minute", description="requests a key may make, such as 600/minute; empty: no limit"
     )
+    wrong_keys: str = Field(
+        default="30/minute",
+        description="wrong keys that one address may send before it is told 429 instead of 401; empty: any number",
+    )
     session_hours: float = Field(
         default=12.0, ge=0.01, le=8760, description="hours that a browser stays signed in with a key"
     )
@@ -150,6 +154,9 @@ class Settings(BaseSettings):
     )
     upload_bytes_s: float = Field(
         default=4096.0, ge=1, le=1e9, description="bytes a second that an upload has to bring on average after that"
+    )
+    max_connections: int = Field(
+        default=128, ge=1, le=100_000, description="connections of one address to one worker; beyond, they are closed"
     )
     max_uploads: int = Field(
         default=256,

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -24,7 +26,7 @@ from threadmatch.service.access.keys import KeyRing
 from threadmatch.service.access.origins import LOOPBACK_NAMES, SAFE_METHODS, check_host, check_origin, is_loopback
 from threadmatch.service.access.rates import RateLimits, parse_rate
 from threadmatch.service.access.roles import ANYBODY, NOBODY, Access, Need, is_known_path, need_of
-from threadmatch.service.config import MIB, Settings
+from threadmatch.service.config import MIB, Settings, variable
 from threadmatch.service.errors import (
     ForbiddenError,
     KeysError,
@@ -57,6 +59,7 @@ class AccessRules:
         anywhere: whether a service without keys may answer at addresses beyond this machine.
         body_timeout_s: how long a small body may take to arrive.
         uploads: bodies on their way in.
+        wrong_keys: counts those of each address.
     """
 
     ring: KeyRing | None
@@ -66,6 +69,7 @@ class AccessRules:
     anywhere: bool
     body_timeout_s: float
     uploads: Uploads
+    wrong_keys: RateLimits
     _complained: str = field(default="")
 
     @classmethod
@@ -78,7 +82,12 @@ class AccessRules:
             ring=None if settings.keys is None else KeyRing(settings.keys),
             hosts=tuple(name.lower() for name in hosts),
             origins=settings.cors_origins,
-            rates=RateLimits(parse_rate(settings.rate_limit)),
+            rates=RateLimits(parse_rate(settings.rate_limit), shared=_shared_file("rates")),
+            wrong_keys=RateLimits(
+                parse_rate(settings.wrong_keys, variable("wrong_keys")),
+                shared=_shared_file("wrong-keys"),
+                what="without a key that is known here, this address",
+            ),
             anywhere=settings.allow_anonymous,
             body_timeout_s=settings.upload_timeout_s,
             uploads=Uploads(
@@ -95,7 +104,7 @@ class AccessRules:
         """What the client of a request may do, by its key, its cookie, or for want of both.
 
         Raises:
-            UnauthorizedError: a key that is unknown or revoked.
+            UnauthorizedError: a key that is unknown or revoked; RateLimitedError: one of too many.
             NotReadyError: the key file cannot be read.
         """
         if self.ring is None:
@@ -109,12 +118,20 @@ class AccessRules:
             self._complained = str(error)
             raise NotReadyError("the keys cannot be read; the reason is in the service's log") from error
         if stored is None and (key is not None or sessions.has_cookie(request)):
+            # A right key is let through whatever else its address sent: one client must not shut out another.
+            self.wrong_keys.spend(client_name(None, request.client.host if request.client else None))
             raise UnauthorizedError(
                 "this key is not known here; it may have been revoked"
                 if key is not None
                 else "the session has ended; send the key to POST /v1/session again"
             )
         return NOBODY if stored is None else stored.access
+
+
+def _shared_file(name: str) -> Path | None:
+    """A file in the folder that the workers of one service share; None where there are none."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) / name if folder else None
 
 
 def sent_key(request: Request) -> str | None:

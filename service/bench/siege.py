@@ -5,7 +5,7 @@
 The bystander searches all the while: first in quiet, then under each attack, then under all of them together, against
 one worker process and two, without keys and with them. Its median has to stay within `MEDIAN_TIMES` its quiet one plus
 `MEDIAN_PLUS_S`, its worst within `WORST_S`, and it is never refused for what another client does. Attacker and
-bystander have an address each, or a key each at one address.
+bystander have an address each, and a key each where the service asks for keys.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from threadmatch.service.process.commands import service
 MEDIAN_TIMES: Final = 2.0
 MEDIAN_PLUS_S: Final = 0.5
 WORST_S: Final = 3.0
-BYSTANDER, ATTACKER = "127.0.0.1", "127.0.0.2"
+ATTACKER: Final = "127.0.0.2"
+"""The bystander comes from 127.0.0.1; on Linux all of 127.0.0.0/8 is this machine."""
 QUIET: Final = "quiet"
 BEGIN_S: Final = 2.0
 """From the beginning of an attack to the bystander's first search that counts."""
@@ -133,7 +134,7 @@ def _besiege(options: SiegeOptions, workers: int, with_keys: bool) -> Iterator[R
         where = urlsplit(running.address)
         assert where.hostname is not None
         assert where.port is not None
-        target = Target(where.hostname, where.port, BYSTANDER if with_keys else ATTACKER, theirs)
+        target = Target(where.hostname, where.port, ATTACKER, theirs)
         attacker = Attacker(target, with_keys=with_keys, kinds=options.kinds, side_px=options.side_px)
         try:
             watch = _Bystander(running.address, mine, options, running.process.pid)

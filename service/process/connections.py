@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import ClassVar, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-PROBES_S: Final = (0.0, 0.25, 2.0)
+PROBES_S: Final = (0.0, 0.02, 0.25, 2.0)
 """When a client that closed its side is asked whether it still listens, in seconds after that."""
 
 
@@ -48,14 +49,23 @@ class TimedHead(H11Protocol):
     """From the connection, or the first byte of a further request, to the end of the head."""
     rest_timeout_s: ClassVar[float] = 5.0
     """From the answer to the end of a body that was not read."""
+    most_of_one_address: ClassVar[int] = 128
+    """Connections at a time; each has its turn in every round of the loop, so that thousands of one client's would make
+    a round last for seconds. Those beyond are ended before anything is read from them."""
+    of_address: ClassVar[Counter[str]] = Counter()
 
     _late: asyncio.TimerHandle | None = None
+    _address: str = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         most = self.config.h11_max_incomplete_event_size
         self.conn = OneLength(h11.SERVER) if most is None else OneLength(h11.SERVER, most)
         self._expect(self.head_timeout_s)
+        self._address = self.client[0] if self.client is not None else ""
+        self.of_address[self._address] += 1
+        if self._address and self.of_address[self._address] > self.most_of_one_address:
+            transport.abort()  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         if self.conn.their_state is h11.IDLE:  # the first bytes of one more request
@@ -81,6 +91,9 @@ class TimedHead(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_it()
+        self.of_address[self._address] -= 1
+        if not self.of_address[self._address]:
+            del self.of_address[self._address]
         super().connection_lost(exc)
 
     def _probe(self) -> None:

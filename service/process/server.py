@@ -17,12 +17,15 @@ from fastapi import FastAPI
 
 from threadmatch.service.config import Settings, variable
 from threadmatch.service.errors import StartError
+from threadmatch.service.process.connections import TimedHead
 from threadmatch.service.process.draining import DrainingServer
+from threadmatch.service.process.owned_folders import owned_folder
 from threadmatch.service.process.supervisor import Supervisor
 from threadmatch.service.search import recent_searches as recent
 
 # h11 is the one of uvicorn's two parsers that bounds the bytes of a head.
 HTTP = "threadmatch.service.process.connections:TimedHead"
+METRICS_FOLDER = "threadmatch-metrics-"
 WORKER_HEALTHCHECK_S = 60  # importing torch may keep a starting worker from answering for seconds
 
 
@@ -66,6 +69,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
     Raises:
         StartError: the app's start failed; its log line has the reason.
     """
+    TimedHead.most_of_one_address = settings.max_connections
     config = uvicorn.Config(
         app,
         http=HTTP,
@@ -110,10 +114,10 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
     with (
-        tempfile.TemporaryDirectory(prefix="threadmatch-metrics-") as folder,
+        owned_folder(METRICS_FOLDER) as folder,
         tempfile.TemporaryDirectory(prefix=recent.TEMPORARY, ignore_cleanup_errors=True) as remembered,
     ):
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         if not settings.recent:
             os.environ[variable("recent")] = remembered  # one for all workers
         supervisor = Supervisor(config, sockets=[listener])

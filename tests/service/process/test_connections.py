@@ -16,12 +16,14 @@ import uvicorn
 from threadmatch.service.process.connections import TimedHead
 
 LIMIT_S = 0.6
+MOST = 20
 ANSWER = b"HTTP/1.1 200"
 
 
 class _Quick(TimedHead):
     head_timeout_s = LIMIT_S
     rest_timeout_s = LIMIT_S
+    most_of_one_address = MOST
 
 
 LEFT: list[str] = []
@@ -156,3 +158,25 @@ def test_the_work_for_a_client_that_is_gone_is_stopped(address: tuple[str, int])
     while path not in LEFT:
         assert time.monotonic() < late, "it is still worked on"
         time.sleep(0.02)
+
+
+def test_an_address_has_so_many_connections_and_another_one_has_its_own(address: tuple[str, int]) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def asked(source: str) -> tuple[socket.socket, bytes]:
+        client = socket.create_connection(address, timeout=10, source_address=(source, 0))
+        try:
+            client.sendall(request)
+            return client, client.recv(100)
+        except OSError:
+            return client, b""
+
+    held = [asked("127.0.0.3") for _ in range(MOST + 5)]
+    try:
+        assert sum(said.startswith(ANSWER) for _, said in held) == MOST
+        other, said = asked("127.0.0.4")
+        other.close()
+        assert said.startswith(ANSWER)
+    finally:
+        for client, _ in held:
+            client.close()
