@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         default=4096.0, ge=1, le=1e9, description="bytes a second that an upload has to bring on average after that"
     )
     max_connections: int = Field(
-        default=128, ge=1, le=100_000, description="connections of one address to one worker; beyond, they are closed"
+        default=64, ge=1, le=100_000, description="connections of one address to one worker; beyond, they are closed"
     )
     max_uploads: int = Field(
         default=256,

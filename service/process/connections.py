@@ -49,7 +49,7 @@ class TimedHead(H11Protocol):
     """From the connection, or the first byte of a further request, to the end of the head."""
     rest_timeout_s: ClassVar[float] = 5.0
     """From the answer to the end of a body that was not read."""
-    most_of_one_address: ClassVar[int] = 128
+    most_of_one_address: ClassVar[int] = 64
     """Connections at a time; each has its turn in every round of the loop, so that thousands of one client's would make
     a round last for seconds. Those beyond are ended before anything is read from them."""
     of_address: ClassVar[Counter[str]] = Counter()

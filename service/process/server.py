@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,6 +26,9 @@ from threadmatch.service.search import recent_searches as recent
 
 # h11 is the one of uvicorn's two parsers that bounds the bytes of a head.
 HTTP = "threadmatch.service.process.connections:TimedHead"
+# uvloop takes one new connection in each of its rounds: who connects faster than it goes round keeps all others waiting
+# to be taken. asyncio's own takes all that wait, and those beyond an address's bound are ended at once.
+LOOP: Final = "asyncio"
 METRICS_FOLDER = "threadmatch-metrics-"
 WORKER_HEALTHCHECK_S = 60  # importing torch may keep a starting worker from answering for seconds
 
@@ -73,6 +77,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
     config = uvicorn.Config(
         app,
         http=HTTP,
+        loop=LOOP,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -106,6 +111,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         factory=True,
         workers=settings.workers,
         http=HTTP,
+        loop=LOOP,
         lifespan="on",
         log_config=None,
         access_log=False,
