@@ -205,9 +205,8 @@ def _faults(row: Row, quiet: Row) -> list[str]:
         found.append(f"median {row.median_s:.2f} s, at most {most:.2f}")
     if row.worst_s > WORST_S:
         found.append(f"worst {row.worst_s:.2f} s, at most {WORST_S:g}")
-    smuggled = [
-        answer for answer in row.attacker_saw if answer.startswith("two lengths: ") and "1 answers" not in answer
-    ]
+    two = [answer for answer in row.attacker_saw if answer.startswith("two lengths: ")]
+    smuggled = [answer for answer in two if "400, 1 answers" not in answer and "0 answers" not in answer]
     if smuggled:
         found.append(f"a body of two lengths: {smuggled}")
     return found

@@ -65,7 +65,7 @@ class TimedHead(H11Protocol):
         self._address = self.client[0] if self.client is not None else ""
         self.of_address[self._address] += 1
         if self._address and self.of_address[self._address] > self.most_of_one_address:
-            transport.abort()  # type: ignore[attr-defined]
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.conn.their_state is h11.IDLE:  # the first bytes of one more request
