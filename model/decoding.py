@@ -1,8 +1,8 @@
 """Bytes of an image file to upright 8-bit RGB, whatever the file holds and whoever sent it.
 
 The bytes are not trusted. The format is told from the first bytes, and Pillow is asked for that one decoder only; the
-size in the header is checked before a pixel is decoded; whatever the decoder raises becomes an InvalidImageError that
-says what to do.
+file's structure is looked through in one bounded pass before (`model.headers`); the size in the header is checked
+before a pixel is decoded; whatever the decoder raises becomes an InvalidImageError that says what to do.
 
 An embedded colour profile is not applied: profiles are a second parser for hostile bytes, and the difference between
 sRGB and the wider spaces of telephones is smaller than that between two lamps, which the model has to bear anyway.
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.headers.exif import EXIF_BYTES_MAX, is_modest
+from threadmatch.model.headers.looking import look
 
 ACCEPTED_FORMATS: Final = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
 JPEG_SCANS_MAX: Final = 64
@@ -49,6 +51,8 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_RAW_EXIF: Final = "Raw profile type exif"  # a PNG's, in hexadecimal digits, as ImageMagick writes it
+_BAND_PX: Final = 1 << 20
 _SWAPPED: Final = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
@@ -102,6 +106,7 @@ def open_image(data: bytes, limits: ImageLimits) -> OpenedImage:
     if format_ == "JPEG" and (scans := data.count(b"\xff\xda")) > JPEG_SCANS_MAX:
         message = f"the JPEG has {scans} scans, at most {JPEG_SCANS_MAX} are accepted; save it again as a baseline JPEG"
         raise InvalidImageError(message, reason="too_complex")
+    look(data, format_)
     try:
         picture = Image.open(io.BytesIO(data), formats=(format_,))
     except Exception as error:  # Pillow's parsers raise nearly every kind of exception at hostile bytes
@@ -188,6 +193,8 @@ def _orientation(picture: Image.Image) -> int:
     """EXIF orientation 1 to 8; 1 where the EXIF block is missing or makes no sense."""
     if picture.format == "TIFF":
         return 1  # Pillow turns TIFF by itself, in size and in load
+    if not is_modest(picture.info.get("exif", b"")) or len(picture.info.get(_RAW_EXIF, "")) > 2 * EXIF_BYTES_MAX:
+        return 1  # hundreds of tags of large values, each copied
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block does not make the photo unusable
@@ -217,26 +224,41 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
 def _deep_grey(picture: Image.Image) -> NDArray[np.uint8]:
     """Grey values of more than 8 bits to 8 bits.
 
+    Band by band, since float copies of a whole picture would take gigabytes.
+
     Unsigned 16-bit values use their whole range. Signed and float values have no agreed white, so the smallest usual
     range that holds them all is taken (1 for floats, 255, 65535), and their own range where none does.
 
     Returns:
         (H, W) uint8.
     """
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    bands = [
+        (0, top, picture.width, min(top + max(1, _BAND_PX // picture.width), picture.height))
+        for top in range(0, picture.height, max(1, _BAND_PX // picture.width))
+    ]
     tags: Mapping[int, object] = getattr(picture, "tag_v2", {})
-    low, high = float(values.min()), float(values.max())
+    inverted = False
     if picture.mode.startswith("I;16"):
         low, high = 0.0, 4095.0 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535.0
-        if (
-            tags.get(ExifTags.Base.PhotometricInterpretation) == 0
-        ):  # white is zero; Pillow leaves 16-bit values as they are
-            values = high - values
-    elif low >= 0 and (fits := [top for top in _WHITES[picture.mode[0]] if high <= top]):
-        low, high = 0.0, fits[0]
-    scaled = (values - low) * np.float32(255.0 / max(high - low, 1e-12))
-    levels: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        # white is zero; Pillow leaves 16-bit values as they are
+        inverted = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    else:
+        ends = [(float(values.min()), float(values.max())) for values in (_values(picture, band) for band in bands)]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        if low >= 0 and (fits := [top for top in _WHITES[picture.mode[0]] if high <= top]):
+            low, high = 0.0, fits[0]
+    levels = np.empty((picture.height, picture.width), np.uint8)
+    for band in bands:
+        values = _values(picture, band)
+        scaled = ((high - values if inverted else values) - low) * np.float32(255.0 / max(high - low, 1e-12))
+        levels[band[1] : band[3]] = np.clip(np.rint(scaled), 0, 255)
     return levels
+
+
+def _values(picture: Image.Image, band: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """(h, w) finite values of some rows: whole pictures of numbers would take many times the memory of the pixels."""
+    rows = np.asarray(picture.crop(band), dtype=np.float32)
+    return np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 _WHITES: Final = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}

@@ -138,10 +138,12 @@ def _new_state(settings: Settings) -> ServiceState:
 
 def app_from_env() -> FastAPI:
     """The app as the environment describes it, with logging set up: the factory that worker processes call."""
+    from threadmatch.service.process.connections import TimedHead
     from threadmatch.service.process.supervisor import end_with_parent
     from threadmatch.service.watching.logs import set_up_logging
 
     settings = load_settings()
     set_up_logging(settings.log_level)
     end_with_parent()
+    TimedHead.most_of_one_address = settings.max_connections
     return create_app(settings)

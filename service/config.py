@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import annotated_types
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     rate_limit: str = Field(
         default="6000/minute", description="requests a key may make, such as 600/minute; empty: no limit"
     )
+    wrong_keys: str = Field(
+        default="30/minute",
+        description="wrong keys that one address may send before it is told 429 instead of 401; empty: any number",
+    )
     session_hours: float = Field(
         default=12.0, ge=0.01, le=8760, description="hours that a browser stays signed in with a key"
     )
@@ -144,6 +148,25 @@ class Settings(BaseSettings):
     )
     upload_timeout_s: float = Field(
         default=30.0, ge=0.05, le=3600, description="seconds a client may take to send its photo"
+    )
+    upload_grace_s: float = Field(
+        default=5.0, ge=0.05, le=3600, description="seconds before the speed of an upload counts"
+    )
+    upload_bytes_s: float = Field(
+        default=4096.0, ge=1, le=1e9, description="bytes a second that an upload has to bring on average after that"
+    )
+    max_connections: int = Field(
+        default=64, ge=1, le=100_000, description="connections of one address to one worker; beyond, they are closed"
+    )
+    max_uploads: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="uploads on their way at a time; a client may have three quarters of what others leave, and beyond "
+        "its slowest one is dropped",
+    )
+    max_upload_mib: int = Field(
+        default=512, ge=1, le=1_000_000, description="MiB of uploads held in memory, shared by clients likewise"
     )
     search_timeout_s: float = Field(
         default=60.0, ge=0.05, le=3600, description="seconds a search may take, waiting included"
@@ -182,7 +205,31 @@ class Settings(BaseSettings):
     max_unfolded: int = Field(
         default=50_000, ge=1, le=10_000_000, description="changed items that may wait for being folded; beyond: 503"
     )
-    decode_threads: int = Field(default=2, ge=1, le=256, description="threads that unpack photos")
+    decode_in: Literal["processes", "threads"] = Field(
+        default="processes",
+        description="where photos are unpacked: in processes, which are killed where they take too long or too much "
+        "memory, or in threads of the service, which take less memory",
+    )
+    decode_threads: int = Field(
+        default=2, ge=1, le=256, description="small photos unpacked at a time, each in its process or thread"
+    )
+    decode_large: int = Field(default=1, ge=1, le=256, description="large photos unpacked at a time, besides")
+    decode_small_mib: int = Field(
+        default=128, ge=1, le=100_000, description="MiB that unpacking a small photo may take, by its header"
+    )
+    decode_mib: int = Field(
+        default=1792,
+        ge=16,
+        le=1_000_000,
+        description="MiB that all photos unpacked at a time may take together; small ones have their part of it, the "
+        "rest is for large ones, and one that needs more is refused",
+    )
+    decode_large_waiting: int = Field(
+        default=8, ge=1, le=100_000, description="large photos of one client that may wait to be unpacked; beyond: 429"
+    )
+    decode_timeout_s: float = Field(
+        default=20.0, ge=0.1, le=3600, description="seconds that unpacking one photo may take in its process"
+    )
     gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
     recent: str = Field(
         default="",
@@ -213,6 +260,17 @@ class Settings(BaseSettings):
         f"empty: {STANDARD_OTLP_ENDPOINT}, or no traces",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+
+    @model_validator(mode="after")
+    def check_decoding(self) -> Self:
+        """Leave something for large photos."""
+        small_mib = self.decode_threads * self.decode_small_mib
+        if self.decode_mib <= small_mib:
+            raise ValueError(
+                f"{variable('decode_mib')}={self.decode_mib} leaves nothing for large photos: small ones "
+                f"may take {self.decode_threads} x {self.decode_small_mib} MiB; raise it, or lower those"
+            )
+        return self
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import ImageLimits
-from threadmatch.service.config import DEFAULT_GALLERY
+from threadmatch.service.config import DEFAULT_GALLERY, MIB
 from threadmatch.service.errors import StartError
 from threadmatch.service.galleries.background_folding import FoldRule
 from threadmatch.service.galleries.loading import open_both, open_detector, open_further
 from threadmatch.service.galleries.served import EditLimits, ServedGallery
+from threadmatch.service.queues.decoding import DecodeRules
 from threadmatch.service.queues.model_queues import Capacity, ModelQueues
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.shared import ServiceState
@@ -77,6 +78,7 @@ async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
     settings = state.settings
     detector = await asyncio.to_thread(open_detector, settings.detector, device=settings.device)
     queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
+    await asyncio.to_thread(queues.decoding.warm)
     await queues.probe()  # the first call of a model is slow; let no client wait for it
     state.queues = queues
     logger.info("model in service", extra={"model": model.name})
@@ -90,7 +92,16 @@ def _capacity(state: ServiceState) -> Capacity:
         max_pairs=settings.max_pairs,
         encode_batch=settings.encode_batch,
         rerank_pairs=settings.rerank_pairs,
-        decode_threads=settings.decode_threads,
+        detect_threads=settings.decode_threads,
+        decode=DecodeRules(
+            where=settings.decode_in,
+            small=settings.decode_threads,
+            large=settings.decode_large,
+            small_bytes=settings.decode_small_mib * MIB,
+            large_bytes=settings.decode_mib * MIB - settings.decode_threads * settings.decode_small_mib * MIB,
+            large_waiting=settings.decode_large_waiting,
+            timeout_s=settings.decode_timeout_s,
+        ),
         gallery_threads=settings.gallery_threads,
         images=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         keep_views=state.recent is not None,

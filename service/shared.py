@@ -83,7 +83,9 @@ class ServiceState:
             if isinstance(result, Exception):  # one gallery's trouble is not another's
                 logger.error("looking for a newer gallery failed", extra={"gallery": gallery.name}, exc_info=result)
         if self.queues is not None:
-            self.metrics.observe_queues(*self.queues.batchers)  # for scrapes that another worker answers
+            self.metrics.observe_queues(
+                *self.queues.batchers, *self.queues.decoding.lanes
+            )  # for scrapes that another worker answers
             self.metrics.ready.set(0 if await self.not_ready_because() else 1)
         self.metrics.vitals.observe()
 

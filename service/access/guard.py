@@ -9,10 +9,13 @@ the client may use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -23,7 +26,7 @@ from threadmatch.service.access.keys import KeyRing
 from threadmatch.service.access.origins import LOOPBACK_NAMES, SAFE_METHODS, check_host, check_origin, is_loopback
 from threadmatch.service.access.rates import RateLimits, parse_rate
 from threadmatch.service.access.roles import ANYBODY, NOBODY, Access, Need, is_known_path, need_of
-from threadmatch.service.config import Settings
+from threadmatch.service.config import MIB, Settings, variable
 from threadmatch.service.errors import (
     ForbiddenError,
     KeysError,
@@ -34,6 +37,9 @@ from threadmatch.service.errors import (
     UploadTimeoutError,
     known_error_response,
 )
+from threadmatch.service.http.uploads import UploadRules, Uploads
+from threadmatch.service.queues import clients
+from threadmatch.service.queues.clients import client_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,8 @@ class AccessRules:
         rates: counts them.
         anywhere: whether a service without keys may answer at addresses beyond this machine.
         body_timeout_s: how long a small body may take to arrive.
+        uploads: bodies on their way in.
+        wrong_keys: counts those of each address.
     """
 
     ring: KeyRing | None
@@ -60,6 +68,8 @@ class AccessRules:
     rates: RateLimits
     anywhere: bool
     body_timeout_s: float
+    uploads: Uploads
+    wrong_keys: RateLimits
     _complained: str = field(default="")
 
     @classmethod
@@ -72,16 +82,29 @@ class AccessRules:
             ring=None if settings.keys is None else KeyRing(settings.keys),
             hosts=tuple(name.lower() for name in hosts),
             origins=settings.cors_origins,
-            rates=RateLimits(parse_rate(settings.rate_limit)),
+            rates=RateLimits(parse_rate(settings.rate_limit), shared=_shared_file("rates")),
+            wrong_keys=RateLimits(
+                parse_rate(settings.wrong_keys, variable("wrong_keys")),
+                shared=_shared_file("wrong-keys"),
+                what="without a key that is known here, this address",
+            ),
             anywhere=settings.allow_anonymous,
             body_timeout_s=settings.upload_timeout_s,
+            uploads=Uploads(
+                UploadRules(
+                    most=settings.max_uploads,
+                    most_bytes=settings.max_upload_mib * MIB,
+                    grace_s=settings.upload_grace_s,
+                    least_bytes_s=settings.upload_bytes_s,
+                )
+            ),
         )
 
     def access_of(self, request: Request) -> Access:
         """What the client of a request may do, by its key, its cookie, or for want of both.
 
         Raises:
-            UnauthorizedError: a key that is unknown or revoked.
+            UnauthorizedError: a key that is unknown or revoked; RateLimitedError: one of too many.
             NotReadyError: the key file cannot be read.
         """
         if self.ring is None:
@@ -95,12 +118,20 @@ class AccessRules:
             self._complained = str(error)
             raise NotReadyError("the keys cannot be read; the reason is in the service's log") from error
         if stored is None and (key is not None or sessions.has_cookie(request)):
+            # A right key is let through whatever else its address sent: one client must not shut out another.
+            self.wrong_keys.spend(client_name(None, request.client.host if request.client else None))
             raise UnauthorizedError(
                 "this key is not known here; it may have been revoked"
                 if key is not None
                 else "the session has ended; send the key to POST /v1/session again"
             )
         return NOBODY if stored is None else stored.access
+
+
+def _shared_file(name: str) -> Path | None:
+    """A file in the folder that the workers of one service share; None where there are none."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) / name if folder else None
 
 
 def sent_key(request: Request) -> str | None:
@@ -148,13 +179,28 @@ class AccessMiddleware:
         request = Request(scope, receive)
         try:
             self._check_where(request)
-            scope["state"]["access"] = self._check_who(request)
-            receive = await self._small_body(request, receive)
+            access = scope["state"]["access"] = self._check_who(request)
         except RequestError as error:
-            response = known_error_response(request, error, self._reject)
-            await response(scope, receive, send)
+            await known_error_response(request, error, self._reject)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        name = client_name(access.key_id, request.client.host if request.client else None)
+        with self._rules.uploads.body(name) as body, self._as_client(name):
+            receive = body.counted(receive)
+            try:
+                receive = await self._small_body(request, receive)
+            except RequestError as error:
+                await known_error_response(request, error, self._reject)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _as_client(name: str) -> Iterator[None]:
+        token = clients.current.set(name)
+        try:
+            yield
+        finally:
+            clients.current.reset(token)
 
     def _check_where(self, request: Request) -> None:
         host = request.headers.get("host", "")

@@ -153,7 +153,7 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._file = KeyFile()
         self._by_id: dict[str, StoredKey] = {}
         self._failure: KeysError | None = None
@@ -166,9 +166,12 @@ class KeyRing:
         """
         try:
             status = self.path.stat()
-            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            # the last two: a change of who may write, which leaves the content's time as it was
+            seen: tuple[int, ...] = (
+                status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns, status.st_mode
+            )  # fmt: skip
         except FileNotFoundError:
-            seen = (0, 0, 0)
+            seen = ()
         except OSError as error:
             raise KeysError(f"the key file {self.path} cannot be read: {error.strerror or error}") from error
         if seen != self._seen:

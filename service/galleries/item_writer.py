@@ -21,7 +21,7 @@ from threadmatch.indexer.errors import EditError, EditFailedError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
-from threadmatch.model.images import Box, PreparedImage, display_photo, load_image
+from threadmatch.model.images import Box
 from threadmatch.service.errors import error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
 from threadmatch.service.queues.model_queues import ModelQueues
@@ -90,7 +90,7 @@ class ItemWriter:
         queues = self._queues
         with queues.in_progress():
             box = normal_box(item.box or "")
-            sha256 = await queues.run_in(queues.decoders, _sha256, item.photo)
+            sha256 = await queues.run_in(queues.readers, _sha256, item.photo)
             stored = await queues.run_in(queues.readers, self._gallery.find_photo, sha256, box)
             version = Version(
                 item.id, item.product_id, metadata_json(item.metadata), "", stored.content if stored else 0
@@ -119,7 +119,8 @@ class ItemWriter:
 
     async def _encoded(self, photo: bytes, sha256: str, asked_box: str) -> Content:
         queues = self._queues
-        prepared, shown = await queues.run_in(queues.decoders, self._decode, photo, asked_box)
+        unpacked = await queues.decoding.photo(photo, box=asked_box or None, show="all")
+        prepared = unpacked.prepared
         features = await queues.encoder.submit(prepared.pixels)
         return content_of(
             features,
@@ -128,14 +129,8 @@ class ItemWriter:
             asked_box=asked_box,
             size=(prepared.width, prepared.height),
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-            photo=shown,
+            photo=unpacked.shown,
         )
-
-    def _decode(self, photo: bytes, asked_box: str) -> tuple[PreparedImage, bytes]:
-        queues = self._queues
-        box = Box.parse(asked_box) if asked_box else None
-        prepared, decoded = load_image(photo, image_px=queues.model.image_px, box=box, limits=queues.capacity.images)
-        return prepared, display_photo(decoded)
 
     async def _write(self, edit: Put | Delete) -> Edited:
         outcome = await self._batcher.submit(edit)

@@ -11,18 +11,25 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from threadmatch.service.config import Settings, variable
 from threadmatch.service.errors import StartError
+from threadmatch.service.process.connections import TimedHead
 from threadmatch.service.process.draining import DrainingServer
+from threadmatch.service.process.owned_folders import owned_folder
 from threadmatch.service.process.supervisor import Supervisor
 from threadmatch.service.search import recent_searches as recent
 
 # h11 is the one of uvicorn's two parsers that bounds the bytes of a head.
 HTTP = "threadmatch.service.process.connections:TimedHead"
+# uvloop takes one new connection in each of its rounds: who connects faster than it goes round keeps all others waiting
+# to be taken. asyncio's own takes all that wait, and those beyond an address's bound are ended at once.
+LOOP: Final = "asyncio"
+METRICS_FOLDER = "threadmatch-metrics-"
 WORKER_HEALTHCHECK_S = 60  # importing torch may keep a starting worker from answering for seconds
 
 
@@ -66,9 +73,11 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
     Raises:
         StartError: the app's start failed; its log line has the reason.
     """
+    TimedHead.most_of_one_address = settings.max_connections
     config = uvicorn.Config(
         app,
         http=HTTP,
+        loop=LOOP,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -102,6 +111,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         factory=True,
         workers=settings.workers,
         http=HTTP,
+        loop=LOOP,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -110,10 +120,10 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
     with (
-        tempfile.TemporaryDirectory(prefix="threadmatch-metrics-") as folder,
+        owned_folder(METRICS_FOLDER) as folder,
         tempfile.TemporaryDirectory(prefix=recent.TEMPORARY, ignore_cleanup_errors=True) as remembered,
     ):
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         if not settings.recent:
             os.environ[variable("recent")] = remembered  # one for all workers
         supervisor = Supervisor(config, sockets=[listener])

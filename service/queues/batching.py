@@ -18,13 +18,14 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
+from threadmatch.service.queues import clients
 from threadmatch.service.watching import logs, tracing
 
 logger = logging.getLogger(__name__)
@@ -241,6 +242,8 @@ class MicroBatcher(Generic[T, R]):
 class Budget:
     """An amount that searches in progress share: whoever would exceed it is refused at once.
 
+    So is a client that would exceed its own part (`service.queues.clients`): no client can take it all.
+
     Args:
         what: what is counted, in the words of the refusal.
         most: the amount there is. A single taker may always have it all.
@@ -251,23 +254,46 @@ class Budget:
         self._what, self._most, self._clock = what, most, clock
         self._held_s = 1.0  # running mean of how long one is held
         self.taken = 0
+        self._by_client: Counter[str] = Counter()
+
+    @property
+    def share(self) -> int:
+        """What a client may hold while nobody else holds anything."""
+        return clients.may_hold(self._most, 0)
+
+    def check(self, amount: int = 1) -> None:
+        """Refuse what could not be taken now.
+
+        Raises:
+            OverloadedError: see `take`.
+        """
+        client = clients.current.get()
+        own = self._by_client.get(client, 0)
+        if self.taken and self.taken + amount > self._most:
+            message = f"{self.taken} {self._what} are in progress and at most {self._most} fit; try again soon"
+        elif client and self.taken and own + amount > clients.may_hold(self._most, self.taken - own):
+            message = f"this client has {own} {self._what} of {self.taken} in progress; wait until some of them end"
+        else:
+            return
+        raise OverloadedError(message, retry_after_s=min(MAX_RETRY_AFTER_S, math.ceil(self._held_s)))
 
     @contextlib.contextmanager
     def take(self, amount: int = 1) -> Iterator[None]:
         """Hold `amount` while the block runs.
 
         Raises:
-            OverloadedError: others hold so much that it is not there.
+            OverloadedError: others hold so much that it is not there, or this client has its part.
         """
-        if self.taken and self.taken + amount > self._most:
-            raise OverloadedError(
-                f"{self.taken} {self._what} are in progress and at most {self._most} fit; try again soon",
-                retry_after_s=min(MAX_RETRY_AFTER_S, math.ceil(self._held_s)),
-            )
+        self.check(amount)
+        client = clients.current.get()
         self.taken += amount
+        self._by_client[client] += amount
         started = self._clock()
         try:
             yield
         finally:
             self.taken -= amount
+            self._by_client[client] -= amount
+            if not self._by_client[client]:
+                del self._by_client[client]
             self._held_s += HELD_WEIGHT * (self._clock() - started - self._held_s)

@@ -24,6 +24,8 @@ from threadmatch.model.images import ImageLimits
 from threadmatch.model.matching import Items, Photo
 from threadmatch.service.errors import StoppedError
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
+from threadmatch.service.queues.decoding import DecodeRules, Decoding
+from threadmatch.service.queues.lanes import FairLane
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.watching.metrics import Metrics
 
@@ -40,7 +42,9 @@ class Capacity:
         max_pairs: candidates that all searches in progress may hold together.
         encode_batch: photos in one model call.
         rerank_pairs: pairs in one model call.
-        decode_threads, gallery_threads: sizes of the two thread pools.
+        gallery_threads: threads that read the gallery.
+        detect_threads: threads that look for garments, where that is not the model's affair.
+        decode: how photos are unpacked.
         images: limits on one photo.
         keep_views: whether results carry what recent searches are kept from.
     """
@@ -49,8 +53,9 @@ class Capacity:
     max_pairs: int = 20_000
     encode_batch: int = 16
     rerank_pairs: int = 400
-    decode_threads: int = 2
     gallery_threads: int = 4
+    detect_threads: int = 2
+    decode: DecodeRules = field(default_factory=DecodeRules)
     images: ImageLimits = field(default_factory=ImageLimits)
     keep_views: bool = False
 
@@ -89,7 +94,8 @@ class ModelQueues:
         self.metrics = metrics or Metrics()
         self.thread = WorkThread("model")
         self.pairs = Budget("candidates", self.capacity.max_pairs)
-        self.decoders = ThreadPoolExecutor(self.capacity.decode_threads, thread_name_prefix="decode")
+        self.decoding = Decoding(model.image_px, self.capacity.images, self.capacity.decode)
+        self.detecting = FairLane("detect", self.capacity.detect_threads)
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
         self.encoder: MicroBatcher[NDArray[np.uint8], Photo]
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
@@ -123,7 +129,8 @@ class ModelQueues:
         await asyncio.gather(*(batcher.stop(left_s) for batcher in self.batchers))
         self._closed = True
         self.thread.close()
-        self.decoders.shutdown(wait=False)
+        self.decoding.close()
+        self.detecting.close()
         self.readers.shutdown(wait=False)
 
     async def probe(self) -> None:
@@ -153,7 +160,7 @@ class ModelQueues:
             ended.set_result(None)
 
     async def run_in(self, pool: ThreadPoolExecutor, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of `call` on a thread of `pool` (`decoders` or `readers`)."""
+        """The result of `call` on a thread of `pool` (`readers`)."""
         if self._closed:
             raise StoppedError("the service is shutting down; try another instance")
         here = contextvars.copy_context()  # the thread's log lines carry the request's id, its spans their parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Annotated, Any
 
@@ -62,21 +61,17 @@ async def search_batch(request: Request, service: Annotated[ServiceState, Depend
     """
     started = time.perf_counter()
     settings = service.settings
-    at_once = min(settings.encode_batch, settings.max_searches)
+    at_once = min(settings.encode_batch, service.searches.share)
     limits = UploadLimits(
         max_image_bytes=settings.max_image_bytes,
         timeout_s=settings.upload_timeout_s,
         max_bytes=settings.max_batch_bytes,
     )
-    with contextlib.ExitStack() as holding:
-        # Admission before the body is read, when nobody knows yet how many photos it holds: for as many as may run.
-        taken = holding.enter_context(contextlib.ExitStack())
-        taken.enter_context(service.searches.take(at_once))
-        photos, options = await read_batch(request, limits, most=MAX_BATCH_PHOTOS)
-        charge(request, len(photos) - 1)  # its rate counts photos
-        at_once = min(at_once, len(photos))
-        taken.close()  # what was too much goes back; nobody comes between this line and the next
-        holding.enter_context(service.searches.take(at_once))
+    service.searches.check()
+    photos, options = await read_batch(request, limits, most=MAX_BATCH_PHOTOS)
+    charge(request, len(photos) - 1)  # its rate counts photos
+    at_once = min(at_once, len(photos))
+    with service.searches.take(at_once):
         chosen = gallery_for(request, options.gallery)
         answers = Answers(service, chosen, request_id_of(request.scope))
         retriever = chosen.open_retriever()

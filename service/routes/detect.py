@@ -45,12 +45,13 @@ async def detect_garments(request: Request, service: Annotated[ServiceState, Dep
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
     queues = service.default.open_retriever().queues
+    service.searches.check()
+    photo, options = await read_search(request, limits)
+    if options.model_fields_set:
+        raise InvalidFieldError(
+            f"detect takes the photo alone; found also {', '.join(sorted(options.model_fields_set))}"
+        )
     with service.searches.take():
-        photo, options = await read_search(request, limits)
-        if options.model_fields_set:
-            raise InvalidFieldError(
-                f"detect takes the photo alone; found also {', '.join(sorted(options.model_fields_set))}"
-            )
         try:
             async with asyncio.timeout(settings.search_timeout_s):
                 with queues.in_progress():

@@ -63,8 +63,9 @@ async def put_item(item_id: ItemId, request: Request, service: Service, chosen: 
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
     name = checked_id(request, _id_of(request, item_id))
+    service.edits.check()
+    new = await read_item(request, name, limits)
     with service.edits.take():
-        new = await read_item(request, name, limits)
         item, edited = await _in_time(settings.search_timeout_s, writer.put(new))
     stamp = await asyncio.to_thread(_stamp, chosen)
     answer = item_answer(item, stamp, gallery=chosen.named_in_links)

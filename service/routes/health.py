@@ -70,6 +70,6 @@ async def ready(request: Request, service: Service) -> ReadyAnswer:
 async def metrics(request: Request, service: Service) -> Response:
     """Stage times, batch sizes, queues, refusals and the gallery in service."""
     if service.queues is not None:
-        service.metrics.observe_queues(*service.queues.batchers)
+        service.metrics.observe_queues(*service.queues.batchers, *service.queues.decoding.lanes)
     text, content_type = service.metrics.exposition(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": content_type})

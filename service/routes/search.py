@@ -59,9 +59,9 @@ async def search(request: Request, service: Annotated[ServiceState, Depends(serv
     """
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
-    # Admission before the body is read: what is refused costs no memory.
+    service.searches.check()  # what is refused anyway costs no upload
+    photo, options = await read_search(request, limits)
     with service.searches.take(), service.metrics.searches.track_inprogress():
-        photo, options = await read_search(request, limits)
         chosen = gallery_for(request, options.gallery)
         retriever = chosen.open_retriever()
         try:

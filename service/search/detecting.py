@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from threadmatch.model.detection.proposals import Proposal
-from threadmatch.model.images import Box, DecodedImage, PreparedImage, decode_image, prepare_image
+from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_image
 from threadmatch.service.queues.model_queues import ModelQueues
 
 AUTO = "auto"
@@ -29,11 +29,11 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
         InvalidImageError: the photo.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
-    image = await queues.run_in(queues.decoders, _decoded, queues, photo)
+    image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
     if queues.detector.on_model_thread:
         proposals = await queues.explainer.submit(partial(queues.detector.detect, image.pixels))
     else:
-        proposals = await queues.run_in(queues.decoders, queues.detector.detect, image.pixels)
+        proposals = await queues.detecting.run(lambda _: queues.detector.detect(image.pixels))
     return Detection(image, [(_in_original(proposal.box, image), proposal) for proposal in proposals])
 
 
@@ -42,12 +42,8 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     found = await detect(queues, photo)
     large = [box for box, _ in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box = large[0] if large else None
-    prepared = await queues.run_in(queues.decoders, prepare_image, found.image, image_px=queues.model.image_px, box=box)
+    prepared = await queues.run_in(queues.readers, prepare_image, found.image, image_px=queues.model.image_px, box=box)
     return prepared, found.image
-
-
-def _decoded(queues: ModelQueues, photo: bytes) -> DecodedImage:
-    return decode_image(photo, queues.capacity.images, long_side_hint_px=DETECT_PX)
 
 
 def _in_original(box: Box, image: DecodedImage) -> Box:

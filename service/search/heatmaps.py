@@ -55,7 +55,7 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
             both = await queues.explainer.submit(partial(matcher.heat, search.features, items))
             heat = both[0 if side == "query" else 1][0]
         else:
-            pixels = await queues.run_in(queues.decoders, _pixels, retriever, search, item_id, side)
+            pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
             other = shown if side == "query" else search.features
             heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
         if side == "query":

@@ -11,7 +11,6 @@ Letters  N candidates, E embedding size
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -27,7 +26,7 @@ from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import EMBEDDING
-from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo, load_image
+from threadmatch.model.images import Box, PreparedImage, display_photo
 from threadmatch.model.matching import Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
@@ -96,7 +95,7 @@ class Retriever:
 
     def fitting(self, options: SearchOptions) -> int:
         """How many such searches the candidates in progress allow at a time, at least one."""
-        return max(1, self.capacity.max_pairs // self._candidates(options))
+        return max(1, self.queues.pairs.share // self._candidates(options))
 
     @contextlib.contextmanager
     def admitted(self, options: SearchOptions, *, searches: int = 1) -> Iterator[None]:
@@ -121,12 +120,7 @@ class Retriever:
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
-            if options.box == AUTO:
-                prepared, image = await prepare_best(self.queues, photo)
-            else:
-                prepared, image = await self.queues.run_in(self.queues.decoders, self._prepare, photo, options.box)
-        # made while the model works
-        crop = self.queues.decoders.submit(display_photo, image, prepared.box) if self.capacity.keep_views else None
+            prepared, crop = await self._unpacked(photo, options.box)
         with _timed(timings, "encode"):
             query = await self.queues.encoder.submit(prepared.pixels)
         with _timed(timings, "shortlist") as span:
@@ -143,7 +137,7 @@ class Retriever:
         if options.explain and matches:
             with _timed(timings, "explain"):
                 matches = await self._explained(matches, query, stages, prepared.box, options)
-        view = self._view(await asyncio.wrap_future(crop), query, chain) if crop else None
+        view = self._view(crop, query, chain) if crop else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
@@ -164,9 +158,15 @@ class Retriever:
 
     # Stages, in the order of a search.
 
-    def _prepare(self, photo: bytes, box: str | None) -> tuple[PreparedImage, DecodedImage]:
-        asked = Box.parse(box) if box is not None else None
-        return load_image(photo, image_px=self.model.image_px, box=asked, limits=self.capacity.images)
+    async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, bytes]:
+        """What the model sees of the photo, and a JPEG of the searched part where searches are remembered."""
+        keep = self.capacity.keep_views
+        if box == AUTO:
+            prepared, image = await prepare_best(self.queues, photo)
+            crop = await self.queues.run_in(self.queues.readers, display_photo, image, prepared.box) if keep else b""
+            return prepared, crop
+        found = await self.queues.decoding.photo(photo, box=box, show="box" if keep else "nothing")
+        return found.prepared, found.shown
 
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current

@@ -80,8 +80,14 @@ def build_gallery(folder: Path, model: Model, ids: list[str], *, first_seed: int
 
 
 def settings(gallery: Path, **changes: object) -> Settings:
-    """Settings of a test: quick to notice things, quick to end."""
-    values: dict[str, object] = {"gallery": gallery, "gallery_poll_s": 0.1, "drain_s": 5, **changes}
+    """Settings of a test: quick to notice things, quick to begin and to end."""
+    values: dict[str, object] = {
+        "gallery": gallery,
+        "gallery_poll_s": 0.1,
+        "drain_s": 5,
+        "decode_in": "threads",
+        **changes,
+    }
     return Settings.model_validate(values)
 
 

@@ -14,18 +14,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 import threadmatch
 from threadmatch.indexer.catalogue.decoding.worker import read_message, write_message
 from threadmatch.indexer.errors import IndexerError
 from threadmatch.model.errors import InvalidImageError
-from threadmatch.model.images import ImageLimits
+from threadmatch.model.images import DecodedImage, ImageLimits
 
 T = TypeVar("T")
 
@@ -35,17 +37,33 @@ TIME_LIMIT_S = 20.0
 START_LIMIT_S = 60.0
 TRIES = 2
 START_TRIES = 3
+_NOTHING: Final[dict[str, Any]] = {"nothing": True}
 PACKAGES = Path(threadmatch.__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One image: a file's path or its bytes, the box to cut ("" for all), and digests whose decoding is not needed."""
+    """One image: a file's path or its bytes, the box to cut ("" for all), and digests whose decoding is not needed.
+
+    The JPEG to show has the whole photo, the box alone, or is left out.
+    """
 
     path: str | None = None
     data: bytes | None = None
     box: str = ""
     known: frozenset[str] = frozenset()
+    show: Literal["all", "box", "nothing"] = "all"
+
+
+class Stopping(Protocol):
+    """Tells a caller's wish to have its image's process killed."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was wished."""
+
+    def calls(self, call: Callable[[], None] | None) -> None:
+        """What to call when it is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +93,8 @@ class DecodePool:
         image_px: S.
         limits: on one image.
         time_limit_s: for one image.
+        memory_bytes: address space of one process; None for `worker.MEMORY_LIMIT_BYTES`.
+        nice: by how much its processes stand back for others.
         program: what each process runs, for tests.
     """
 
@@ -85,11 +105,14 @@ class DecodePool:
         image_px: int,
         limits: ImageLimits | None = None,
         time_limit_s: float = TIME_LIMIT_S,
+        memory_bytes: int | None = None,
+        nice: int = 0,
         program: tuple[str, ...] = ("-m", "threadmatch.indexer.catalogue.decoding.worker"),
     ) -> None:
         self.image_px, self.limits = image_px, limits or ImageLimits()
         self.time_limit_s = time_limit_s
-        self._program = program
+        self._program = (*program, *([] if memory_bytes is None else [str(memory_bytes), str(nice)]))
+        self._workers = workers
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         for _ in range(workers):
             self._idle.put(None)  # started when first needed
@@ -120,25 +143,60 @@ class DecodePool:
             if idle is not None:
                 idle.close()
 
-    def decode(self, task: Task) -> Decoded | Same:
-        """Decode one image.
+    def warm(self) -> None:
+        """Start all processes, which else begin with their first image.
 
         Raises:
-            InvalidImageError: it cannot be used; also reasons "too_slow" and "decoder_crashed".
+            IndexerError: they do not start.
+        """
+        with ThreadPoolExecutor(self._workers) as threads:
+            list(threads.map(lambda _: self._ask_again(_NOTHING, []), range(self._workers)))
+
+    def decode(self, task: Task, *, stop: Stopping | None = None) -> Decoded | Same:
+        """Decode one image.
+
+        Args:
+            task: the image.
+            stop: kills the process when the caller has no use for the answer any more.
+
+        Raises:
+            InvalidImageError: it cannot be used; also reasons "too_slow", "decoder_crashed" and "stopped".
             IndexerError: the processes do not start at all.
         """
         header = {
             "path": task.path,
             "box": task.box,
             "known": sorted(task.known),
+            "show": task.show,
             "image_px": self.image_px,
-            "max_bytes": self.limits.max_bytes,
-            "max_pixels": self.limits.max_pixels,
         }
+        answer, blobs = self._ask_again(header, [] if task.data is None else [task.data], stop)
+        if answer["status"] == "same":
+            return Same(answer["sha256"])
+        pixels = np.frombuffer(blobs[0], np.uint8).reshape(self.image_px, self.image_px, 3)
+        x0, y0, x1, y1 = answer["box"]
+        return Decoded(answer["sha256"], answer["width"], answer["height"], (x0, y0, x1, y1), pixels, blobs[1])
+
+    def picture(self, data: bytes, *, long_side_px: int, stop: Stopping | None = None) -> DecodedImage:
+        """Decode one image as a whole, its longer side no finer than asked.
+
+        Raises:
+            InvalidImageError, IndexerError: as for `decode`.
+        """
+        answer, blobs = self._ask_again({"path": None, "long_side_px": long_side_px}, [data], stop)
+        shape = (answer["rows"], answer["columns"], 3)
+        picture = Image.fromarray(np.frombuffer(blobs[0], np.uint8).reshape(shape))
+        return DecodedImage(picture, answer["width"], answer["height"])
+
+    def _ask_again(
+        self, header: dict[str, Any], blobs: list[bytes], stop: Stopping | None = None
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """The answer, in as many tries as an image gets."""
+        header = header | {"max_bytes": self.limits.max_bytes, "max_pixels": self.limits.max_pixels}
         crashes = starts = 0
         while crashes < TRIES:
             try:
-                answer = self._ask(header, [] if task.data is None else [task.data])
+                answer = self._ask(header, blobs, stop)
             except _NotStartedError as error:  # no fault of the image
                 starts += 1
                 if starts == START_TRIES:
@@ -146,20 +204,28 @@ class DecodePool:
                         f"decoding processes do not start; see `{sys.executable} {' '.join(self._program)}`"
                     ) from error
                 continue
+            if answer is not None and answer[0]["status"] == "rejected":
+                raise InvalidImageError(answer[0]["message"], reason=answer[0]["reason"])
             if answer is not None:
-                return self._read(*answer)
+                return answer
+            if stop is not None and stop.asked:
+                raise InvalidImageError("nobody waits for this image any more; send it again", reason="stopped")
             crashes += 1
         raise InvalidImageError(
             "the decoder crashed on this image, twice; convert it to another format", reason="decoder_crashed"
         )
 
-    def _ask(self, header: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]] | None:
+    def _ask(
+        self, header: dict[str, Any], blobs: list[bytes], stop: Stopping | None
+    ) -> tuple[dict[str, Any], list[bytes]] | None:
         """One try in one process; None when the process died."""
         worker = self._idle.get()
         good = False
         try:
             if worker is None:
                 worker = self._start()
+            if stop is not None:
+                stop.calls(worker.stop)
             answer = worker.ask(header, blobs, self.time_limit_s)
             good = True
             return answer
@@ -168,10 +234,13 @@ class DecodePool:
                 f"decoding took more than {self.time_limit_s:g} s and was stopped; convert the image", reason="too_slow"
             ) from error
         except (EOFError, OSError):
-            if not self._closed:
+            if not self._closed and not (stop is not None and stop.asked):
                 logger.warning("a decoding process died and is replaced")
             return None
         finally:
+            if stop is not None:
+                stop.calls(None)
+                good = good and not stop.asked  # the wish may have come with the answer
             if worker is not None and (self._closed or not good):
                 good = False
                 worker.close()
@@ -186,15 +255,6 @@ class DecodePool:
             worker = _Worker(self._program)
             self._all.add(worker)
         return worker
-
-    def _read(self, header: dict[str, Any], blobs: list[bytes]) -> Decoded | Same:
-        if header["status"] == "rejected":
-            raise InvalidImageError(header["message"], reason=header["reason"])
-        if header["status"] == "same":
-            return Same(header["sha256"])
-        pixels = np.frombuffer(blobs[0], np.uint8).reshape(self.image_px, self.image_px, 3)
-        x0, y0, x1, y1 = header["box"]
-        return Decoded(header["sha256"], header["width"], header["height"], (x0, y0, x1, y1), pixels, blobs[1])
 
 
 class _NotStartedError(Exception):
@@ -213,6 +273,7 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),  # glibc's own grows, and what a large image took stays
         }
         # -P: the current folder may hold another `model` or `indexer`
         self._process = subprocess.Popen(  # noqa: S603

@@ -4,9 +4,14 @@ It is started as a program of its own, so that it inherits neither torch's threa
 module, and so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that
 many bytes of JSON, and the blobs whose sizes the JSON lists.
 
-    task    {"path" or null, "image_px", "box", "known": [sha256, ...], "max_bytes", "max_pixels", "sizes": [image]}
+    task    {"path" or null, "image_px", "box", "show", "known": [sha256, ...], "max_bytes", "max_pixels",
+             "sizes": [image]}
+            {"path" or null, "long_side_px", "max_bytes", "max_pixels", "sizes": [image]}       the picture as a whole
+            {"nothing"}                                  to be answered when the work could begin
     first   {"status": "ready"}
     answer  {"status": "decoded", "sha256", "width", "height", "box", "sizes": [pixels, photo]}
+            {"status": "decoded", "width", "height", "rows", "columns", "sizes": [pixels]}
+            {"status": "ready"}
             {"status": "same", "sha256"}                 the bytes are among the known ones: nothing was decoded
             {"status": "rejected", "reason", "message"}
 """
@@ -27,7 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from threadmatch.model.errors import InvalidImageError
-from threadmatch.model.images import Box, ImageLimits, display_photo, load_image
+from threadmatch.model.images import Box, DecodedImage, ImageLimits, decode_image, display_photo, load_image
 
 MEMORY_LIMIT_BYTES = 4 * 2**30
 OOM_SCORE = "500"  # when memory runs out, the kernel ends this process rather than the ingestion
@@ -80,15 +85,20 @@ def read_image_file(path: str, max_bytes: int) -> bytes:
 
 def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     """Do one task."""
+    if task.get("nothing"):
+        return {"status": "ready"}, []
     try:
         data = blobs[0] if blobs else read_image_file(task["path"], task["max_bytes"])
+        limits = ImageLimits(max_bytes=task["max_bytes"], max_pixels=task["max_pixels"])
+        if "long_side_px" in task:
+            return _whole(decode_image(data, limits, long_side_hint_px=task["long_side_px"]))
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 in task["known"]:
             return {"status": "same", "sha256": sha256}, []
-        limits = ImageLimits(max_bytes=task["max_bytes"], max_pixels=task["max_pixels"])
         box = Box.parse(task["box"]) if task["box"] else None
         prepared, decoded = load_image(data, image_px=task["image_px"], box=box, limits=limits)
-        photo = display_photo(decoded)
+        shown = {"all": None, "box": prepared.box}
+        photo = display_photo(decoded, shown[task["show"]]) if task["show"] in shown else b""
     except InvalidImageError as error:
         return {"status": "rejected", "reason": error.reason, "message": str(error)}, []
     except Exception as error:  # whatever the bytes provoke is this image's own affair
@@ -105,6 +115,12 @@ def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], li
     return header, [prepared.pixels.tobytes(), photo]
 
 
+def _whole(decoded: DecodedImage) -> tuple[dict[str, Any], list[bytes]]:
+    rows, columns, _ = decoded.pixels.shape
+    size = {"width": decoded.width, "height": decoded.height, "rows": rows, "columns": columns}
+    return {"status": "decoded", **size}, [decoded.pixels.tobytes()]
+
+
 def serve(reader: BinaryIO, writer: BinaryIO, do: Callable[..., tuple[dict[str, Any], list[bytes]]] = answer) -> None:
     """Say that the work can begin, then answer tasks until the input ends."""
     write_message(writer, {"status": "ready"})
@@ -118,9 +134,11 @@ def serve(reader: BinaryIO, writer: BinaryIO, do: Callable[..., tuple[dict[str, 
 
 
 def main() -> None:
-    """Keep standard output for answers alone, then serve."""
+    """Keep standard output for answers alone, then serve. Arguments: bytes of address space, niceness."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the ingestion decides
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    memory_bytes, nice = map(int, sys.argv[1:] or (MEMORY_LIMIT_BYTES, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    os.nice(nice)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     answers = os.fdopen(os.dup(1), "wb")

@@ -99,6 +99,26 @@ async def test_a_damaged_file_lets_nobody_in_until_it_is_mended(file: Path, make
         is_error(await client.get("/v1/gallery"), 401, "Unauthorized")
 
 
+async def test_a_file_that_others_may_change_lets_nobody_in_while_the_service_runs(file: Path, make: Any) -> None:
+    key, _ = add_key(file, role="search", galleries=("default",))
+    async with running(make(keys=file)) as client:
+        client.headers["X-API-Key"] = key
+        assert (await client.get("/v1/gallery")).status_code == 200
+        file.chmod(0o666)
+        is_error(await client.get("/v1/gallery"), 503, "NotReady")
+        file.chmod(0o600)
+        assert (await client.get("/v1/gallery")).status_code == 200
+
+
+async def test_an_address_that_tries_wrong_keys_is_slowed_and_a_right_key_is_let_through(file: Path, make: Any) -> None:
+    key, _ = add_key(file, role="search", galleries=("default",))
+    async with running(make(keys=file, wrong_keys="5/minute")) as client:
+        wrong = [await client.get("/v1/gallery", headers={"X-API-Key": f"{key[:-4]}{n:04}"}) for n in range(8)]
+        assert [answer.status_code for answer in wrong] == [401] * 5 + [429] * 3
+        assert int(wrong[-1].headers["Retry-After"]) >= 1
+        assert (await client.get("/v1/gallery", headers={"X-API-Key": key})).status_code == 200
+
+
 def test_a_file_that_others_may_change_is_refused(file: Path) -> None:
     add_key(file, role="search", galleries=("default",))
     file.chmod(0o666)

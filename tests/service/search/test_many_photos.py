@@ -168,7 +168,7 @@ async def test_a_full_service_refuses_the_whole_batch_at_once(
         first = asyncio.create_task(post(client))
         await until(lambda: state_of(app).searches.taken == 1)
         begun = model.begun
-        refused = await batch(client, [photo(1), photo(2)])
+        refused = await batch(client, [photo(1), photo(2), photo(3)])
         is_error(refused, 429, "Overloaded")
         assert int(refused.headers["Retry-After"]) >= 1
         model.gate.set()

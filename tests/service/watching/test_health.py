@@ -70,11 +70,11 @@ async def test_searches_in_progress_hold_a_bounded_number_of_candidates(
     async with running(app) as client:
         model.gate.clear()
         tasks = [asyncio.create_task(post(client, candidates=2000)) for _ in range(60)]  # 40 items each
-        await until(lambda: sum(task.done() for task in tasks) >= 10)
+        await until(lambda: sum(task.done() for task in tasks) >= 23)
         model.gate.set()
         statuses = [response.status_code for response in await asyncio.gather(*tasks)]
-        assert statuses.count(200) == 50
-        assert statuses.count(429) == 10
+        assert statuses.count(200) == 37, "three quarters of 50 are the most that one client holds"
+        assert statuses.count(429) == 23
 
 
 @pytest.mark.parametrize("call", ["encode", "score_many", "evidence"])
