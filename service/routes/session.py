@@ -11,8 +11,8 @@ from starlette.responses import Response
 from threadmatch.service.access import sessions
 from threadmatch.service.access.guard import AccessRules, access_of
 from threadmatch.service.access.roles import NOBODY, Access, needs
+from threadmatch.service.access.session_forms import SessionAnswer, SessionForm
 from threadmatch.service.errors import KeysError, NotReadyError, UnauthorizedError
-from threadmatch.service.http.schemas.sessions import SessionAnswer, SessionForm
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.shared import ServiceState, service_of
 

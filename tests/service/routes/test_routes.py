@@ -18,6 +18,7 @@ import threadmatch.indexer.errors as indexer_errors
 import threadmatch.model.errors as model_errors
 import threadmatch.service.errors as service_errors
 from tests.support.serving import is_error, settings
+from threadmatch.service.access import session_forms
 from threadmatch.service.app import create_app
 from threadmatch.service.errors import STATUS, RequestError, ServiceError, error_name, status_of
 from threadmatch.service.http import schemas
@@ -176,6 +177,7 @@ def test_the_examples_are_valid_answers() -> None:
     shown = api["paths"]["/v1/search"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
     assert shown == SEARCH_EXAMPLE
     modules = [import_module(found.name) for found in iter_modules(schemas.__path__, f"{schemas.__name__}.")]
+    modules.append(session_forms)
     for name in api["components"]["schemas"]:
         (home,) = (
             module for module in modules if name in vars(module) and vars(module)[name].__module__ == module.__name__

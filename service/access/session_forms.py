@@ -1,4 +1,4 @@
-"""A browser's session."""
+"""What a browser signs in with, and what it is told."""
 
 from __future__ import annotations
 
