@@ -10,16 +10,14 @@ import torch
 
 from tests.model.striped import draw_set
 from tests.model.train.maps import CONFIG
+from tests.support.threads import one_thread
 from threadmatch.model.backbone import Backbone, build_backbone
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are so small that a second thread costs more than it brings, and minutes where others work too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

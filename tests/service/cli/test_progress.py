@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
+from tests.support.threads import one_thread
 from threadmatch.service.cli import app
 from threadmatch.service.cli.progress import LINE_EVERY_S, FieldFormatter, Shown
 
@@ -78,6 +80,12 @@ def test_log_lines_say_their_fields() -> None:
     record = logging.makeLogRecord({"msg": "evaluated", "step": 250, "grnet_mrr": 0.87123})
     assert FieldFormatter().format(record) == "evaluated: step 250, grnet_mrr 0.8712"
     assert FieldFormatter().format(logging.makeLogRecord({"msg": "no threshold"})) == "no threshold"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
