@@ -88,6 +88,15 @@ def asked_chain(chain: Chain, *, matcher: str | None = None, depth: int | None =
     return (*chain[:-1], Stage(chain[-1].matcher, depth)) if depth is not None and chain else chain
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StageScores:
+    """What one stage said: (n,) scores of the places that stood first, in the order in which it was given them."""
+
+    matcher: str
+    places: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
 @dataclass(slots=True)
 class Ranking:
     """The order of a shortlist while the stages of a chain go over it. Each permutes the head and touches nothing else.
@@ -99,12 +108,14 @@ class Ranking:
         order: (N,) places in the shortlist, best first.
         scores: (N,) by place, of the last stage that scored it; NaN where none did.
         scored_by: that stage's matcher by place; None where none did.
+        stages: what each stage said, in turn.
     """
 
     count: int
     order: NDArray[np.int64] = field(init=False)
     scores: NDArray[np.float32] = field(init=False)
     scored_by: list[str | None] = field(init=False)
+    stages: list[StageScores] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.order = np.arange(self.count)
@@ -123,6 +134,7 @@ class Ranking:
             scores: (n,) of the first n places as they stand, higher is better.
         """
         head = self.order[: len(scores)].copy()
+        self.stages.append(StageScores(matcher, head, scores))
         self.scores[head] = scores
         for place in head:
             self.scored_by[place] = matcher

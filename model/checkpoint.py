@@ -2,7 +2,8 @@
 
 A checkpoint is a folder:
     model.safetensors   tensors by name, float16 or float32; nothing is unpickled
-    config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration, chain
+    config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration, chain,
+                        graph and certainty where there are any
     README.md           the model card
 """
 
@@ -33,6 +34,14 @@ FEATURE_FIELDS = (
 """The settings that decide embedding and regions: a gallery depends on these and on no other."""
 
 
+class Described(Protocol):
+    """A part of a network that is plain JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        ...
+
+
 class Checkpointed(Protocol):
     """A network as a checkpoint holds it; `grnet.GRNet` is one."""
 
@@ -40,6 +49,16 @@ class Checkpointed(Protocol):
     config: GRNetConfig
     calibration: Calibration
     chain: Chain
+
+    @property
+    def graph(self) -> Described | None:
+        """The sparse graph behind the features, where one is fitted."""
+        ...
+
+    @property
+    def certainty(self) -> Described | None:
+        """How sure the chain's scores are, where that is fitted."""
+        ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors by name."""
@@ -66,7 +85,14 @@ def fingerprints(model: Checkpointed) -> Fingerprints:
     whole = {**config, "calibration": model.calibration.to_dict()}
     if model.chain != DEFAULT_CHAIN:  # older checkpoints keep their fingerprint
         whole["chain"] = [stage.to_dict() for stage in model.chain]
+    whole |= _described(model)
     return Fingerprints(model=_digest(whole, tensors), features=_digest(kept, features))
+
+
+def _described(model: Checkpointed) -> dict[str, Any]:
+    """The parts that are plain JSON, where there are any."""
+    parts = {"graph": model.graph, "certainty": model.certainty}
+    return {name: part.to_dict() for name, part in parts.items() if part is not None}
 
 
 def _digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -102,6 +128,7 @@ def save_checkpoint(model: Checkpointed, folder: Path, *, half: bool = True) -> 
         "model": model.config.to_dict(),
         "calibration": model.calibration.to_dict(),
         "chain": [stage.to_dict() for stage in model.chain],
+        **_described(model),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
     # safetensors makes a file that only its owner reads; a service runs as somebody else

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from threadmatch.model.certainty import Certainty
 from threadmatch.model.chain import DEFAULT_CHAIN, chain_from
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.errors import CheckpointError, ConfigError
@@ -34,6 +35,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             **description,
             "model": GRNetConfig.from_dict(description["model"]),
             "calibration": Calibration.from_dict(description.get("calibration", {})),
+            "certainty": Certainty.from_dict(description["certainty"]) if description.get("certainty") else None,
             "chain": chain_from(description["chain"]) if "chain" in description else DEFAULT_CHAIN,
         }
     except FileNotFoundError as error:

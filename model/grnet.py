@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.backbone import Backbone, build_backbone
+from threadmatch.model.certainty import Certainty
 from threadmatch.model.chain import DEFAULT_CHAIN, Chain
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, read_weights, save_checkpoint
 from threadmatch.model.config import Calibration, GRNetConfig
@@ -24,6 +25,7 @@ from threadmatch.model.neck import CellSpace, build_neck, linear
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
 from threadmatch.model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
+from threadmatch.model.sparse_graph import SparseGraph
 
 
 class ReasoningStep(nn.Module):
@@ -147,6 +149,8 @@ class GRNet(
         self.name = ""
         self.calibration = Calibration()
         self.chain: Chain = DEFAULT_CHAIN
+        self.graph: SparseGraph | None = None
+        self.certainty: Certainty | None = None
         self.backbone = backbone or build_backbone(self.config.backbone).tap(self.config.hypercolumn)
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
@@ -225,7 +229,7 @@ def load_checkpoint(folder: Path) -> GRNet:
     """Read a model from a folder, in evaluation mode, on the CPU, float32.
 
     Returns:
-        The network; `.name`, `.calibration` and `.chain` as stored.
+        The network; `.name`, `.calibration`, `.chain`, `.graph` and `.certainty` as stored.
 
     Raises:
         CheckpointError: a file is missing or damaged, or weights and description do not belong together.
@@ -238,6 +242,11 @@ def load_checkpoint(folder: Path) -> GRNet:
     model.load_state_dict(read_weights(model, folder), strict=False)
     model.name = str(description.get("name", folder.name))
     model.calibration, model.chain = description["calibration"], description["chain"]
+    try:
+        model.graph = SparseGraph.from_dict(description["graph"]) if description.get("graph") else None
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
+    model.certainty = description["certainty"]
     found = fingerprints(model).model
     if description.get("fingerprint") != found:
         raise CheckpointError(

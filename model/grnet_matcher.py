@@ -35,6 +35,7 @@ class GRNetMatcher:
     needs = frozenset({REGIONS})
     calibrated = True
     explains = True
+    pointwise = True
 
     def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
         self._network, self._device = network, device

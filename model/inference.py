@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from threadmatch.model.chain import Chain
+from threadmatch.model.certainty import Certainty, match_values, probability
+from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints
 from threadmatch.model.config import Calibration
 from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
@@ -24,6 +25,25 @@ from threadmatch.model.features import Features, FeatureSpec
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.matchers import MatchersOf
 from threadmatch.model.matching import Items, Matcher, Photo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What a model makes of a ranked shortlist.
+
+    Fields:
+        probabilities: (N,) of "same garment" by place, 0..1; NaN where no calibrated matcher scored the item.
+        no_match_below: probability of the best match under which the garment is taken not to be there; None: never.
+    """
+
+    probabilities: NDArray[np.float32]
+    no_match_below: float | None
+
+    @property
+    def says_no_match(self) -> bool:
+        """Whether even the best of what is known is too improbable."""
+        known = self.probabilities[~np.isnan(self.probabilities)]
+        return self.no_match_below is not None and len(known) > 0 and float(known.max()) < self.no_match_below
 
 
 class Model:
@@ -45,6 +65,7 @@ class Model:
         self.name, self.device, self.config = network.name, device, network.config
         self.calibration: Calibration = network.calibration
         self.chain: Chain = network.chain
+        self.certainty: Certainty | None = network.certainty
         self.features: tuple[FeatureSpec, ...] = tuple(kind.spec(network) for kind in feature_kinds(network).values())
         self._network = network.eval().requires_grad_(False)
         # Not by build_engine where nothing is to be folded: such a network is one of torch's already.
@@ -111,6 +132,25 @@ class Model:
         """(N,) scores of one photo by the last matcher of the chain, higher is more alike."""
         [scores] = self.matchers[self.chain[-1].matcher].score_many([query], [candidates])
         return scores
+
+    def judge(self, ranking: Ranking, *, items: int | None = None) -> Judged:
+        """How probable each item of a ranked shortlist is, and when nothing is.
+
+        Args:
+            ranking: after the chain, or a part of it.
+            items: size of the gallery searched; None takes that of the gallery it was calibrated on.
+        """
+        probabilities = np.full(ranking.count, np.nan, np.float32)
+        sure = self.certainty if ranking.stages and ranking.stages[-1].matcher == self.chain[-1].matcher else None
+        by_score = [name is not None and self.matchers[name].calibrated for name in ranking.scored_by]
+        if sure is not None and len(ranking.stages) > 1:
+            last, before = ranking.stages[-1], ranking.stages[-2]
+            values = match_values(last.scores, np.sort(before.scores)[::-1], last.places)
+            probabilities[last.places] = probability(sure, values)
+            return Judged(probabilities, sure.no_match_below)
+        if any(by_score):
+            probabilities[by_score] = self.probability(ranking.scores[by_score], items=items)
+        return Judged(probabilities, self.calibration.no_match_below)
 
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
         """Calibrated probability of "same garment" for each score, 0..1.

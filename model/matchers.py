@@ -16,8 +16,8 @@ from threadmatch.model.matching import Matcher
 if TYPE_CHECKING:
     from threadmatch.model.grnet import GRNet
 
-Factory = Callable[["GRNet", str], Matcher]
-"""From a trained network and a device ("cpu", "cuda") to a matcher."""
+Factory = Callable[["GRNet", str], Matcher | None]
+"""From a trained network and a device ("cpu", "cuda") to a matcher; None where the network lacks what it takes."""
 
 
 def _grnet(network: GRNet, device: str) -> Matcher:
@@ -32,17 +32,23 @@ def _greedy(network: GRNet, device: str) -> Matcher:
     return GreedyMatcher(network.config.grids, device=device)
 
 
-def _dense(_network: GRNet, device: str) -> Matcher:
+def _dense(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.dense import DenseMatcher
 
-    return DenseMatcher(device=device)
+    return None if network.cells is None else DenseMatcher(device=device)
 
 
-MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "dense": _dense, "greedy": _greedy}
+def _sparse(network: GRNet, device: str) -> Matcher | None:
+    from threadmatch.model.sparse_matcher import SparseGraphMatcher
+
+    return None if network.graph is None else SparseGraphMatcher(network.graph, device=device)
+
+
+MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "sparse": _sparse, "dense": _dense, "greedy": _greedy}
 
 
 class MatchersOf(Mapping[str, Matcher]):
-    """The matchers that a network can run, each made when it is first asked for.
+    """The matchers that a network has, each made when it is first asked for.
 
     Args:
         network: trained, on the device.
@@ -51,28 +57,32 @@ class MatchersOf(Mapping[str, Matcher]):
 
     def __init__(self, network: GRNet, device: str) -> None:
         self._network, self._device = network, device
-        self._made: dict[str, Matcher] = {}
+        self._made: dict[str, Matcher | None] = {}
 
     def __getitem__(self, name: str) -> Matcher:
-        if name not in self._made:
-            if name not in MATCHERS:
-                raise KeyError(name)
-            self._made[name] = MATCHERS[name](self._network, self._device)
-        return self._made[name]
+        matcher = self._matcher(name)
+        if matcher is None:
+            raise KeyError(name)
+        return matcher
 
     def __iter__(self) -> Iterator[str]:
-        return iter(MATCHERS)
+        return (name for name in MATCHERS if self._matcher(name) is not None)
 
     def __len__(self) -> int:
-        return len(MATCHERS)
+        return sum(1 for _ in self)
+
+    def _matcher(self, name: str) -> Matcher | None:
+        if name in MATCHERS and name not in self._made:
+            self._made[name] = MATCHERS[name](self._network, self._device)
+        return self._made.get(name)
 
 
 def named(matchers: Mapping[str, Matcher], name: str) -> Matcher:
     """The matcher of that name.
 
     Raises:
-        ConfigError: there is none; says which there are.
+        ConfigError: the model has none; says which it has.
     """
     if name not in matchers:
-        raise ConfigError(f"matcher {name!r} is unknown, expected one of {', '.join(matchers)}")
+        raise ConfigError(f"this model has no matcher {name!r}; it has {', '.join(matchers)}")
     return matchers[name]

@@ -29,12 +29,14 @@ class Matcher(Protocol):
         needs: names of the features it reads.
         calibrated: whether the model's `Calibration` is fitted to its scores.
         explains: whether it is an `ExplainingMatcher` too.
+        pointwise: whether an item's score is the same whatever items are scored beside it.
     """
 
     name: str
     needs: frozenset[str]
     calibrated: bool
     explains: bool
+    pointwise: bool
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """Score each photo against its own items.

@@ -36,6 +36,7 @@ class FeatureMatcher:
 
     calibrated = False
     explains = False
+    pointwise = True
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class TintMatcher:
     needs = frozenset({"tint"})
     calibrated = False
     explains = False
+    pointwise = True
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         return [
@@ -122,7 +123,7 @@ async def test_each_stage_of_the_model_s_own_chain_orders_what_the_one_before_pa
     [
         ({"explain": True}, "explain needs a matcher that can say what decided \\(grnet\\); matcher=tint cannot"),
         ({"min_probability": 0.5}, "calibrated \\(grnet\\); those of matcher=tint are not"),
-        ({"matcher": "tune"}, "matcher='tune' is unknown; expected one of grnet, dense, greedy, tint, global"),
+        ({"matcher": "tune"}, "this model has no matcher 'tune'; expected one of grnet, greedy, tint, global"),
     ],
 )
 async def test_what_it_cannot_do_is_refused_in_words(

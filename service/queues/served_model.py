@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from threadmatch.model.chain import Chain
-from threadmatch.model.config import Calibration
+from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import Encoder
+from threadmatch.model.inference import Judged
 from threadmatch.model.matching import Matcher
 
 
@@ -27,11 +24,6 @@ class ServedModel(Encoder, Protocol):
         """The stages of a search behind the shortlist."""
         ...
 
-    @property
-    def calibration(self) -> Calibration:
-        """Of the calibrated matcher's scores."""
-        ...
-
-    def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
-        """Of "same garment" for each score in a gallery of `items`, 0..1."""
+    def judge(self, ranking: Ranking, *, items: int | None = None) -> Judged:
+        """How probable each item of a shortlist is in a gallery of `items`, and when nothing is."""
         ...

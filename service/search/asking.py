@@ -23,9 +23,9 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str])
             last one cannot, or min_probability where its scores are not calibrated.
     """
     asked = options.last_matcher
-    if asked not in (None, STAGE_ONE) and asked not in model.matchers:
+    if asked is not None and asked != STAGE_ONE and asked not in model.matchers:
         known = ", ".join((*model.matchers, STAGE_ONE))
-        raise InvalidFieldError(f"matcher={asked[:80] if asked else asked!r} is unknown; expected one of {known}")
+        raise InvalidFieldError(f"this model has no matcher {asked[:80]!r}; expected one of {known}")
     chain = asked_chain(model.chain, matcher=asked, depth=options.depth)
     if not chain:
         return chain

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Candidate, Item
 from threadmatch.model.chain import Ranking
-from threadmatch.model.config import Calibration
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.search.results import Duplicate, Match
 
@@ -23,20 +22,6 @@ class _Entry:
     place: int
     views: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
-
-
-def is_no_match(matches: Sequence[Match], probabilities: NDArray[np.float32], calibration: Calibration) -> bool:
-    """Whether the gallery probably lacks the garment.
-
-    Args:
-        matches: of the answer.
-        probabilities: (N,) of the whole shortlist, 0..1; NaN where no calibrated matcher scored the item.
-        calibration: of the model; without a threshold, only an empty answer is no match.
-    """
-    if not matches:
-        return True
-    threshold, known = calibration.no_match_below, probabilities[~np.isnan(probabilities)]
-    return threshold is not None and len(known) > 0 and float(known.max()) < threshold
 
 
 def pick(

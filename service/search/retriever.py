@@ -34,7 +34,7 @@ from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.detecting import AUTO, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
-from threadmatch.service.search.picking import is_no_match, pick
+from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match, QueryView, SearchResult
 from threadmatch.service.watching import tracing
 
@@ -129,10 +129,10 @@ class Retriever:
                 {"threadmatch.candidates": len(found.candidates), "threadmatch.generation": found.snapshot.generation}
             )
         found, stages = await self._reordered(found, query, chain, timings)
-        probabilities = self._probabilities(found, stages.ranking)
+        judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
         with _timed(timings, "pick"):
             matches = await self.queues.run_in(
-                self.queues.readers, self._pick, found, stages.ranking, probabilities, options
+                self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
             )
         if options.explain and matches:
             with _timed(timings, "explain"):
@@ -146,7 +146,7 @@ class Retriever:
             height=prepared.height,
             box=prepared.box,
             matches=matches,
-            no_match=is_no_match(matches, probabilities, self.model.calibration),
+            no_match=not matches or judged.says_no_match,
             candidates=len(found.candidates),
             timings_ms=timings,
             generation=found.snapshot.generation,
@@ -211,14 +211,6 @@ class Retriever:
             stages.ranking.rerank(stage.matcher, scores)
         return stages
 
-    def _probabilities(self, found: _Found, ranking: Ranking) -> NDArray[np.float32]:
-        """(N,) 0..1 by place; NaN where no calibrated matcher scored the item last."""
-        calibrated = np.array([name is not None and self.model.matchers[name].calibrated for name in ranking.scored_by])
-        out = np.full(ranking.count, np.nan, np.float32)
-        if calibrated.any():
-            out[calibrated] = self.model.probability(ranking.scores[calibrated], items=found.snapshot.item_count)
-        return out
-
     def _pick(
         self, found: _Found, ranking: Ranking, probabilities: NDArray[np.float32], options: SearchOptions
     ) -> list[Match]:
@@ -237,9 +229,14 @@ class Retriever:
         assert matcher is not None, "explain with another matcher is refused before"
         reached = set(stages.last_head.tolist())
         scored = [match for match in matches if match.stage1_rank - 1 in reached]
-        items = stages.items_at([match.stage1_rank - 1 for match in scored])
-        call = partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS)
-        told = with_evidence(scored, await self.queues.explainer.submit(call), matcher.region_boxes(), searched)
+        places = [match.stage1_rank - 1 for match in scored]
+        items = stages.items_at(places)
+        # A matcher that compares items with one another explains what it scored: all of them together.
+        shown = items if matcher.pointwise else stages.last_items
+        told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, shown, top=EVIDENCE_PAIRS))
+        if not matcher.pointwise:
+            told_all = [told_all[int(np.flatnonzero(stages.last_head == place)[0])] for place in places]
+        told = with_evidence(scored, told_all, matcher.region_boxes(), searched)
         if options.heatmaps == "inline":
             told = await with_inline_heatmaps(self.queues, matcher, told, query, items, searched)
         explained = {match.stage1_rank: match for match in told}

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.model.chain import Ranking
 from threadmatch.model.explain import Explanation, Side
 from threadmatch.model.features import Features
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import Judged, Model
 from threadmatch.model.matching import ExplainingMatcher, Items, Matcher, Photo, as_explaining
 from threadmatch.service.config import Settings
 from threadmatch.service.shared import state_of
@@ -150,7 +151,7 @@ class WatchedModel:
         self.threads: set[str] = set()
         self.name, self.fingerprint = model.name, model.fingerprint
         self.features, self.features_fingerprint = model.features, model.features_fingerprint
-        self.image_px, self.calibration, self.chain = model.image_px, model.calibration, model.chain
+        self.image_px, self.chain = model.image_px, model.chain
         self.matchers: Mapping[str, Matcher] = {
             name: WatchedMatcher(self, matcher) for name, matcher in model.matchers.items()
         }
@@ -160,8 +161,8 @@ class WatchedModel:
         self.encoded.append(len(pixels))
         return self._model.encode(pixels)
 
-    def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
-        return self._model.probability(scores, items=items)
+    def judge(self, ranking: Ranking, *, items: int | None = None) -> Judged:
+        return self._model.judge(ranking, items=items)
 
     def begin(self, call: str) -> None:
         self.begun += 1
@@ -183,7 +184,7 @@ class WatchedMatcher:
     def __init__(self, model: WatchedModel, matcher: Matcher) -> None:
         self._model, self._matcher = model, matcher
         self.name, self.needs = matcher.name, matcher.needs
-        self.calibrated, self.explains = matcher.calibrated, matcher.explains
+        self.calibrated, self.explains, self.pointwise = matcher.calibrated, matcher.explains, matcher.pointwise
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         self._model.begin("score_many")

@@ -91,11 +91,11 @@ def _photo(folder: Path, source: str, row: dict[str, str]) -> SourcePhoto:
     try:
         if "photographer" in row:
             owner, product_id, view = f"{source}/{row['photographer']}", row["id"], "only"
-            split: Split = "train" if row["split"] == "train" else ("test" if _hash(owner) % 3 == 0 else "val")
+            split: Split = "train" if row["split"] == "train" else ("test" if stable_hash(owner) % 3 == 0 else "val")
             known = {"category": row["label"]}
         else:
             owner, product_id, view = f"{source}/{row['sku']}", row["product_id"], row["view"]
-            split = "train" if _hash(owner) % 2 == 0 else "test"
+            split = "train" if stable_hash(owner) % 2 == 0 else "test"
             known = {name: row[name] for name in ("category", "name", "price", "color")}
         return SourcePhoto(
             path=(folder / row["image"]).absolute(),
@@ -110,7 +110,7 @@ def _photo(folder: Path, source: str, row: dict[str, str]) -> SourcePhoto:
         raise DataError(f"{folder / 'items.csv'} has no column {error}; found {sorted(row)}") from error
 
 
-def _hash(text: str) -> int:
+def stable_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
@@ -123,6 +123,7 @@ def build_street_set(
     per_item: int = 2,
     seed: int = 0,
     limit: int | None = None,
+    keep: Callable[[SourcePhoto], bool] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
@@ -136,6 +137,7 @@ def build_street_set(
         per_item: queries an image; the setups take turns.
         seed: of every choice.
         limit: gallery images at most, the first by hash; None takes all.
+        keep: which photos of the split; None keeps all.
         workers: processes; None takes all cores. The result does not depend on it.
         progress: called with queries tried and queries in all.
 
@@ -145,7 +147,10 @@ def build_street_set(
     Raises:
         DataError: a folder is missing, or holds nothing of this split.
     """
-    photos = sorted((p for p in read_sources(root, sources) if p.split == split), key=lambda p: _hash(p.id))
+    photos = sorted(
+        (p for p in read_sources(root, sources) if p.split == split and (keep is None or keep(p))),
+        key=lambda p: stable_hash(p.id),
+    )
     gallery = [p for p in photos if p.view in ("only", "main")][:limit]
     shown = {p.product_id for p in gallery}
     photos = [p for p in photos if p.product_id in shown]
@@ -161,8 +166,8 @@ def build_street_set(
             made += [row] if row is not None else []
             if progress is not None:
                 progress(done, len(tasks))
-    _write(out / "gallery.csv", GALLERY_COLUMNS, [_gallery_row(p) for p in gallery])
-    _write(out / "queries.csv", QUERY_COLUMNS, made)
+    write_table(out / "gallery.csv", GALLERY_COLUMNS, [gallery_row(p) for p in gallery])
+    write_table(out / "queries.csv", QUERY_COLUMNS, made)
     write_joined_manifest(out / "gallery.csv", out / "queries.csv", out / MANIFEST, split=ManifestSplit(split))
     return {"gallery": len(gallery), "queries": len(made), "failed": len(tasks) - len(made)}
 
@@ -170,7 +175,7 @@ def build_street_set(
 def _tasks(photos: Sequence[SourcePhoto], per_item: int, seed: int, out: Path) -> Iterator[_Task]:
     setups = list(Setup)
     for number, photo in enumerate(photos):
-        rng = np.random.default_rng([seed, _hash(photo.id) % 2**32])
+        rng = np.random.default_rng([seed, stable_hash(photo.id) % 2**32])
         near = [p for p in photos[max(0, number - REACH) : number + REACH] if p.owner != photo.owner]
         strangers = [near[i].path for i in rng.permutation(len(near))[:NEIGHBOURS]]
         turn = int(rng.integers(len(setups)))
@@ -181,7 +186,7 @@ def _tasks(photos: Sequence[SourcePhoto], per_item: int, seed: int, out: Path) -
 
 
 @lru_cache(maxsize=64)
-def _cut(path: Path) -> tuple[Pixels | None, Cutout | None]:
+def cut_of(path: Path) -> tuple[Pixels | None, Cutout | None]:
     """A photo and its garment, each None where there is none."""
     cv2.setNumThreads(1)  # the pool already uses all cores
     photo = None
@@ -192,9 +197,9 @@ def _cut(path: Path) -> tuple[Pixels | None, Cutout | None]:
         return photo, None
 
 
-def _garment_of(photo: SourcePhoto) -> Cutout | None:
+def garment_of(photo: SourcePhoto) -> Cutout | None:
     """The photo's garment; in a shop's pictures of somebody wearing it, without head or feet."""
-    _, cutout = _cut(photo.path)
+    _, cutout = cut_of(photo.path)
     category = dict(photo.row).get("category", "")
     if cutout is None or photo.view not in ("main", "back"):
         return cutout
@@ -207,11 +212,11 @@ def _garment_of(photo: SourcePhoto) -> Cutout | None:
 
 def _make(task: _Task) -> dict[str, str] | None:
     """Make and write one query; None where no garment was found."""
-    cutout = _garment_of(task.photo)
+    cutout = garment_of(task.photo)
     if cutout is None:
         return None
     rng = np.random.default_rng([task.seed, task.number, 1])
-    strangers = [_cut(path) for path in task.neighbours]
+    strangers = [cut_of(path) for path in task.neighbours]
     photos = [photo for photo, _ in strangers if photo is not None]
     background = photos[int(rng.integers(len(photos)))] if photos else np.full((64, 64, 3), 160, np.uint8)
     # A back view is photographed as it is: bending it further would be a second difficulty on top of the true one.
@@ -238,11 +243,11 @@ def _make(task: _Task) -> dict[str, str] | None:
     }
 
 
-def _gallery_row(photo: SourcePhoto) -> dict[str, str]:
+def gallery_row(photo: SourcePhoto) -> dict[str, str]:
     return {"image": str(photo.path), "id": photo.id, "product_id": photo.product_id, **dict(photo.row)}
 
 
-def _write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

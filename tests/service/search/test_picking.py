@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from threadmatch.indexer.reading.gallery import Candidate, Item
 from threadmatch.model.chain import Ranking
-from threadmatch.model.config import Calibration
 from threadmatch.model.images import Box
 from threadmatch.service.http.schemas.search import SearchOptions
-from threadmatch.service.search.picking import is_no_match, pick
+from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match
 
 
@@ -178,15 +177,3 @@ def test_whatever_the_shortlist_each_item_is_shown_once_and_each_photo_once(
     missing = [row for row in rows if row not in shown and row not in folded]
     if len(matches) < top_k and least is None:
         assert missing == [], "nothing is left out while there is room"
-
-
-def test_no_match_is_said_of_an_empty_answer_and_below_the_models_own_threshold() -> None:
-    matches = picked(SHORTLIST)
-    measured = Calibration(no_match_below=0.5)
-    unknown = np.full(2, np.nan, np.float32)
-    assert is_no_match([], unknown, Calibration())
-    assert not is_no_match(matches, unknown, measured), "scores that are not calibrated say nothing"
-    assert not is_no_match(matches, np.array([0.2, 0.5], np.float32), measured)
-    assert is_no_match(matches, np.array([0.2, 0.49], np.float32), measured)
-    assert is_no_match(matches, np.array([np.nan, 0.49], np.float32), measured)
-    assert not is_no_match(matches, np.array([0.01], np.float32), Calibration()), "without a threshold, never"

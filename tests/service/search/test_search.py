@@ -22,7 +22,7 @@ from tests.support.serving import (
 )
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import load_image
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import Model, load_model
 from threadmatch.model.region_matchers import GreedyMatcher
 from threadmatch.service.app import create_app
 from threadmatch.service.http.schemas.matches import SEARCH_EXAMPLE, SearchAnswer
@@ -132,14 +132,15 @@ async def test_searches_with_different_matchers_wait_in_one_queue_and_keep_their
 
 @pytest.mark.parametrize(("above", "no_match"), [(-1e-4, False), (1e-4, True)])
 async def test_a_best_probability_below_the_model_s_threshold_is_no_match_and_still_lists_the_closest(
-    gallery_folder: Path, gallery: Gallery, tiny_model: Model, above: float, no_match: bool
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model, tiny_model_folder: Path, above: float, no_match: bool
 ) -> None:
     async with running(create_app(settings(gallery_folder), model=tiny_model, gallery=gallery)) as client:
         before = await answer_to(client, photo(5))
     assert not before["no_match"], "a model without a threshold decides by the conditions alone"
-    model = WatchedModel(tiny_model)
     threshold = before["matches"][0]["probability"] + above
-    model.calibration = replace(tiny_model.calibration, no_match_below=threshold)
+    decided = load_model(tiny_model_folder, device="cpu")
+    decided.calibration = replace(tiny_model.calibration, no_match_below=threshold)
+    model = WatchedModel(decided)
     async with running(create_app(settings(gallery_folder), model=model, gallery=gallery)) as client:
         answer = await answer_to(client, photo(5))
         assert answer["no_match"] == no_match

@@ -1,0 +1,108 @@
+"""What the sparse graph knows of a node: how alike a cell of the photo and its partner in the item are, and where.
+
+Letters  n items of one photo's shortlist, P cells of the map (49), K numbers a cell, F numbers a node
+
+A node is a cell i of the photo with its best partner j in the item. None of its numbers says what the cells look like,
+only how alike they are, so that nothing of the garments trained on can be learned by heart.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Grid = tuple[int, int]
+
+PAIR_INPUTS: Final = (
+    "cosine", "margin", "mutual", "mutual_gap", "same_place", "backwards", "dx", "dy", "distance", "partner_border",
+)  # fmt: skip
+"""Of a cell and its partner: their cosine; that less the second best's; whether the partner's best is this cell, and
+by how much it is not; the cosine with the cell at the same place; what the item's cell here finds at best in the photo;
+how far the partner lies, as shares of a side; how much the partner looks like the item's rim."""
+PHOTO_INPUTS: Final = ("off_centre", "border", "alone", "spread")
+"""Of a cell of the photo, whatever the item: how far from the middle; how much it looks like the photo's rim, and like
+the photo's cells in the mean; how much its cosine differs from item to item."""
+RIVAL_INPUTS: Final = ("above_mean", "above_best_other", "standing", "share_beaten")
+"""Of an item among the others of the shortlist, at this cell: its cosine less their mean, less the best other's, in
+deviations, and the share of them it beats."""
+INPUTS: Final = (*PAIR_INPUTS, *PHOTO_INPUTS, *RIVAL_INPUTS)
+
+
+@lru_cache(maxsize=16)
+def centres(grid: Grid) -> Tensor:
+    """(P, 2) x and y of each cell's middle, in -0.5..0.5, row by row."""
+    rows, columns = grid
+    places = [
+        ((column + 0.5) / columns - 0.5, (row + 0.5) / rows - 0.5) for row in range(rows) for column in range(columns)
+    ]
+    return torch.tensor(places, dtype=torch.float32)
+
+
+def node_inputs(query: Tensor, items: Tensor, *, grid: Grid) -> Tensor:
+    """The inputs of every node of one photo against each item of its shortlist.
+
+    Args:
+        query: (P, K) cells of the photo, float32, unit vectors, row by row.
+        items: (n, P, K) of the items, likewise.
+        grid: rows and columns of the map.
+
+    Returns:
+        (n, P, F) in the order of INPUTS.
+    """
+    place = centres(grid).to(query.device)
+    pair = _pair_inputs(query, items, place)
+    photo = _photo_inputs(query, pair[..., 0], place)[None].expand(len(items), -1, -1)
+    return torch.cat([pair, photo, _rival_inputs(pair[..., 0])], dim=-1)
+
+
+def _pair_inputs(query: Tensor, items: Tensor, place: Tensor) -> Tensor:
+    """(P, K), (n, P, K), (P, 2) -> (n, P, pair inputs)."""
+    cosines = (items @ query.T).transpose(1, 2)  # (n, P of the photo, P of the item)
+    two, places = cosines.topk(min(2, cosines.shape[2]), dim=2)
+    best, second, at = two[..., 0], two[..., -1], places[..., 0]  # (n, P)
+    back = cosines.amax(dim=1)  # (n, P of the item): what each cell of the item finds at best
+    back_of_partner = back.gather(1, at)
+    rim = F.normalize(items[:, _rim(place)].mean(dim=1), dim=-1)  # (n, K): what lies around the item
+    like_rim = (items @ rim[..., None])[..., 0]  # (n, P of the item)
+    moved = place[at] - place  # (n, P, 2)
+    inputs = [
+        best,
+        best - second,
+        (best >= back_of_partner).float(),
+        best - back_of_partner,
+        cosines.diagonal(dim1=1, dim2=2),
+        back,
+        moved[..., 0],
+        moved[..., 1],
+        moved.norm(dim=-1),
+        like_rim.gather(1, at),
+    ]
+    return torch.stack(inputs, dim=-1)
+
+
+def _photo_inputs(query: Tensor, cosine: Tensor, place: Tensor) -> Tensor:
+    """(P, K), (n, P), (P, 2) -> (P, photo inputs)."""
+    rim = F.normalize(query[_rim(place)].mean(dim=0), dim=-1)
+    spread = cosine.std(dim=0) if len(cosine) > 1 else torch.zeros_like(query[:, 0])
+    return torch.stack([place.norm(dim=-1), query @ rim, query @ query.mean(dim=0), spread], dim=-1)
+
+
+def _rival_inputs(cosine: Tensor) -> Tensor:
+    """(n, P) -> (n, P, rival inputs); zeros where there is no rival."""
+    n = len(cosine)
+    if n < 2:
+        return torch.zeros(*cosine.shape, len(RIVAL_INPUTS), device=cosine.device)
+    mean, deviation = cosine.mean(dim=0), cosine.std(dim=0)
+    top = cosine.topk(2, dim=0).values
+    best_other = torch.where(cosine >= top[0], top[1], top[0])
+    beaten = cosine.argsort(dim=0).argsort(dim=0) / (n - 1)
+    return torch.stack([cosine - mean, cosine - best_other, (cosine - mean) / (deviation + 1e-3), beaten], dim=-1)
+
+
+def _rim(place: Tensor) -> Tensor:
+    """(P, 2) -> (P,) bool: the outermost cells."""
+    return (place.abs() >= place.abs().amax(dim=0) - 1e-6).any(dim=-1)

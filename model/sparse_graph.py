@@ -1,0 +1,167 @@
+"""A sparse graph of similarities: one node for each cell of the photo, with its best partner in the item.
+
+Letters  n items of a shortlist, P nodes (49), F inputs a node, T terms
+Paper    after Kuang et al., ICCV 2019, sec. 3.2: nodes are similarities and hear their neighbours; here a node has one
+         partner in place of all, and knows how alike and where, not what
+
+    g_ij = exp(-|d_i - d_j|^2 / 2)                  j beside i, d_i how far i's partner lies, in cells
+    a_i  = mean of g_ij over the j beside i         what i hears: whether its neighbours' partners moved alike
+    t_i  = p_i v_i / sum_j p_j                      a term: a value of node i, and how much i is asked
+    s    = b + sum_i (c cos_i / P + sum_t w_t t_i)
+
+The weights are few and found by a convex fit (`model.train.phases.sparse_graph_fit`); with all of them zero the graph
+is the dense match. Forms that learn their messages were tried and kept what is peculiar to the makers of their queries
+(docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.node_inputs import INPUTS, Grid, centres
+
+COSINE_SCALE: Final = 40.0
+"""c: turns a mean cosine into logits."""
+CENTRE: Final = 0.3
+"""How far from the middle, as a share of a side, a node still counts."""
+LEAST: Final = 0.02
+"""Of a weight that may vanish."""
+
+ASKED: Final = ("centre", "inside", "spread", "mutual", "distinct", "partner_inside")
+"""Whose values count: those near the middle; unlike the rim of the photo; whose cosine differs between items; chosen
+mutually; unlike the rest of the photo; whose partner is unlike the rim of the item."""
+PLAIN: Final = (
+    "cosine", "margin", "mutual", "mutual_gap", "same_place", "backwards", "distance", "partner_border", "above_mean",
+    "above_best_other", "standing", "share_beaten",
+)  # fmt: skip
+"""Inputs that are terms by themselves, in the mean."""
+TERMS: Final = (
+    *PLAIN,
+    *(f"{asked}:{value}" for asked in ASKED for value in ("cosine", "above_best_other")),
+    "centre:backwards", "centre:agree", "agree:cosine", "agree", "agree_cosine", "square", "best_half", "best_quarter",
+)  # fmt: skip
+
+
+def beside(grid: Grid) -> Tensor:
+    """(P, P) float32: 1 / m where j is one of the m cells beside i, corners too; else 0."""
+    rows, columns = grid
+    gap = (centres(grid)[:, None] - centres(grid)[None]).abs() * torch.tensor([columns, rows])  # (P, P, 2) in cells
+    near = (gap < 1.5).all(dim=-1) & ~torch.eye(len(gap), dtype=torch.bool)
+    return near / near.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+_beside = lru_cache(maxsize=16)(beside)
+
+
+def agreement(moved: Tensor, grid: Grid) -> Tensor:
+    """What each node hears of its neighbours: whether their partners moved as its own did.
+
+        a_i = mean over j beside i of exp(-|d_i - d_j|^2 / 2)
+
+    Args:
+        moved: (n, P, 2) displacements x and y, as shares of a side.
+        grid: rows and columns of the map.
+
+    Returns:
+        (n, P) in 0..1.
+    """
+    rows, columns = grid
+    cells = moved * torch.tensor([columns, rows], dtype=moved.dtype, device=moved.device)
+    squared = cells.square().sum(dim=-1)  # (n, P)
+    apart = squared[:, :, None] + squared[:, None] - 2 * cells @ cells.transpose(1, 2)  # (n, P, P)
+    return (torch.exp(-0.5 * apart.clamp(min=0)) * _beside(grid).to(moved.device)).sum(dim=2)
+
+
+def node_terms(inputs: Tensor, grid: Grid) -> Tensor:
+    """What each node adds to each term.
+
+    Args:
+        inputs: (n, P, F) of `node_inputs`.
+        grid: rows and columns of the map.
+
+    Returns:
+        (n, P, T) in the order of TERMS; summed over nodes a term is a weighted mean of a value.
+    """
+    value = {name: inputs[..., at] for at, name in enumerate(INPUTS)}  # each (n, P)
+    cosine, nodes = value["cosine"], inputs.shape[1]
+    value["agree"] = agreement(torch.stack([value["dx"], value["dy"]], dim=-1), grid)
+    value["agree_cosine"], value["square"] = value["agree"] * cosine, cosine.clamp(min=0).square()
+    asked = {
+        "centre": torch.exp(-((value["off_centre"] / CENTRE) ** 2)),
+        "inside": (1 - value["border"]).clamp(min=LEAST),
+        "spread": value["spread"],
+        "mutual": value["mutual"] + 1e-3,
+        "distinct": (1 - value["alone"]).clamp(min=LEAST),
+        "partner_inside": (1 - value["partner_border"]).clamp(min=LEAST),
+        "agree": value["agree"] + 1e-3,
+    }
+    share = {name: weight / (weight.sum(dim=1, keepdim=True) + 1e-6) for name, weight in asked.items()}
+    place = cosine.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the best
+    for name, best in (("best_half", -(-nodes // 2)), ("best_quarter", max(1, nodes // 4))):
+        value[name] = (place < best) * cosine * (nodes / best)
+    return torch.stack([_term(name, value, share, nodes) for name in TERMS], dim=-1)
+
+
+def _term(name: str, value: Mapping[str, Tensor], share: Mapping[str, Tensor], nodes: int) -> Tensor:
+    who, of, what = name.partition(":")
+    return share[who] * value[what] if of else value[name] / nodes
+
+
+@dataclass(frozen=True, slots=True)
+class SparseGraph:
+    """A fitted graph.
+
+    Fields:
+        grid: rows and columns of the map.
+        weights: w of each of TERMS that has one.
+        cosine_scale: c.
+        bias: b.
+    """
+
+    grid: Grid = (7, 7)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    cosine_scale: float = COSINE_SCALE
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.weights) - set(TERMS)):
+            raise ConfigError(f"a sparse graph has no terms {unknown}; known are {', '.join(TERMS)}")
+
+    def contributions(self, inputs: Tensor) -> Tensor:
+        """What each node adds to the score: (n, P, F) -> (n, P)."""
+        weights = torch.tensor([self.weights.get(name, 0.0) for name in TERMS], device=inputs.device)
+        mean_cosine = inputs[..., INPUTS.index("cosine")] / inputs.shape[1]
+        return self.cosine_scale * mean_cosine + node_terms(inputs, self.grid) @ weights
+
+    def score(self, inputs: Tensor) -> Tensor:
+        """(n, P, F) -> (n,) logits: the contributions and the bias."""
+        return self.contributions(inputs).sum(dim=1) + self.bias
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "grid": list(self.grid),
+            "weights": dict(self.weights),
+            "cosine_scale": self.cosine_scale,
+            "bias": self.bias,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SparseGraph:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: a field or term that is not known.
+        """
+        try:
+            given = {**values, "grid": tuple(values["grid"])}
+            return cls(**given)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"a sparse graph has {sorted(values)}: {error!r}") from error

@@ -1,0 +1,121 @@
+"""The sparse graph as a matcher over cells.
+
+Letters  P cells an image (49), K numbers a cell, N items, h x w the map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from threadmatch.model.explain import Evidence, Explanation, Side
+from threadmatch.model.features import CELLS
+from threadmatch.model.matching import Items, Photo
+from threadmatch.model.node_inputs import INPUTS, node_inputs
+from threadmatch.model.pyramid import region_boxes
+from threadmatch.model.region_matchers import tensor
+from threadmatch.model.sparse_graph import SparseGraph
+
+
+class SparseGraphMatcher:
+    """Scores by the sparse graph: logits of "same garment".
+
+    Its inputs compare the items with one another, so it is given a photo's whole head of the shortlist at once, and an
+    item's score depends on the others.
+
+    Args:
+        graph: fitted.
+        device: "cpu" or "cuda".
+    """
+
+    name = "sparse"
+    needs = frozenset({CELLS})
+    calibrated = True
+    explains = True
+    pointwise = False
+
+    def __init__(self, graph: SparseGraph, *, device: str = "cpu") -> None:
+        self.graph, self._device = graph, device
+        self._boxes = region_boxes([graph.grid], *graph.grid).numpy()
+
+    @torch.inference_mode()
+    def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
+        """See `Matcher.score_many`."""
+        scored = []
+        for query, items in zip(queries, candidates, strict=True):
+            inputs = self._inputs(query, items)
+            scores = self.graph.score(inputs) if len(inputs) else torch.empty(0)
+            scored.append(scores.float().cpu().numpy())
+        return scored
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        """(P, 4) x0, y0, x1, y1 of each cell in 0..1 of the crop."""
+        return self._boxes
+
+    @torch.inference_mode()
+    def evidence(self, query: Photo, candidates: Items, *, top: int = 5) -> list[Explanation]:
+        """The cells that add most to each score, each with its partner; their contributions and the bias are the score.
+
+        The items are compared with one another here as in a search: give all that were scored together, or what an
+        item owes to its rivals is not what it was.
+        """
+        inputs = self._inputs(query, candidates)
+        if not len(inputs):
+            return []
+        given, partners = self.graph.contributions(inputs), self._partners(query, candidates)
+        return [
+            Explanation(before=self._heaviest(cosines, at, top), after=self._heaviest(own, at, top))
+            for own, cosines, at in zip(given, inputs[..., INPUTS.index("cosine")], partners, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def heat(self, query: Photo, candidates: Items) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What each cell of the photo adds, and each cell of the item by its partners: (N, h, w) twice, 0 or more."""
+        inputs, (rows, columns) = self._inputs(query, candidates), self.graph.grid
+        given = self.graph.contributions(inputs)
+        given = (given - given.amin(dim=1, keepdim=True)).clamp(min=0)  # (N, P): every cell adds; what more some add
+        of_item = torch.zeros_like(given).scatter_reduce(1, self._partners(query, candidates), given, reduce="amax")
+        return given.view(-1, rows, columns).cpu().numpy(), of_item.view(-1, rows, columns).cpu().numpy()
+
+    def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
+        """The graph's own contributions are exact; a gradient would say less.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("the sparse graph has no Grad-CAM; its heat maps are exact contributions")
+
+    def _inputs(self, query: Photo, items: Items) -> Tensor:
+        """(N, P, F) of `node_inputs`."""
+        photo, shown = self._cells(query), self._cells(items)
+        if not len(shown):
+            return torch.empty(0, len(photo), len(INPUTS))
+        return node_inputs(photo, shown, grid=self.graph.grid)
+
+    def _partners(self, query: Photo, items: Items) -> Tensor:
+        """(N, P) the cell of each item that each cell of the photo found."""
+        return (self._cells(items) @ self._cells(query).T).argmax(dim=1)
+
+    def _cells(self, of: Photo | Items) -> Tensor:
+        return tensor(of[CELLS]).to(self._device, torch.float32)
+
+    def _heaviest(self, said: Tensor, partners: Tensor, top: int) -> list[Evidence]:
+        """The `top` cells that say most, (P,) each; weights are parts of all that speaks for the match."""
+        rows, columns = self.graph.grid
+        for_it = said.clamp(min=0)
+        whole = float(for_it.sum()) or 1.0
+        return [
+            Evidence(
+                scale=f"{rows}x{columns}",
+                query_region=int(cell),
+                item_region=int(partners[cell]),
+                weight=float(for_it[cell]) / whole,
+                edge=0.0,
+                contribution=float(said[cell]),
+            )
+            for cell in said.argsort(descending=True)[:top]
+        ]

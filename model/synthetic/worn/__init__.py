@@ -1,0 +1,1 @@
+"""Garments worn in the street, from photos with a mask."""

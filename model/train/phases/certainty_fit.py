@@ -1,0 +1,148 @@
+"""Fit `certainty` on searches with known answers, and measure what it says of searches whose garment was taken out.
+
+Letters  q searches, k items that the last stage scored, V values a match
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from threadmatch.model.certainty import VALUES, Certainty, probability, says_no_match
+from threadmatch.model.errors import DataError
+
+MIN_OF_EACH = 20
+PAGE = 10
+"""Matches of a search that count: those a customer sees."""
+BEHIND = 0.1
+"""What a match behind the first one counts beside it."""
+RANGE = (0.5, 99.5)
+"""Percentiles between which a value counts as met."""
+PULL = 1e-3
+"""Of squared standardised weights: the values say much the same, and a light pull keeps them from fighting."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSearch:
+    """One search, its matches best first.
+
+    Fields:
+        values: (k, V) of `certainty.match_values`.
+        same: (k,) whether each is the garment.
+        origin: what set it comes from; origins count alike, however many searches they have.
+    """
+
+    values: NDArray[np.float64]
+    same: NDArray[np.bool_]
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """How often "no match" is said: of searches whose garment is there, of those of them whose first match is right,
+    and of searches whose garment is not there; 0..1."""
+
+    present: float
+    right: float
+    absent: float
+
+
+def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = 0.05) -> Certainty:
+    """Fit weights, ranges, and the threshold of "no match".
+
+    Args:
+        searches: whose garment is in the gallery, of several origins where there are any.
+        wrongly_said: the most of them of which "no match" may be said, in the mean over origins.
+
+    Raises:
+        DataError: too few right or wrong matches.
+    """
+    share = _shares(searches)
+    values = np.concatenate([s.values[:PAGE] for s in searches]) if searches else np.zeros((0, len(VALUES)))
+    same = np.concatenate([s.same[:PAGE] for s in searches]).astype(np.float64) if searches else np.zeros(0)
+    if min(same.sum(), (1 - same).sum()) < MIN_OF_EACH:
+        raise DataError(
+            f"{int(same.sum())} right and {int((1 - same).sum())} wrong matches; a certainty needs {MIN_OF_EACH}"
+        )
+    weight = np.concatenate(
+        [
+            own * np.where(np.arange(len(s.same[:PAGE])) == 0, 1.0, BEHIND)
+            for s, own in zip(searches, share, strict=True)
+        ]
+    )
+    low, high = np.percentile(values, RANGE, axis=0)
+    weights, offset = _logistic(np.clip(values, low, high), same, weight / weight.mean())
+    fitted = Certainty(
+        weights=tuple(round(float(w), 6) for w in weights),
+        offset=round(offset, 6),
+        low=tuple(round(float(v), 6) for v in low),
+        high=tuple(round(float(v), 6) for v in high),
+    )
+    return replace(fitted, no_match_below=_threshold(best_probabilities(fitted, searches), share, wrongly_said))
+
+
+def best_probabilities(certainty: Certainty, searches: Sequence[KnownSearch]) -> NDArray[np.float64]:
+    """(q,) probability of each search's likeliest match."""
+    return np.asarray([float(probability(certainty, s.values).max()) for s in searches])
+
+
+def how_often_said(certainty: Certainty, present: Sequence[KnownSearch], absent: Sequence[KnownSearch]) -> Saying:
+    """Measure the threshold.
+
+    Args:
+        present: searches whose garment is there.
+        absent: the same with the garment taken out.
+    """
+    of_present, of_absent = (
+        np.asarray([says_no_match(certainty, probability(certainty, s.values)) for s in some])
+        for some in (present, absent)
+    )
+    right = np.asarray([bool(len(s.same) and s.same[0]) for s in present], bool)
+    return Saying(_mean(of_present), _mean(of_present[right]), _mean(of_absent))
+
+
+def _mean(said: NDArray[np.bool_]) -> float:
+    return float(said.mean()) if len(said) else 0.0
+
+
+def _shares(searches: Sequence[KnownSearch]) -> NDArray[np.float64]:
+    """(q,) weight of each search, so that every origin counts alike."""
+    names, counts = np.unique([s.origin for s in searches], return_counts=True)
+    many = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return np.asarray([1 / many[s.origin] for s in searches])
+
+
+def _threshold(best: NDArray[np.float64], share: NDArray[np.float64], wrongly_said: float) -> float:
+    """The probability below which so much of the whole share lies."""
+    order = np.argsort(best)
+    below = np.cumsum(share[order]) / share.sum()
+    at = int(np.searchsorted(below, wrongly_said, side="right"))
+    return round(float(min(best[order][min(at, len(best) - 1)], 0.999)), 6)
+
+
+def _logistic(
+    values: NDArray[np.float64], same: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """(n, V), (n,), (n,) -> weights (V,) and the offset, by maximum likelihood with a light pull to zero."""
+    mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-9
+    x = torch.from_numpy((values - mean) / deviation)
+    y, share = torch.from_numpy(same), torch.from_numpy(weight)
+    found = torch.zeros(len(VALUES) + 1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([found], max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(x @ found[:-1] + found[-1], y, weight=share)
+        loss = loss + PULL * found[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    standard = found.detach().numpy()
+    weights = standard[:-1] / deviation
+    return weights, float(standard[-1] - (weights * mean).sum())

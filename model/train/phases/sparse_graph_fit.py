@@ -1,0 +1,213 @@
+"""Fit the sparse graph list-wise: the garment against the items that the dense match confuses it with.
+
+Letters  q queries, k items a query (the best of the dense match), P nodes, F inputs a node, T terms
+
+The fit is convex (a softmax over each query's items, linear in the terms, a pull towards the dense match), so that it
+has one answer, takes seconds, and can be repeated on a shop's own pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from threadmatch.model.certainty import match_values
+from threadmatch.model.dense import dense_similarity
+from threadmatch.model.errors import DataError
+from threadmatch.model.matching import Floats
+from threadmatch.model.node_inputs import INPUTS, node_inputs
+from threadmatch.model.sparse_graph import COSINE_SCALE, TERMS, SparseGraph, node_terms
+from threadmatch.model.train.phases.certainty_fit import KnownSearch
+
+PULL = 0.02
+"""Of squared weights, each in units of its term's deviation. Chosen on `val` (`model.synthetic.judging_sets`)."""
+MIN_QUERIES = 50
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Images of one side: (n, E) float32 unit embeddings, (n, P, K) unit cells, and the products they show."""
+
+    embeddings: NDArray[np.float32]
+    cells: Floats
+    products: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """One set's queries with the items that the stages before hand on.
+
+    Fields:
+        name: of the set.
+        inputs: (q, k, P, F) float16 of `node_inputs`.
+        same: (q, k) bool, whether an item is the query's product.
+        order: (q, k) int64 gallery positions, best first by the dense match.
+        place: (q, k) int64, place of each in the shortlist of stage one, from 0.
+        dense: (q, m) float32, what the dense match said of the whole shortlist, best first.
+        weight: what the set counts beside others.
+    """
+
+    name: str
+    inputs: NDArray[np.float16]
+    same: NDArray[np.bool_]
+    order: NDArray[np.int64]
+    place: NDArray[np.int64]
+    dense: NDArray[np.float32]
+    weight: float = 1.0
+
+
+def build_lists(
+    name: str,
+    gallery: Encoded,
+    queries: Encoded,
+    *,
+    grid: tuple[int, int] = (7, 7),
+    candidates: int = 200,
+    kept: int = 16,
+    forced: bool = False,
+    taken_out: bool = False,
+    weight: float = 1.0,
+) -> Lists:
+    """Run the stages before the graph and note what it would see.
+
+    Args:
+        name: of the set.
+        gallery, queries: both sides.
+        grid: rows and columns of the map.
+        candidates: depth of stage one's shortlist.
+        kept: k; at most as many as the gallery has.
+        forced: put the query's product in the last place where it is missing, for training.
+        taken_out: take each query's product out of the gallery: searches for what is not there.
+        weight: see `Lists`.
+    """
+    names, most = np.asarray(gallery.products), np.unique(gallery.products, return_counts=True)[1].max()
+    items = len(names) - (int(most) if taken_out else 0)
+    depth, k = min(candidates, items), min(kept, candidates, items)
+    shape = (len(queries.products), k)
+    inputs = np.zeros((*shape, grid[0] * grid[1], len(INPUTS)), np.float16)
+    same, order, place = np.zeros(shape, bool), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    dense = np.zeros((shape[0], depth), np.float32)
+    for n, product in enumerate(queries.products):
+        own = names == product
+        similar = gallery.embeddings @ queries.embeddings[n]
+        short = np.argsort(-np.where(own, -2, similar) if taken_out else -similar, kind="stable")[:depth]
+        photo = _tensor(queries.cells[n])
+        scores = dense_similarity(photo[None], _tensor(gallery.cells[short])).numpy()
+        places = np.argsort(-scores, kind="stable")
+        dense[n], place[n] = scores[places], places[:k]
+        best = short[places[:k]]
+        if forced and not own[best].any() and own.any():
+            best[-1] = np.flatnonzero(own)[0]
+        inputs[n] = node_inputs(photo, _tensor(gallery.cells[best]), grid=grid).numpy()
+        same[n], order[n] = own[best], best
+    return Lists(name, inputs, same, order, place, dense, weight)
+
+
+def _tensor(cells: Floats) -> Tensor:
+    return torch.from_numpy(np.asarray(cells, np.float32))
+
+
+def terms_of(lists: Lists, grid: tuple[int, int]) -> NDArray[np.float32]:
+    """(q, k, T): the terms of each query and item, summed over nodes."""
+    parts = []
+    for inputs in torch.from_numpy(lists.inputs).split(_AT_ONCE):
+        flat = inputs.float().flatten(0, 1)  # (q * k, P, F)
+        parts.append(node_terms(flat, grid).sum(dim=1).view(len(inputs), inputs.shape[1], -1))
+    summed: NDArray[np.float32] = torch.cat(parts).numpy()
+    return summed
+
+
+def mean_cosines(lists: Lists) -> NDArray[np.float32]:
+    """(q, k) of the dense match."""
+    cosines: NDArray[np.float32] = lists.inputs[..., INPUTS.index("cosine")].astype(np.float32).mean(axis=2)
+    return cosines
+
+
+def fit_sparse_graph(train: Sequence[Lists], *, grid: tuple[int, int] = (7, 7), pull: float = PULL) -> SparseGraph:
+    """Find the weights.
+
+    Args:
+        train: lists of several sets; within a set queries count alike, sets as their `weight` says.
+        grid: rows and columns of the map.
+        pull: towards the dense match.
+
+    Raises:
+        DataError: fewer than MIN_QUERIES queries with their product among the k.
+    """
+    terms, cosines, same, weights = [], [], [], []
+    for one in train:
+        there = one.same.any(axis=1)
+        terms.append(terms_of(one, grid)[there])
+        cosines.append(mean_cosines(one)[there])
+        same.append(one.same[there])
+        weights.append(np.full(int(there.sum()), one.weight / max(1, int(there.sum()))))
+    queries = sum(len(part) for part in same)
+    if queries < MIN_QUERIES:
+        raise DataError(f"{queries} queries have their product among the best; the graph needs {MIN_QUERIES}")
+    flat = np.concatenate([part.reshape(-1, len(TERMS)) for part in terms])
+    mean, deviation = flat.mean(axis=0), flat.std(axis=0) + 1e-6
+    padded = [_padded((part - mean) / deviation, c, s) for part, c, s in zip(terms, cosines, same, strict=True)]
+    share = np.concatenate(weights)
+    found = _descend(padded, torch.from_numpy(share / share.mean()).float(), pull)
+    weight = {name: round(float(w), 6) for name, w in zip(TERMS, found / deviation, strict=True)}
+    bias = -float(sum(w * m for w, m in zip(weight.values(), mean, strict=True)))
+    return SparseGraph(grid, weight, COSINE_SCALE, round(bias, 6))
+
+
+def list_loss(scores: Tensor, same: Tensor, weight: Tensor) -> Tensor:
+    """Mean over queries of minus the log of what a softmax over the items gives the right ones.
+
+    Args:
+        scores: (q, k), minus infinity where there is no item. same: (q, k). weight: (q,), of mean one.
+    """
+    chances = scores.log_softmax(dim=1)
+    return -(weight * chances.masked_fill(~same, float("-inf")).logsumexp(dim=1)).mean()
+
+
+def _padded(
+    terms: NDArray[np.float32], cosines: NDArray[np.float32], same: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.from_numpy(terms).float(), torch.from_numpy(cosines * COSINE_SCALE), torch.from_numpy(same)
+
+
+def _descend(parts: Sequence[tuple[Tensor, Tensor, Tensor]], share: Tensor, pull: float) -> NDArray[np.float64]:
+    """(T,) weights of standardised terms; sets may have lists of different lengths."""
+    weights = torch.zeros(len(TERMS), requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights], max_iter=150, line_search_fn="strong_wolfe")
+    shares = share.split([len(same) for _, _, same in parts])
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        losses = [
+            list_loss(base + terms @ weights, same, own) * len(same)
+            for (terms, base, same), own in zip(parts, shares, strict=True)
+        ]
+        loss = torch.stack(losses).sum() / len(share) + pull * weights.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return weights.detach().double().numpy()
+
+
+def score_lists(graph: SparseGraph, lists: Lists) -> NDArray[np.float32]:
+    """(q, k) scores."""
+    weights = np.asarray([graph.weights.get(name, 0.0) for name in TERMS], np.float32)
+    scores = graph.cosine_scale * mean_cosines(lists) + terms_of(lists, graph.grid) @ weights + graph.bias
+    return np.asarray(scores, np.float32)
+
+
+def known_searches(graph: SparseGraph, lists: Lists) -> list[KnownSearch]:
+    """What `certainty_fit` learns from: each query's matches, best first by the graph."""
+    found = []
+    for n, scores in enumerate(score_lists(graph, lists)):
+        best = np.argsort(-scores, kind="stable")
+        values = match_values(scores, lists.dense[n], lists.place[n])
+        found.append(KnownSearch(values[best], lists.same[n][best], lists.name))
+    return found

@@ -1,0 +1,144 @@
+"""From sets of photos to a chain that serves: the space of cells, the sparse graph, and how sure its scores are.
+
+    python -m threadmatch.model.train.sparse_run grnet-lite0 --space sets/train8 \\
+        --fit sets/fit/street:1 sets/fit/worn:0.3 sets/fit/drawn:0.3 \\
+        --val sets/val/street sets/val/worn sets/val/drawn --out runs/grnet-lite0
+
+Sets are folders of gallery.csv and queries.csv (`model.synthetic.judging_sets` makes them); those of one role are one
+gallery. The space of cells comes from the gallery of --space, which no figure is measured on. What is written is a
+checkpoint: the model that was named, and what was fitted behind its features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from threadmatch.model.chain import Stage
+from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.data.encoded import encode_images
+from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.grnet import GRNet, load_checkpoint
+from threadmatch.model.inference import Model
+from threadmatch.model.sparse_graph import SparseGraph
+from threadmatch.model.train.adapt import adapt
+from threadmatch.model.train.phases.certainty_fit import fit_certainty, how_often_said
+from threadmatch.model.train.phases.sparse_graph_fit import (
+    Encoded,
+    Lists,
+    build_lists,
+    fit_sparse_graph,
+    known_searches,
+    score_lists,
+)
+
+logger = logging.getLogger(__name__)
+
+DEPTH = 16
+"""Items that the graph orders behind the dense match; chosen on `val`, where 8 do as well and 32 no better."""
+
+
+def fit_chain(
+    network: GRNet, *, fit: Sequence[tuple[Path, float]], val: Sequence[Path], cache: Path | None = None
+) -> dict[str, Any]:
+    """Fit the graph and its certainty behind a network's cells, and make them its chain.
+
+    Args:
+        network: with cells; its `graph`, `certainty` and `chain` are set.
+        fit: sets that the graph learns from, and what each counts.
+        val: sets that certainty is fitted on, and that the report measures.
+        cache: folder for features.
+
+    Returns:
+        For each set of `val` top-1 of the dense match and of the graph, and how often "no match" is said.
+    """
+    model = Model(network)
+    learnt = _lists(model, [path for path, _ in fit], cache, weights=[share for _, share in fit])
+    graph = fit_sparse_graph(learnt, grid=model.map_grid)
+    measured = _lists(model, val, cache)
+    gone = _lists(model, val, cache, taken_out=True)
+    present = {one.name: known_searches(graph, one) for one in measured}
+    certainty = fit_certainty([search for searches in present.values() for search in searches])
+    report = {}
+    for one, absent in zip(measured, gone, strict=True):
+        said = how_often_said(certainty, present[one.name], known_searches(graph, absent))
+        report[one.name] = {**_top1(graph, one), "no_match_said": asdict(said)}
+    network.graph, network.certainty = graph, certainty
+    network.chain = (Stage("dense"), Stage("sparse", DEPTH))
+    return report
+
+
+def _lists(
+    model: Model,
+    sets: Sequence[Path],
+    cache: Path | None,
+    *,
+    weights: Sequence[float] | None = None,
+    taken_out: bool = False,
+) -> list[Lists]:
+    """One gallery of all the sets, and each set's queries against it; with `weights`, for training."""
+    gallery = _side(model, [image for path in sets for image in read_labelled(path / "gallery.csv")], cache)
+    lists = []
+    for n, path in enumerate(sets):
+        queries = _side(model, read_labelled(path / "queries.csv"), cache)
+        lists.append(
+            build_lists(
+                path.name,
+                gallery,
+                queries,
+                grid=model.map_grid,
+                kept=DEPTH,
+                forced=weights is not None,
+                taken_out=taken_out,
+                weight=1.0 if weights is None else weights[n],
+            )
+        )
+        logger.info("lists made", extra={"set": path.name, "queries": len(queries.products)})
+    return lists
+
+
+def _side(model: Model, images: Sequence[LabelledImage], cache: Path | None) -> Encoded:
+    encoded = encode_images(model, images, cache=cache)
+    return Encoded(encoded.embeddings, encoded.features["cells"], [image.product_id for image in images])
+
+
+def _top1(graph: SparseGraph, lists: Lists) -> dict[str, float]:
+    first = score_lists(graph, lists).argmax(axis=1)
+    right = lists.same[np.arange(len(first)), first]
+    return {"queries": float(len(first)), "dense": float(lists.same[:, 0].mean()), "graph": float(right.mean())}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Fit cells, the sparse graph and its certainty behind a model.")
+    parser.add_argument("model", help="name or folder of a model")
+    parser.add_argument("--space", type=Path, required=True, help="a set whose gallery the space of cells comes from")
+    parser.add_argument("--fit", nargs="+", required=True, metavar="SET[:WEIGHT]")
+    parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="SET")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    pairs = [text.rpartition(":") if ":" in text else (text, ":", "1") for text in given.fit]
+    adapt(given.model, read_labelled(given.space / "gallery.csv"), out=given.out)
+    fitted = load_checkpoint(given.out)
+    report = fit_chain(
+        fitted,
+        fit=[(Path(path), float(weight)) for path, _, weight in pairs],
+        val=given.val,
+        cache=given.out.with_name(f"{given.out.name}-features"),
+    )
+    network = load_checkpoint(given.out)  # as it was: encoding folds a network's batch norm
+    network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain
+    save_checkpoint(network, given.out)
+    (given.out / "chain.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
