@@ -87,7 +87,7 @@ class Row:
     faults: list[str] = field(default_factory=list)
 
 
-def run_siege(options: SiegeOptions, say: Callable[[Row], None] = lambda _: None) -> dict[str, Any]:
+def run_siege(options: SiegeOptions, say: Callable[[Row], object] = lambda _: None) -> dict[str, Any]:
     """Attack each configuration.
 
     Args:
