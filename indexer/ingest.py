@@ -138,7 +138,7 @@ def ingest(
     source = Catalogue.open(catalogue)
     if not images.is_dir():
         raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
-    gallery.mkdir(parents=True, exist_ok=True)
+    gallery.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos and metadata are nobody else's affair
     with generations.lock(gallery):
         store = Store(gallery)
         try:

@@ -60,6 +60,8 @@ class ServiceState:
         busy_s = queues.thread.busy_s()
         if busy_s > self.settings.stall_s:
             return f"one call of the model has taken {busy_s:.0f} s so far"
+        if (damaged := len(self.default.retriever.damaged)) > self.settings.max_damaged:
+            return f"{damaged} items of the gallery are damaged; `threadmatch gallery verify` says which"
         if any(batcher.failure is not None for batcher in queues.batchers):
             return await self._probe(queues)
         return None
@@ -70,7 +72,12 @@ class ServiceState:
         for gallery in (self.galleries[name] for name in names):
             if gallery.retriever is None:
                 lines.append(f"gallery {gallery.name!r} is not ready: {gallery.missing}")
-            elif gallery.newer_refused:
+                continue
+            if damaged := len(gallery.retriever.damaged):
+                lines.append(
+                    f"{damaged} items of {gallery.name!r} are damaged; `threadmatch gallery verify` says which"
+                )
+            if gallery.newer_refused:
                 lines.append(f"a newer generation of {gallery.name!r} is refused: {gallery.newer_refused}")
         return lines
 

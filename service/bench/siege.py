@@ -16,7 +16,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -87,8 +87,12 @@ class Row:
     faults: list[str] = field(default_factory=list)
 
 
-def run_siege(options: SiegeOptions) -> dict[str, Any]:
+def run_siege(options: SiegeOptions, say: Callable[[Row], object] = lambda _: None) -> dict[str, Any]:
     """Attack each configuration.
+
+    Args:
+        options: what to do.
+        say: called with each row as soon as it is there.
 
     Returns:
         JSON-ready: `passed` and the bystander's table.
@@ -99,7 +103,9 @@ def run_siege(options: SiegeOptions) -> dict[str, Any]:
     rows: list[Row] = []
     for workers in options.workers:
         for with_keys in options.with_keys:
-            rows += _besiege(options, workers, with_keys)
+            for row in _besiege(options, workers, with_keys):
+                say(row)
+                rows.append(row)
     return {"passed": not any(row.faults for row in rows), "rows": [asdict(row) for row in rows]}
 
 
@@ -236,7 +242,8 @@ def siege(
             workers=tuple(int(count) for count in workers.split(",")),
             with_keys=tuple(given.strip() == "yes" for given in keys.split(",")),
             only=tuple(only or ()),
-        )
+        ),
+        lambda row: sys.stderr.write(f"{row.attack}: median {row.median_s:.2f} s, worst {row.worst_s:.2f} s\n"),
     )
     sys.stdout.write((json.dumps(result, indent=2) if as_json else table(result)) + "\n")
     raise typer.Exit(0 if result["passed"] else 1)

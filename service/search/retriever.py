@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ from threadmatch.service.search.results import Match, QueryView, SearchResult
 from threadmatch.service.watching import tracing
 
 logger = logging.getLogger(__name__)
+
+DAMAGED_MAX: Final = 10_000
+"""Damaged items that are told apart; more are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Retriever:
         self.gallery, self.queues, self.name = gallery, queues, name
         self.model, self.metrics, self.capacity = queues.model, queues.metrics, queues.capacity
         self._verdicts = Verdicts()
+        self.damaged: set[str] = set()  # ids of items that a search met and could not read; at most DAMAGED_MAX
 
     async def search(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """Find the garment of a photo.
@@ -110,6 +115,12 @@ class Retriever:
     def stages(self, options: SearchOptions) -> Chain:
         """The chain of a search in this gallery; InvalidFieldError for what model or gallery cannot do."""
         return stages_of(options, self.model, [spec.name for spec in self.model.features])
+
+    def _note_damaged(self, error: DamagedItemError) -> None:
+        if error.item_id not in self.damaged and len(self.damaged) < DAMAGED_MAX:
+            logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
+            self.damaged.add(error.item_id)
+            self.metrics.gallery_damaged.labels(self.name).set(len(self.damaged))
 
     def _candidates(self, options: SearchOptions) -> int:
         return min(options.candidates, max(1, self.gallery.item_count))
@@ -182,7 +193,7 @@ class Retriever:
             try:
                 return found, await self._through(found, query, chain, timings)
             except DamagedItemError as error:  # one bad row must not take down every search that meets it
-                logger.error("damaged item left out", extra={"item": error.item_id, "reason": str(error)})
+                self._note_damaged(error)
                 kept = [place for place, item in enumerate(found.items) if item.id != error.item_id]
                 assert len(kept) < len(found.items), "the damaged item is one of those asked for"
                 found = _Found(

@@ -65,6 +65,7 @@ class Metrics:
         )
         self.outcomes = Outcomes(here)
         self.vitals = Vitals(here)
+        self.gallery_damaged = self._by_gallery("damaged_items", "items that searches could not read", "livemax")
         self.gallery_items = self._by_gallery("items", "items of the gallery in service", "livemax")
         self.gallery_generation = self._by_gallery(
             "generation", "number of the generation in service; 0 while there is none", "livemin"

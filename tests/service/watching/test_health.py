@@ -287,9 +287,18 @@ async def test_a_damaged_item_is_left_out_and_the_rest_is_answered(tmp_path: Pat
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE features SET data = zeroblob(length(data)) WHERE content = 2 AND name = 'regions'")
     gallery = Gallery.open(folder, features_fingerprint=tiny_model.features_fingerprint)
+    assert folder.stat().st_mode & 0o077 == 0, "photos and metadata are nobody else's affair"
     async with running(create_app(settings(folder), model=tiny_model, gallery=gallery)) as client:
-        answer = (await post(client)).json()
-        assert answer["candidates"] == 2
+        for _ in range(2):
+            assert (await post(client)).json()["candidates"] == 2
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 200
+        assert "1 items of 'default' are damaged" in ready.json()["detail"]
+        assert 'threadmatch_gallery_damaged_items{gallery="default"} 1.0' in (await client.get("/metrics")).text
+    async with running(create_app(settings(folder, max_damaged=0), model=tiny_model, gallery=gallery)) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        await post(client)
+        assert "damaged" in is_error(await client.get("/health/ready"), 503, "NotReady")
 
 
 async def test_each_request_is_one_log_line_with_its_id_and_stage_times(
