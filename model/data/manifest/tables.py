@@ -1,154 +1,98 @@
-"""The two kinds of file a manifest comes in, CSV and Parquet, read and written a row at a time."""
+"""The tables that sets of photos come in, every cell as text; and writing them, CSV or Parquet, a row at a time."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from threadmatch.model.data.tables.cells import FOR_NOTHING, LabelColumns
+from threadmatch.model.data.tables.columnar import EmbeddedImage
+from threadmatch.model.data.tables.naming import Naming
+from threadmatch.model.data.tables.opening import open_source
+from threadmatch.model.data.tables.photo_files import kept_photo
 from threadmatch.model.errors import DataError
 
 Cells = dict[str, str]
 """A row: column name to text, both without spaces around; an empty cell is ""."""
 
-SUFFIXES: Final = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
-DELIMITERS: Final = ",;\t|"
-MAX_CELL_CHARACTERS: Final = 1_000_000
+WRITTEN: Final = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 BATCH_ROWS: Final = 4096
+LABELS: Final = ("product_id", "id")
 
 
-class Table(Protocol):
-    """Rows that can be read again and again: (number, cells), or (number, what is wrong with that row)."""
+class Table:
+    """A table of labelled photos. Each iteration reads it anew: (number, cells), or (number, what is wrong with it).
 
-    place: str
-    columns: tuple[str, ...]
+    What says "nothing" as data frames do (nan, null) is empty in the columns of ids, and so is no product.
 
-    def __iter__(self) -> Iterator[tuple[int, Cells | str]]: ...
+    Args:
+        path: any file that `model.data.tables` reads.
+        known: names of columns that are looked for, however they are written.
 
-
-def table_kind(path: Path) -> str:
-    """csv or parquet, by the ending of the name.
-
-    Raises:
-        DataError: another ending.
-    """
-    kind = SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise DataError(f"{path} ends in {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    return kind
-
-
-def open_table(path: Path) -> Table:
-    """Open a table and read its header.
+    Attributes:
+        place: "line" (of a text file, its header counts) or "row": what numbers count, from 1.
+        columns: their names.
 
     Raises:
         DataError: missing, unreadable, empty, of an unknown kind, or with a column named twice.
     """
-    table: Table = CsvTable(path) if table_kind(path) == "csv" else ParquetTable(path)
-    named = [name for name in table.columns if name]
-    if twice := sorted({name for name in named if named.count(name) > 1}):
-        raise DataError(f"{path} has more than one column {', '.join(map(repr, twice))}; keep one of each")
-    if not named:
-        raise DataError(f"{path} is empty; its first line names the columns")
-    return table
 
-
-class CsvTable:
-    """A CSV file, UTF-8; the delimiter is the one of comma, semicolon, tab and bar that splits the header best.
-
-    Rows are numbered by the line they end on, the header being line 1, as an editor counts.
-    """
-
-    place = "line"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        csv.field_size_limit(MAX_CELL_CHARACTERS)
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                header = file.readline()
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._unreadable(error) from error
-        self.delimiter = max(DELIMITERS, key=lambda mark: len(_split(header, mark)))
-        self.columns = tuple(_split(header, self.delimiter))
+    def __init__(self, path: Path, known: Sequence[str] = ()) -> None:
+        self._source = open_source(path, Naming(tuple(known)))
+        self.place, self.columns = self._source.place, self._source.columns
+        if not any(self.columns):
+            raise DataError(f"{path} is empty; its first line names the columns")
+        self._labels: LabelColumns | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Cells | str]]:
-        try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.reader(file, delimiter=self.delimiter, skipinitialspace=True)
-                next(reader, None)
-                while True:
-                    try:
-                        cells = next(reader)
-                    except StopIteration:
-                        return
-                    except csv.Error as error:
-                        yield reader.line_num, f"cannot be read: {error}"
-                        continue
-                    if cells:  # else a blank line
-                        yield reader.line_num, self._named(cells)
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._unreadable(error) from error
+        labels = self._look_at_labels()
+        for number, values in self._source:
+            if isinstance(values, str):
+                yield number, values
+                continue
+            cells = {name: _text(value) for name, value in values.items()}
+            if isinstance(photo := values.get("image"), EmbeddedImage) and not cells.get("id"):
+                cells["id"] = photo.path or f"{self._source.path.name}#{number}"
+            for name in LABELS:
+                if name in cells:
+                    cells[name] = labels.clean(name, cells[name])
+            if cells.get("image") in FOR_NOTHING:
+                cells["image"] = ""
+            yield number, cells
 
-    def _named(self, cells: list[str]) -> Cells | str:
-        if len(cells) > len(self.columns) and any(cells[len(self.columns) :]):
-            quote = f"quote cells that hold {self.delimiter!r}, such as a box"
-            return f"{len(cells)} cells, the header has {len(self.columns)}; {quote}"
-        return {name: cells[at].strip() if at < len(cells) else "" for at, name in enumerate(self.columns) if name}
+    @property
+    def notes(self) -> list[str]:
+        """What was odd and taken all the same."""
+        return [*self._source.notes, *self._look_at_labels().notes()]
 
-    def _unreadable(self, error: Exception) -> DataError:
-        if isinstance(error, UnicodeDecodeError):
-            return DataError(f"{self.path} is not UTF-8 text ({error.reason}); save it as UTF-8")
-        return DataError(f"{self.path} cannot be read: {error}")
-
-
-def _split(header: str, mark: str) -> list[str]:
-    try:
-        return [name.strip() for name in next(csv.reader([header], delimiter=mark, skipinitialspace=True), [])]
-    except csv.Error:
-        return []
+    def _look_at_labels(self) -> LabelColumns:
+        if self._labels is None:
+            self._labels = LabelColumns(tuple(name for name in LABELS if name in self.columns))
+            for _, values in self._source.scan():
+                if not isinstance(values, str):
+                    self._labels.add({name: _text(values.get(name)) for name in self._labels.names})
+        return self._labels
 
 
-class ParquetTable:
-    """A Parquet file; numbers and lists become text. Rows are numbered from 1."""
-
-    place = "row"
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        self.path = path
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                self.columns = tuple(file.schema_arrow.names)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{path} is not a readable Parquet file: {error}") from error
-
-    def __iter__(self) -> Iterator[tuple[int, Cells | str]]:
-        import pyarrow
-        import pyarrow.parquet
-
-        number = 0
-        try:
-            with pyarrow.parquet.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield number, {name: _text(value) for name, value in row.items()}
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read behind row {number}: {error}") from error
+def open_table(path: Path, known: Sequence[str] = ()) -> Table:
+    """Open a table and read its header; see `Table`."""
+    return Table(path, known)
 
 
 def _text(value: Any) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, EmbeddedImage):
+        return str(kept_photo(value))
     if isinstance(value, list | tuple):
         return ",".join(_text(part) for part in value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value).strip()
 
@@ -167,7 +111,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Raises:
         DataError: unknown ending. OSError: no room, no right to write.
     """
-    kind = table_kind(path)
+    kind = WRITTEN.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path} ends in {path.suffix!r}, expected one of {', '.join(WRITTEN)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.partial")
     try:
