@@ -113,7 +113,7 @@ class Catalogue:
             warnings = (*source.notes, *labels.notes(), *kinds.notes())
             return cls(path, rows, _sha256(path), tuple(columns), warnings, source, kinds, labels)
         except (DataError, OSError) as error:
-            raise CatalogueError(f"catalogue {error}") from error
+            raise CatalogueError(f"catalogue {error}" if str(path) in str(error) else f"{path}: {error}") from error
 
     def __iter__(self) -> Iterator[CatalogueRow | Reject]:
         rows = iter(self._source)
@@ -153,7 +153,8 @@ class Catalogue:
             )
             _check_row(row)
         except RowError as error:
-            return Reject(number, item_id, image or None, error.reason, str(error))
+            known = item_id or (id_from_image(image) if image and error.reason != "bad_id" else None)
+            return Reject(number, known, image or None, error.reason, str(error))
         return row
 
     def _id(self, values: dict[str, Any], name: str) -> str | None:

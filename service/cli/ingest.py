@@ -14,10 +14,11 @@ from threadmatch.service.cli.progress import Shown
 
 if TYPE_CHECKING:
     from threadmatch.indexer.ingest import IngestResult, Progress
+    from threadmatch.indexer.rejects import RejectBound
 
 
 def ingest(
-    catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, an item a row")],
+    catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, or a folder of Parquet parts")],
     gallery: Annotated[Path, typer.Option(help="folder of the gallery; made when missing")],
     *,
     images: Annotated[
@@ -30,6 +31,13 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
+    max_rejects: Annotated[
+        str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
+    ] = "100%",
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="your name of id, image, product_id or box; again for more"),
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")
     ] = None,
@@ -63,6 +71,8 @@ def ingest(
                 prune=prune,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
+                max_rejects=_bound(max_rejects),
+                mapped=_mapped(mapped or []),
             )
     except (IndexerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -73,8 +83,35 @@ def ingest(
     _say(result, as_json=as_json)
 
 
+def _bound(text: str) -> RejectBound:
+    from threadmatch.indexer.rejects import RejectBound
+
+    try:
+        return RejectBound.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--max-rejects") from error
+
+
+def _mapped(pairs: list[str]) -> dict[str, str]:
+    """ "image=image_link,id=sku" and the like, given once or several times."""
+    from threadmatch.indexer.catalogue.rows import RESERVED
+
+    found: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for given in pairs for part in given.split(","))):
+        field, sign, column = (part.strip() for part in pair.partition("="))
+        if not sign or not column or field not in RESERVED or field in found:
+            raise typer.BadParameter(
+                f"{pair!r} maps nothing; give FIELD=COLUMN, each FIELD once, one of {', '.join(RESERVED)}",
+                param_hint="--map",
+            )
+        found[field] = column
+    return found
+
+
 def _say(result: IngestResult, *, as_json: bool) -> None:
     if as_json:
+        for warning in result.warnings:
+            typer.echo(f"warning: {warning}", err=True)
         json.dump(result.as_json(), sys.stdout)
         sys.stdout.write("\n")
         return
@@ -82,6 +119,8 @@ def _say(result: IngestResult, *, as_json: bool) -> None:
         f"generation {result.generation}: {result.items} items; {result.encoded} encoded, {result.skipped} were there "
         f"already, {result.rejected} rejected; {result.seconds:.1f} s, {result.images_per_second:.1f} images/s"
     )
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if result.rejects_file:
         typer.echo(f"rejected rows and why: {result.rejects_file}")
 

@@ -34,14 +34,19 @@ class Naming:
         Raises:
             DataError: a mapped column is not there, or two columns would have one name.
         """
-        if missing := [source for source in self.mapped.values() if source not in columns]:
+        by_plain = {_plain(column): column for column in columns}
+        named = {
+            name: source if source in columns else by_plain.get(_plain(source), "")
+            for name, source in self.mapped.items()
+        }
+        if missing := [self.mapped[name] for name, source in named.items() if not source]:
             near = difflib.get_close_matches(missing[0], columns, n=3)
             hint = f"did you mean {', '.join(near)}?" if near else f"the columns are {', '.join(columns[:30])}"
             raise DataError(f"no column {missing[0]!r} to map; {hint}")
-        return self._targets(columns, notes)
+        return self._targets(columns, named, notes)
 
-    def _targets(self, columns: Sequence[str], notes: Notes) -> dict[str, str]:
-        by_source = {source: name for name, source in self.mapped.items()}
+    def _targets(self, columns: Sequence[str], mapped: Mapping[str, str], notes: Notes) -> dict[str, str]:
+        by_source = {source: name for name, source in mapped.items()}
         targets = {column: by_source.get(column, column) for column in columns}
         taken = {name for name in targets.values() if name in self.known}
         plain = {_plain(name): name for name in self.known}
@@ -55,8 +60,10 @@ class Naming:
             notes.add(f"column {column!r} is read as {meant!r}")
             targets[column] = meant
             taken.add(meant)
-        for name, source in self.mapped.items():
-            if name in columns and source != name:  # the file's own column of that name steps aside
+        for name, source in mapped.items():
+            if (
+                source in columns and name in columns and source != name
+            ):  # the file's own column of that name steps aside
                 targets[name] = f"{name} (unmapped)"
                 notes.add(f"column {name!r} is kept as {targets[name]!r}: {source!r} was mapped in its place")
         return targets
@@ -64,7 +71,7 @@ class Naming:
     def of_row(self, names: tuple[str, ...], notes: Notes) -> dict[str, str]:
         """What the names of one row are called, for files that name them in every row; a mapped one may be missing."""
         cleaned = [clean_name(name) for name in names]
-        targets = self._targets(cleaned, notes)
+        targets = self._targets(cleaned, self.mapped, notes)
         return {name: targets[plain] for name, plain in zip(names, cleaned, strict=True)}
 
 
