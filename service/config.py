@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     gallery_poll_s: float = Field(
         default=1.0, ge=0.05, le=3600, description="seconds between looks for a newer generation of the gallery"
     )
-    max_image_bytes: int = Field(default=20 * MIB, ge=1024, le=1024 * MIB, description="bytes of one photo")
+    max_image_bytes: int = Field(default=32 * MIB, ge=1024, le=1024 * MIB, description="bytes of one photo")
     max_image_pixels: int = Field(
         default=64_000_000, ge=10_000, le=1_000_000_000, description="pixels of one photo, before it is unpacked"
     )

@@ -34,7 +34,7 @@ class FetchLimits:
 
     total_s: float = 30.0
     connect_s: float = 5.0
-    max_bytes: int = 20 * 2**20
+    max_bytes: int = 32 * 2**20
     max_redirects: int = 3
     tries: int = 2
     at_once: int = 16

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from threadmatch.indexer.catalogue.values import kind_of
 from threadmatch.indexer.reading.conditions import Named, Scalar
 from threadmatch.indexer.store.manifest import ColumnKind
 
@@ -52,6 +54,32 @@ def check_two_columns(first: Named, second: Named) -> str:
     if one is None or other is None or (one == "text") == (other == "text"):
         return ""
     return f"column {first.name!r} holds {one} and {second.name!r} holds {other}: they are never alike"
+
+
+def odd_values(metadata: Mapping[str, Any], columns: Mapping[str, ColumnKind]) -> list[str]:
+    """What filters on a gallery's columns will pass over in a new item, in words.
+
+    Args:
+        metadata: of the item.
+        columns: of the gallery, and what they hold.
+    """
+    found = []
+    for name, value in metadata.items():
+        held, kind = columns.get(name, "empty"), kind_of(value)
+        if kind == "empty" or held in ("empty", "mixed") or _class(kind) == _class(held):
+            continue
+        shown = json.dumps(value, ensure_ascii=False)[:60]
+        what = {"text": "a text", "list": "a list", "object": "an object"}.get(_class(kind), f"a {_class(kind)}")
+        advice = f"; send {shown[1:-1]} without quotes" if held in NUMBERS and _as_number(str(value)) else ""
+        found.append(
+            f"{name} is {what} here ({shown}) and of kind {held} in the gallery: filters that compare it as such pass "
+            f"over this item{advice}"
+        )
+    return found
+
+
+def _class(kind: ColumnKind) -> str:
+    return {"string": "text", "integer": "number", "number": "number", "boolean": "truth value"}.get(kind, kind)
 
 
 def _written(value: Scalar) -> str:

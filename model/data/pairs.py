@@ -120,7 +120,7 @@ def with_photos(images: Sequence[LabelledImage], *, skip_missing: bool = False) 
 
 def _missing(image: LabelledImage) -> str:
     where = f"{image.where}: " if image.where else ""
-    if is_address(image.id if image.id == str(image.path) else str(image.path)) or ":/" in str(image.path):
+    if is_address(image.id) or ":/" in str(image.path):
         return f"{where}{image.path} is an address; only files are read here, so fetch it and name the file"
     return f"{where}there is no file {image.path}"
 
@@ -131,7 +131,10 @@ def refuse_or_skip(what: str, faults: Iterable[str], *, skip: bool) -> None:
     more = [f"and {len(listed) - LISTED:,} more"] if len(listed) > LISTED else []
     lines = "".join(f"\n  {fault}" for fault in [*listed[:LISTED], *more])
     if not skip:
-        raise DataError(f"{what}:{lines}\nMend them, or leave them out: --skip-bad-rows (train: skip_bad_rows = true)")
+        advice = (
+            "Mend them, or leave them out: `evaluate --skip-bad-rows`, or `skip_bad_rows = true` in a recipe's [data]"
+        )
+        raise DataError(f"{what}:{lines}\n{advice}")
     logger.warning("%s and are left out:%s", what, lines)
 
 

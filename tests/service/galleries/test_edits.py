@@ -55,6 +55,32 @@ async def found(client: httpx.AsyncClient, seed: int, **fields: object) -> list[
     return matches
 
 
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"price": "7"}, "send 7 without quotes"),
+        ({"name": 3}, "name is a number here"),
+        ({"price": [7]}, "price is a list here"),
+        ({"price": 7.5, "color": "red", "new": 1}, ""),
+        ({"price": None}, ""),
+    ],
+)
+async def test_a_value_that_filters_will_pass_over_is_taken_with_a_warning(
+    shop: httpx.AsyncClient, metadata: dict[str, Any], says: str
+) -> None:
+    response = await put(shop, "new", NEW_PHOTO, metadata=json.dumps(metadata))
+    assert response.status_code == 201
+    warnings = response.json()["warnings"]
+    assert len(warnings) == bool(says)
+    assert says in "".join(warnings)
+
+
+@pytest.mark.parametrize("item_id", [".", ".."])
+async def test_an_id_that_no_address_can_hold_is_refused(shop: httpx.AsyncClient, item_id: str) -> None:
+    response = await put(shop, item_id.replace(".", "%2E"), NEW_PHOTO)
+    assert response.status_code in (404, 405, 422)
+
+
 async def test_an_item_is_found_by_the_search_after_its_put(shop: httpx.AsyncClient) -> None:
     made = await put(shop, "new", NEW_PHOTO, product_id="p", metadata='{"color": "red", "price": 3}', box="5,5,100,150")
     assert made.status_code == 201
