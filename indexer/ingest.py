@@ -26,6 +26,7 @@ import numpy as np
 
 from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S, Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import HostList
+from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
 from threadmatch.indexer.errors import CatalogueError, GalleryError
@@ -36,7 +37,7 @@ from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
-from threadmatch.indexer.store.versions import Run, Store, Version
+from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.features import Encoder
 from threadmatch.model.images import ImageLimits
@@ -59,6 +60,7 @@ class IngestOptions:
         max_rejects: rows that may be rejected before nothing is put in service.
         mapped: for `id`, `image`, `product_id` and `box` the catalogue's own names.
         allow_hosts: whose addresses are fetched.
+        headers: (host, name, value), sent to that host alone.
         allow_private_network: also where such a name leads to a private address.
         limits: on one image.
         image_limit_s: for decoding one image.
@@ -73,6 +75,7 @@ class IngestOptions:
     max_rejects: RejectBound = field(default_factory=RejectBound)
     mapped: dict[str, str] = field(default_factory=dict)
     allow_hosts: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     allow_private_network: bool = False
     limits: ImageLimits = field(default_factory=ImageLimits)
     image_limit_s: float = TIME_LIMIT_S
@@ -261,7 +264,8 @@ class _Ingestion:
         hosts = HostList(options.allow_hosts, private=options.allow_private_network)
         waiting: deque[_Waiting | Reject] = deque()
         self.store.forget_claims()
-        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts) as loader:
+        headers = HostHeaders(options.headers)
+        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts, headers=headers) as loader:
             for row in self.catalogue:
                 entry = self._start(row, run, loader)
                 if entry is not None:
@@ -284,7 +288,7 @@ class _Ingestion:
             return None
         try:
             box = normal_box(row.box)
-            source = row.image if row.photo is not None else loader.source_name(row.image)
+            source = f"{IN_TABLE}{row.image}" if row.photo is not None else loader.source_name(row.image)
         except InvalidImageError as error:
             return _reject(row, error.reason, str(error))
         known = self.store.known_sha256(source, box, first=run.first_content)

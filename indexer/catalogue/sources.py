@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same, Task
 from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList
+from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.model.data.tables.photo_files import find_photo, is_address
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.images import Box
@@ -65,12 +66,21 @@ class Loader:
         pool: decodes.
         workers: how many of its processes there are.
         hosts: for addresses; an empty list allows none.
+        headers: sent to some of the hosts.
     """
 
-    def __init__(self, folder: ImageFolder, pool: DecodePool, *, workers: int, hosts: HostList) -> None:
+    def __init__(
+        self,
+        folder: ImageFolder,
+        pool: DecodePool,
+        *,
+        workers: int,
+        hosts: HostList,
+        headers: HostHeaders | None = None,
+    ) -> None:
         self.folder, self.pool, self.hosts = folder, pool, hosts
         limits = FetchLimits(max_bytes=pool.limits.max_bytes)
-        self._fetcher = Fetcher(hosts, limits) if hosts else None
+        self._fetcher = Fetcher(hosts, limits, headers=headers) if hosts else None
         waiting = limits.at_once if hosts else 1  # one image more than processes, so that none of them waits
         self._threads = ThreadPoolExecutor(workers + waiting, thread_name_prefix="load")
         self._exit = contextlib.ExitStack()

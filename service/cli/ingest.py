@@ -41,6 +41,12 @@ def ingest(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")
     ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"HOST NAME: VALUE"', help="header for a private image host, sent to no other; again for more"
+        ),
+    ] = None,
     allow_private_network: Annotated[
         bool, typer.Option(help="also fetch where an allowed host has a private address")
     ] = False,
@@ -71,6 +77,7 @@ def ingest(
                 prune=prune,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
+                headers=_headers(header or [], allow_host or []),
                 max_rejects=_bound(max_rejects),
                 mapped=_mapped(mapped or []),
             )
@@ -90,6 +97,15 @@ def _bound(text: str) -> RejectBound:
         return RejectBound.parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--max-rejects") from error
+
+
+def _headers(given: list[str], hosts: list[str]) -> tuple[tuple[str, str, str], ...]:
+    from threadmatch.indexer.catalogue.host_manners import parse_header
+
+    try:
+        return tuple(parse_header(text, hosts) for text in given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--header") from error
 
 
 def _mapped(pairs: list[str]) -> dict[str, str]:

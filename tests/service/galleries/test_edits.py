@@ -75,10 +75,17 @@ async def test_a_value_that_filters_will_pass_over_is_taken_with_a_warning(
     assert says in "".join(warnings)
 
 
-@pytest.mark.parametrize("item_id", [".", ".."])
+@pytest.mark.parametrize("item_id", ["%2E", "%2E%2E"])
 async def test_an_id_that_no_address_can_hold_is_refused(shop: httpx.AsyncClient, item_id: str) -> None:
-    response = await put(shop, item_id.replace(".", "%2E"), NEW_PHOTO)
-    assert response.status_code in (404, 405, 422)
+    files = {"image": ("photo.jpg", photo(NEW_PHOTO), "image/jpeg")}
+    response = await shop.put(f"/v1/items/{item_id}", files=files)
+    assert "no part of an address" in is_error(response, 422, "InvalidField")
+
+
+@pytest.mark.parametrize("item_id", ["👩\u200d🦰", "\u200fقميص"])
+async def test_an_id_with_joiners_and_direction_marks_is_taken(shop: httpx.AsyncClient, item_id: str) -> None:
+    assert (await put(shop, item_id, NEW_PHOTO)).status_code == 201
+    assert (await shop.get(f"/v1/items/{quote(item_id, safe='')}")).json()["id"] == item_id
 
 
 async def test_an_item_is_found_by_the_search_after_its_put(shop: httpx.AsyncClient) -> None:
