@@ -41,7 +41,6 @@ from threadmatch.indexer.reading.conditions import (
     Scalar,
 )
 from threadmatch.indexer.reading.filter_kinds import NUMBERS, check_constant, check_two_columns
-from threadmatch.indexer.reading.filter_sql import Clause, to_sql
 from threadmatch.indexer.store.manifest import ColumnKind
 
 MAX_CHARACTERS: Final = 2000
@@ -58,11 +57,6 @@ _HABITS: Final = (
 )
 _ORDER: Final[dict[type[ast.cmpop], Order]] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRROR: Final[dict[Order, Order]] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-def compile_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Clause:
-    """Turn a filter expression into SQL; see `parse_filter`."""
-    return to_sql(parse_filter(expression, columns))
 
 
 def parse_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Condition:

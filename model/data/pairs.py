@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from threadmatch.model.data.manifest.tables import Cells, open_table
+from threadmatch.model.data.tables.labelled import Cells, open_table
 from threadmatch.model.data.tables.photo_files import find_photo, is_address
 from threadmatch.model.errors import DataError, InvalidImageError
 from threadmatch.model.images import Box

@@ -21,11 +21,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from threadmatch.model.data.manifest.tables import Cells, open_table, write_table
 from threadmatch.model.data.pairs import LabelledImage, read_labelled, refuse_or_skip
 from threadmatch.model.data.setups import Setup
+from threadmatch.model.data.tables.labelled import Cells, open_table
 from threadmatch.model.data.tables.opening import SUFFIXES, part_files
 from threadmatch.model.data.tables.photo_files import find_photo
+from threadmatch.model.data.tables.writing import write_table
 from threadmatch.model.errors import DataError, InvalidImageError
 from threadmatch.model.images import Box
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from threadmatch.indexer.errors import FilterError
 from threadmatch.indexer.reading.conditions import Equal, Named
-from threadmatch.indexer.reading.filters import compile_filter, parse_filter
+from threadmatch.indexer.reading.filter_sql import Clause, to_sql
+from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.store.manifest import ColumnKind
 
 COLUMNS: dict[str, ColumnKind] = {
@@ -27,6 +28,10 @@ COLUMNS: dict[str, ColumnKind] = {
     "sleeve length": "string",
 }
 Row = dict[str, Any]
+
+
+def compile_filter(expression: str, columns: dict[str, ColumnKind]) -> Clause:
+    return to_sql(parse_filter(expression, columns))
 
 
 def chosen(expression: str, rows: list[Row]) -> list[int]:
