@@ -24,15 +24,22 @@ class Part(StrEnum):
     ALL = "all"
 
 
+GalleryTable = Annotated[
+    Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional id, box and others")
+]
+QueryTable = Annotated[
+    Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional box and setup")
+]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="leave out rows without a photo or product, not refuse the table")
+]
+
+
 def evaluate(
     out: Annotated[Path, typer.Option(help="JSON file to write; a .md table and TREC files stand beside it")],
     *,
-    gallery_csv: Annotated[
-        Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional id, box and others")
-    ] = None,
-    query_csv: Annotated[
-        Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional box and setup")
-    ] = None,
+    gallery_csv: GalleryTable = None,
+    query_csv: QueryTable = None,
     manifest: Annotated[Path | None, typer.Option(help="in place of both: a manifest, see docs/data.md")] = None,
     split: Annotated[Part, typer.Option(help="of the manifest: whose queries")] = Part.TEST,
     gallery_split: Annotated[
@@ -40,9 +47,7 @@ def evaluate(
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="of the manifest: only this one; again for more")] = None,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="leave out rows without a photo or product, not refuse the table")
-    ] = False,
+    skip_bad_rows: SkipBadRows = False,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
     methods: Annotated[
         str, typer.Option(help="of global, greedy, grnet, color (histograms), kpm; commas between")

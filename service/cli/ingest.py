@@ -16,14 +16,28 @@ if TYPE_CHECKING:
     from threadmatch.indexer.ingest import IngestResult, Progress
     from threadmatch.indexer.rejects import RejectBound
 
+Images = Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")]
+AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")]
+MaxRejects = Annotated[
+    str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
+]
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="your name of id, image, product_id or box; again for more"),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar='"HOST NAME: VALUE"', help="header for a private image host, sent to no other; again for more"
+    ),
+]
+
 
 def ingest(
     catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, or a folder of Parquet parts")],
     gallery: Annotated[Path, typer.Option(help="folder of the gallery; made when missing")],
     *,
-    images: Annotated[
-        Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")
-    ] = None,
+    images: Images = None,
     model: Annotated[str, typer.Option(help="model name or checkpoint folder; default: the shipped one")] = "",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="images a model call, and a commit")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="decoding processes; 0: one a core")] = 0,
@@ -31,22 +45,10 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
-    max_rejects: Annotated[
-        str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
-    ] = "100%",
-    mapped: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="your name of id, image, product_id or box; again for more"),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar='"HOST NAME: VALUE"', help="header for a private image host, sent to no other; again for more"
-        ),
-    ] = None,
+    max_rejects: MaxRejects = "100%",
+    mapped: Mapped = None,
+    allow_host: AllowHost = None,
+    header: Headers = None,
     allow_private_network: Annotated[
         bool, typer.Option(help="also fetch where an allowed host has a private address")
     ] = False,
