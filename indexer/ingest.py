@@ -58,6 +58,7 @@ class IngestOptions:
         fresh: forget an unfinished run and encode every row again.
         prune: delete the items that the catalogue does not hold; nothing where a row's item is not known.
         max_rejects: rows that may be rejected before nothing is put in service.
+        preset: the shop system whose feed it is, of `catalogue.feeds.PRESETS`.
         mapped: for `id`, `image`, `product_id` and `box` the catalogue's own names.
         allow_hosts: whose addresses are fetched.
         headers: (host, name, value), sent to that host alone.
@@ -74,6 +75,7 @@ class IngestOptions:
     prune: bool = False
     max_rejects: RejectBound = field(default_factory=RejectBound)
     mapped: dict[str, str] = field(default_factory=dict)
+    preset: str = ""
     allow_hosts: tuple[str, ...] = ()
     headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     allow_private_network: bool = False
@@ -143,7 +145,7 @@ def ingest(
     options = options or IngestOptions()
     images = options.images or (catalogue if catalogue.is_dir() else catalogue.parent)
     progress(Progress(stage="reading"))
-    source = Catalogue.open(catalogue, options.mapped)
+    source = Catalogue.open(catalogue, options.mapped, options.preset)
     if not images.is_dir():
         raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
     gallery.mkdir(parents=True, exist_ok=True)
@@ -241,7 +243,13 @@ class _Ingestion:
 
     def _plan(self, images: Path) -> str:
         mapped = [f"{name}={source}" for name, source in sorted(self.options.mapped.items())]
-        parts = (self.catalogue.sha256, str(images.resolve()), self.model.features_fingerprint, *mapped)
+        parts = (
+            self.catalogue.sha256,
+            str(images.resolve()),
+            self.model.features_fingerprint,
+            *mapped,
+            *filter(None, [self.options.preset]),
+        )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _finish(self, run: Run, base: Manifest | None) -> Manifest:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from threadmatch.indexer.catalogue.feeds import open_feed
 from threadmatch.indexer.catalogue.values import (
     RowError,
     check_columns,
@@ -81,12 +82,13 @@ class Catalogue:
     _labels: LabelColumns = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, mapped: dict[str, str] | None = None) -> Catalogue:
+    def open(cls, path: Path, mapped: dict[str, str] | None = None, preset: str = "") -> Catalogue:
         """Read a catalogue through once.
 
         Args:
             path: a file, or a folder of Parquet parts.
             mapped: for names of RESERVED the file's own names.
+            preset: a shop system whose feed it is, of `feeds.PRESETS`.
 
         Raises:
             CatalogueError: missing, unreadable, empty, of an unknown kind, or without a column `image`.
@@ -94,7 +96,11 @@ class Catalogue:
         if not path.exists():
             raise CatalogueError(f"no catalogue at {path}; give a .csv, .jsonl or .parquet file")
         try:
-            source = open_source(path, Naming(RESERVED, mapped or {}))
+            source: Source = (
+                open_source(path, Naming(RESERVED, mapped or {}))
+                if not preset
+                else open_feed(path, preset, RESERVED, mapped or {})
+            )
             kinds, labels = CsvKinds(), LabelColumns(("id", "product_id"))
             columns: dict[str, None] = dict.fromkeys(source.columns)
             rows = 0

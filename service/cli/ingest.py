@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,16 @@ from threadmatch.service.cli.progress import Shown
 if TYPE_CHECKING:
     from threadmatch.indexer.ingest import IngestResult, Progress
     from threadmatch.indexer.rejects import RejectBound
+
+
+class ShopSystem(StrEnum):
+    """Whose feeds `indexer.catalogue.feeds` knows."""
+
+    GOOGLE = "google"
+    SHOPIFY = "shopify"
+    WOOCOMMERCE = "woocommerce"
+    MAGENTO = "magento"
+
 
 Images = Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")]
 AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")]
@@ -47,6 +58,7 @@ def ingest(
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
+    preset: Annotated[ShopSystem | None, typer.Option(help="the shop system whose feed it is")] = None,
     allow_host: AllowHost = None,
     header: Headers = None,
     allow_private_network: Annotated[
@@ -82,6 +94,7 @@ def ingest(
                 headers=_headers(header or [], allow_host or []),
                 max_rejects=_bound(max_rejects),
                 mapped=_mapped(mapped or []),
+                preset=preset.value if preset else "",
             )
     except (IndexerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

@@ -63,6 +63,7 @@ class IngestChoices(TypedDict, total=False):
     headers: tuple[tuple[str, str, str], ...]
     max_rejects: RejectBound
     mapped: dict[str, str]
+    preset: str
 
 
 def ingest(

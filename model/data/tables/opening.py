@@ -12,6 +12,7 @@ from threadmatch.model.data.tables.delimited import CsvRows
 from threadmatch.model.data.tables.json_lines import JsonRows
 from threadmatch.model.data.tables.naming import Naming
 from threadmatch.model.data.tables.notes import Notes
+from threadmatch.model.data.tables.xml_items import XmlRows
 from threadmatch.model.errors import DataError
 
 SUFFIXES: Final = {
@@ -22,8 +23,9 @@ SUFFIXES: Final = {
     ".parquet": "columnar",
     ".pq": "columnar",
     ".arrow": "columnar",
+    ".xml": "xml",
 }
-PACKED: Final = ("csv", "jsonl")  # kinds that may be packed with gzip
+PACKED: Final = ("csv", "jsonl", "xml")  # kinds that may be packed with gzip
 _INSTEAD: Final = {
     ".xlsx": "save the sheet as CSV",
     ".xls": "save the sheet as CSV",
@@ -61,7 +63,7 @@ class Source(Protocol):
 
 
 def table_kind(path: Path) -> str:
-    """csv, jsonl or columnar, by the ending of the name, a `.gz` behind it left out.
+    """csv, jsonl, xml or columnar, by the ending of the name, a `.gz` behind it left out.
 
     Raises:
         DataError: another ending.
@@ -95,6 +97,8 @@ def open_source(path: Path, naming: Naming) -> Source:
             return CsvRows(path, naming)
         case "jsonl":
             return JsonRows(path, naming)
+        case "xml":
+            return XmlRows(path, naming)
     return ColumnarRows(path, naming)
 
 
