@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 
 if TYPE_CHECKING:
@@ -18,23 +18,10 @@ if TYPE_CHECKING:
     from threadmatch.indexer.rejects import RejectBound
 
 
-class ShopSystem(StrEnum):
-    """Whose feeds `indexer.catalogue.feeds` knows."""
-
-    GOOGLE = "google"
-    SHOPIFY = "shopify"
-    WOOCOMMERCE = "woocommerce"
-    MAGENTO = "magento"
-
-
 Images = Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")]
 AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")]
 MaxRejects = Annotated[
     str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
-]
-Mapped = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="FIELD=COLUMN", help="your name of id, image, product_id or box; again for more"),
 ]
 Headers = Annotated[
     list[str] | None,
@@ -58,7 +45,7 @@ def ingest(
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
-    preset: Annotated[ShopSystem | None, typer.Option(help="the shop system whose feed it is")] = None,
+    preset: Preset = None,
     allow_host: AllowHost = None,
     header: Headers = None,
     allow_private_network: Annotated[
@@ -93,7 +80,7 @@ def ingest(
                 allow_private_network=allow_private_network,
                 headers=_headers(header or [], allow_host or []),
                 max_rejects=_bound(max_rejects),
-                mapped=_mapped(mapped or []),
+                mapped=mapping(mapped or []),
                 preset=preset.value if preset else "",
             )
     except (IndexerError, ModelError, OSError) as error:
@@ -121,22 +108,6 @@ def _headers(given: list[str], hosts: list[str]) -> tuple[tuple[str, str, str], 
         return tuple(parse_header(text, hosts) for text in given)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--header") from error
-
-
-def _mapped(pairs: list[str]) -> dict[str, str]:
-    """ "image=image_link,id=sku" and the like, given once or several times."""
-    from threadmatch.indexer.catalogue.rows import RESERVED
-
-    found: dict[str, str] = {}
-    for pair in filter(None, (part.strip() for given in pairs for part in given.split(","))):
-        field, sign, column = (part.strip() for part in pair.partition("="))
-        if not sign or not column or field not in RESERVED or field in found:
-            raise typer.BadParameter(
-                f"{pair!r} maps nothing; give FIELD=COLUMN, each FIELD once, one of {', '.join(RESERVED)}",
-                param_hint="--map",
-            )
-        found[field] = column
-    return found
 
 
 def _say(result: IngestResult, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from threadmatch.indexer.catalogue.feeds import PRESETS
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow
 from threadmatch.indexer.errors import CatalogueError
-from threadmatch.service.cli.ingest import ShopSystem
+from threadmatch.service.cli.feed_options import ShopSystem
 
 
 def rows(path: Path, preset: str) -> list[CatalogueRow]:
