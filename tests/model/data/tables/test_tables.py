@@ -233,7 +233,9 @@ def test_packed_text_is_unpacked_and_a_cut_off_file_is_named(tmp_path: Path) -> 
     assert values(written(tmp_path, gzip.compress(line), "t.jsonl.gz")) == [{"image": "a.jpg"}]
 
 
-@pytest.mark.parametrize(("name", "hint"), [("t.xlsx", "save the sheet as CSV"), ("t.json", "JSON Lines"), ("t", "expected one of")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("t.xlsx", "save the sheet as CSV"), ("t.json", "JSON Lines"), ("t", "expected one of")]
+)
 def test_other_kinds_of_file_are_refused_with_what_to_do(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(DataError, match=hint):
         read(written(tmp_path, "x", name))
