@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,13 +16,41 @@ from threadmatch.indexer.errors import CatalogueError, DamagedItemError
 from threadmatch.indexer.reading.gallery import Gallery, Snapshot
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.manifest import ColumnKind
+from threadmatch.indexer.store.versions import IN_TABLE
 
 BATCH_ROWS = 500
+EXAMPLES = 5
 FIELDS = ("id", "image", "product_id", "box")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
-def export(gallery: Path, out: Path, *, photos: Path | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Fields:
+        items: rows.
+        without_photo: of these, how many name no photo that an ingestion could read: they were put over HTTP, or stood
+            in a table with their photo.
+        examples: ids of some of them.
+    """
+
+    items: int
+    without_photo: int
+    examples: tuple[str, ...]
+
+    def warning(self) -> str:
+        """What the export lacks, in words; "" where it lacks nothing."""
+        if not self.without_photo:
+            return ""
+        some = ", ".join(self.examples)
+        return (
+            f"{self.without_photo} of {self.items} items have no photo in this catalogue ({some}): none came from "
+            "a file or an address, and ingestion would reject them. --with-photos writes the photos the gallery keeps"
+        )
+
+
+def export(gallery: Path, out: Path, *, photos: Path | None = None) -> Exported:
     """Write the generation in service as a catalogue that `threadmatch ingest` reads.
 
     Args:
@@ -31,7 +60,7 @@ def export(gallery: Path, out: Path, *, photos: Path | None = None) -> int:
             pixels. Without it the column holds what the gallery's own catalogue had.
 
     Returns:
-        Items written.
+        What was written, and what it lacks.
 
     Raises:
         CatalogueError: the file's ending is none of the three.
@@ -47,30 +76,43 @@ def export(gallery: Path, out: Path, *, photos: Path | None = None) -> int:
     try:
         with opened.snapshot() as snapshot:
             columns = {name: kind for name, kind in snapshot.columns().items() if name not in FIELDS}
-            count = _WRITERS[out.suffix.lower()](staging, _rows(snapshot, photos, out.parent), columns)
+            rows = _Rows(snapshot, photos, out.parent)
+            count = _WRITERS[out.suffix.lower()](staging, iter(rows), columns)
         generations.sync(staging)
         staging.replace(out)
     finally:
         staging.unlink(missing_ok=True)
         opened.close()
-    return count
+    return Exported(count, rows.without_photo, tuple(rows.examples))
 
 
-def _rows(snapshot: Snapshot, photos: Path | None, base: Path) -> Iterator[dict[str, Any]]:
-    for number, item in enumerate(snapshot.stored_items(), start=1):
-        row: dict[str, Any] = {
-            "id": item.id,
-            "image": item.source,
-            "product_id": item.product_id,
-            "box": item.asked_box or None,
-        }
-        if photos is not None:
-            photo = snapshot.photo(item.id)
-            path = photos / f"{number:07d}.jpg"
-            path.write_bytes(photo)
-            row["image"] = path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path.resolve())
-            row["box"] = _scaled(item.asked_box, photo, item.size, item.id)
-        yield {**row, **{key: value for key, value in json.loads(item.metadata).items() if key not in FIELDS}}
+class _Rows:
+    def __init__(self, snapshot: Snapshot, photos: Path | None, base: Path) -> None:
+        self.snapshot, self.photos, self.base = snapshot, photos, base
+        self.without_photo = 0
+        self.examples: list[str] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for number, item in enumerate(self.snapshot.stored_items(), start=1):
+            row: dict[str, Any] = {
+                "id": item.id,
+                "image": item.source,
+                "product_id": item.product_id,
+                "box": item.asked_box or None,
+            }
+            if self.photos is not None:
+                photo = self.snapshot.photo(item.id)
+                path = self.photos / f"{number:07d}.jpg"
+                path.write_bytes(photo)
+                below = path.is_relative_to(self.base)
+                row["image"] = path.relative_to(self.base).as_posix() if below else str(path.resolve())
+                row["box"] = _scaled(item.asked_box, photo, item.size, item.id)
+            elif not item.source or item.source.startswith(IN_TABLE):
+                row["image"] = ""
+                self.without_photo += 1
+                if len(self.examples) < EXAMPLES:
+                    self.examples.append(item.id)
+            yield {**row, **{key: value for key, value in json.loads(item.metadata).items() if key not in FIELDS}}
 
 
 def _scaled(box: str, photo: bytes, size: tuple[int, int], item_id: str) -> str | None:

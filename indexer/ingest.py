@@ -26,17 +26,18 @@ import numpy as np
 
 from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S, Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import HostList
+from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
 from threadmatch.indexer.errors import CatalogueError, GalleryError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS
-from threadmatch.indexer.rejects import RejectFile, rejects_path
+from threadmatch.indexer.rejects import RejectBound, RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
-from threadmatch.indexer.store.versions import Run, Store, Version
+from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.features import Encoder
 from threadmatch.model.images import ImageLimits
@@ -55,8 +56,12 @@ class IngestOptions:
         batch_size: images a model call, and a commit.
         workers: decoding processes.
         fresh: forget an unfinished run and encode every row again.
-        prune: delete the items that the catalogue does not hold.
+        prune: delete the items that the catalogue does not hold; nothing where a row's item is not known.
+        max_rejects: rows that may be rejected before nothing is put in service.
+        preset: the shop system whose feed it is, of `catalogue.feeds.PRESETS`.
+        mapped: for `id`, `image`, `product_id` and `box` the catalogue's own names.
         allow_hosts: whose addresses are fetched.
+        headers: (host, name, value), sent to that host alone.
         allow_private_network: also where such a name leads to a private address.
         limits: on one image.
         image_limit_s: for decoding one image.
@@ -68,7 +73,11 @@ class IngestOptions:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     fresh: bool = False
     prune: bool = False
+    max_rejects: RejectBound = field(default_factory=RejectBound)
+    mapped: dict[str, str] = field(default_factory=dict)
+    preset: str = ""
     allow_hosts: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     allow_private_network: bool = False
     limits: ImageLimits = field(default_factory=ImageLimits)
     image_limit_s: float = TIME_LIMIT_S
@@ -104,6 +113,7 @@ class IngestResult:
     images_per_second: float
     generation: str
     rejects_file: str | None
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The result as `threadmatch ingest --json` prints it."""
@@ -121,21 +131,21 @@ def ingest(
     """Bring a catalogue's rows into a gallery and put the outcome in service.
 
     Args:
-        catalogue: .csv, .jsonl or .parquet file.
+        catalogue: .csv, .jsonl or .parquet file, or a folder of Parquet parts.
         gallery: folder; made when missing.
         model: encodes.
         options: see IngestOptions.
         progress: called from time to time, in this thread.
 
     Raises:
-        CatalogueError: the catalogue cannot be read, or none of its rows can be used and the gallery is empty.
+        CatalogueError: the catalogue cannot be read, or too many of its rows cannot be used.
         GalleryModelMismatchError, GalleryBusyError, GalleryError: the gallery cannot take it.
     """
     started = time.monotonic()
     options = options or IngestOptions()
-    images = options.images or catalogue.parent
+    images = options.images or (catalogue if catalogue.is_dir() else catalogue.parent)
     progress(Progress(stage="reading"))
-    source = Catalogue.open(catalogue)
+    source = Catalogue.open(catalogue, options.mapped, options.preset)
     if not images.is_dir():
         raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
     gallery.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos and metadata are nobody else's affair
@@ -185,7 +195,7 @@ class _Ingestion:
         self.window = max(2 * options.batch_size, 4 * options.workers, MIN_WINDOW)
 
     def run(self, images: Path, started: float) -> IngestResult:
-        self.started = started
+        self.started, options = started, self.options
         base = generations.current_name(self.folder)
         if base is None and not generations.generation_names(self.folder):
             self.store.start_over(unless_tied_to=self.model.features_fingerprint, even_encoded=self.options.fresh)
@@ -194,8 +204,12 @@ class _Ingestion:
         run = self._begin(base_manifest, images)
         with RejectFile(self.folder, run.run) as rejects:
             self._encode_all(run, images, rejects)
-        if self.options.prune:
-            self.store.delete_unseen(run)
+            try:
+                refuse_too_many(options.max_rejects, rejects, rows=self.progress.done, catalogue=self.catalogue.path)
+            except CatalogueError:
+                self.store.drop_run(run)
+                raise
+            not_pruned = prune(self.store, run, rejects) if options.prune else ""
         self.store.commit()
         manifest = self._finish(run, base_manifest)
         seconds = time.monotonic() - started
@@ -209,6 +223,7 @@ class _Ingestion:
             images_per_second=round(now.encoded / seconds, 2) if seconds else 0.0,
             generation=manifest.generation,
             rejects_file=str(rejects.path) if now.rejected else None,
+            warnings=(*self.catalogue.warnings, *filter(None, [not_pruned])),
         )
 
     def _begin(self, base: Manifest | None, images: Path) -> Run:
@@ -227,16 +242,17 @@ class _Ingestion:
         return run
 
     def _plan(self, images: Path) -> str:
-        parts = (self.catalogue.sha256, str(images.resolve()), self.model.features_fingerprint)
+        mapped = [f"{name}={source}" for name, source in sorted(self.options.mapped.items())]
+        parts = (
+            self.catalogue.sha256,
+            str(images.resolve()),
+            self.model.features_fingerprint,
+            *mapped,
+            *filter(None, [self.options.preset]),
+        )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _finish(self, run: Run, base: Manifest | None) -> Manifest:
-        if base is None and self.progress.done == self.progress.rejected:
-            self.store.drop_run(run)
-            raise CatalogueError(
-                f"none of the {self.progress.rejected} rows of {self.catalogue.path} could be used, so there is no "
-                f"gallery; the reasons are in {rejects_path(self.folder, run.run)}"
-            )
         if base is not None and not self.store.changes(run):
             self.store.finish_run(run, base.generation)  # nothing changed: the generation in service says it all
             return base
@@ -256,7 +272,8 @@ class _Ingestion:
         hosts = HostList(options.allow_hosts, private=options.allow_private_network)
         waiting: deque[_Waiting | Reject] = deque()
         self.store.forget_claims()
-        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts) as loader:
+        headers = HostHeaders(options.headers)
+        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts, headers=headers) as loader:
             for row in self.catalogue:
                 entry = self._start(row, run, loader)
                 if entry is not None:
@@ -278,11 +295,12 @@ class _Ingestion:
             self._report(done=1, skipped=1)
             return None
         try:
-            box, source = normal_box(row.box), loader.source_name(row.image)
+            box = normal_box(row.box)
+            source = f"{IN_TABLE}{row.image}" if row.photo is not None else loader.source_name(row.image)
         except InvalidImageError as error:
             return _reject(row, error.reason, str(error))
         known = self.store.known_sha256(source, box, first=run.first_content)
-        return _Waiting(row, box, source, loader.submit(row.image, box=box, known=known))
+        return _Waiting(row, box, source, loader.submit(row.image, box=box, known=known, photo=row.photo))
 
     def _take(self, entry: _Waiting | Reject, run: Run, rejects: RejectFile) -> None:
         """Wait for a row's image and put it into the next commit; a full one is committed."""

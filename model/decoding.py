@@ -18,30 +18,21 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.headers.exif import EXIF_BYTES_MAX, is_modest
 from threadmatch.model.headers.looking import look
+from threadmatch.model.image_formats import ACCEPTED_FORMATS, jpeg_scans, sniff_format
 
-ACCEPTED_FORMATS: Final = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
+__all__ = ["ACCEPTED_FORMATS", "ImageLimits", "OpenedImage", "decode_upright", "open_image", "sniff_format"]
+
 JPEG_SCANS_MAX: Final = 64
 """A progressive JPEG has about ten scans; thousands of empty ones, 10 bytes each, would keep a core busy for hours."""
 
-_ACCEPTED: Final = f"send one of {', '.join(ACCEPTED_FORMATS)}"
-_TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_AVIF_BRANDS: Final = (b"avif", b"avis", b"mif1", b"msf1")
-_STRANGERS: Final = {
-    b"%PDF": "a PDF document",
-    b"<svg": "an SVG drawing",
-    b"<?xm": "an XML document",
-    b"<!DO": "an HTML page",
-    b"<htm": "an HTML page",
-    b"8BPS": "a Photoshop document",
-    b"%!PS": "a PostScript document",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\xff\x0a": "a JPEG XL image",
-}
+_JPEG_END: Final = b"\xff\xd9"
+_FILLERS: Final = (b"", b"\x55" * 512, b"\xaa" * 512)
+"""Bytes of a scan that nothing was ever encoded as."""
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,7 +57,7 @@ class ImageLimits:
         min_side_px: shortest side that still shows something.
     """
 
-    max_bytes: int = 20 * 2**20
+    max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
     min_side_px: int = 8
 
@@ -103,10 +94,16 @@ def open_image(data: bytes, limits: ImageLimits) -> OpenedImage:
         message = f"the image has {len(data):,} bytes, at most {limits.max_bytes:,} are accepted; send a smaller one"
         raise InvalidImageError(message, reason="too_many_bytes")
     format_ = sniff_format(data)
-    if format_ == "JPEG" and (scans := data.count(b"\xff\xda")) > JPEG_SCANS_MAX:
-        message = f"the JPEG has {scans} scans, at most {JPEG_SCANS_MAX} are accepted; save it again as a baseline JPEG"
+    scans, ends = jpeg_scans(data) if format_ == "JPEG" else (0, True)
+    if scans > JPEG_SCANS_MAX:
+        message = f"the JPEG has {scans} scans, at most {JPEG_SCANS_MAX} are accepted; save it as a baseline JPEG"
         raise InvalidImageError(message, reason="too_complex")
-    look(data, format_)
+    if format_ != "HEIF":  # libheif reads the structure in C
+        look(data, format_)
+    if scans and not ends:
+        data = _with_end(data, limits)
+    elif format_ == "HEIF":
+        _take_heif()
     try:
         picture = Image.open(io.BytesIO(data), formats=(format_,))
     except Exception as error:  # Pillow's parsers raise nearly every kind of exception at hostile bytes
@@ -129,33 +126,6 @@ def open_image(data: bytes, limits: ImageLimits) -> OpenedImage:
     if orientation in _SWAPPED:
         width, height = height, width
     return OpenedImage(picture, data, orientation, width, height)
-
-
-def sniff_format(data: bytes) -> str:
-    """Tell an accepted format from the first bytes: Pillow's name of it.
-
-    Raises:
-        InvalidImageError: unsupported_format (another known kind of file) or not_an_image.
-    """
-    start = data[:16]
-    if start.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if start.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return "WEBP"
-    if start.startswith(_TIFF_STARTS):
-        return "TIFF"
-    if start[4:8] == b"ftyp" and start[8:12] in _AVIF_BRANDS:
-        return "AVIF"
-    if start.startswith(b"BM"):
-        return "BMP"
-    kind = "a HEIC photo or a video" if start[4:8] == b"ftyp" else _STRANGERS.get(data.lstrip()[:4])
-    if kind is not None:
-        raise InvalidImageError(f"the file is {kind}, which is not accepted; {_ACCEPTED}", reason="unsupported_format")
-    raise InvalidImageError(f"the file starts like no image that is accepted; {_ACCEPTED}", reason="not_an_image")
 
 
 def decode_upright(opened: OpenedImage, *, long_side_hint_px: int | None = None) -> Image.Image:
@@ -187,6 +157,34 @@ def decode_upright(opened: OpenedImage, *, long_side_hint_px: int | None = None)
         raise _explain(error, opened.data, format_) from error
     rgb.info = {}
     return rgb
+
+
+def _take_heif() -> None:
+    """Let Pillow open HEIC photos; libheif turns them upright itself."""
+    from pillow_heif import register_heif_opener
+
+    if "HEIF" not in Image.OPEN:
+        register_heif_opener()
+
+
+def _with_end(data: bytes, limits: ImageLimits) -> bytes:
+    """A JPEG whose end is not marked, with the mark, if that is all it lacks; else as it is.
+
+    Where the picture is whole, what follows it changes no pixel. Where it is not, the decoder would make something up
+    from what follows, and differently for different bytes.
+    """
+    whole = data.rstrip(b"\xff") + _JPEG_END
+    try:
+        pictures = []
+        for filler in _FILLERS:
+            picture = Image.open(io.BytesIO(data.rstrip(b"\xff") + filler + _JPEG_END), formats=("JPEG",))
+            if picture.width * picture.height > limits.max_pixels:
+                return data
+            pictures.append(picture.convert("RGB"))
+    except Exception:  # whatever it is, opening the file as it is says it better
+        return data
+    alike = all(ImageChops.difference(pictures[0], other).getbbox() is None for other in pictures[1:])
+    return whole if alike else data
 
 
 def _orientation(picture: Image.Image) -> int:

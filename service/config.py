@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         le=10_000,
         description="damaged items of the default gallery that searches may meet before the service stops being ready",
     )
-    max_image_bytes: int = Field(default=20 * MIB, ge=1024, le=1024 * MIB, description="bytes of one photo")
+    max_image_bytes: int = Field(default=32 * MIB, ge=1024, le=1024 * MIB, description="bytes of one photo")
     max_image_pixels: int = Field(
         default=64_000_000, ge=10_000, le=1_000_000_000, description="pixels of one photo, before it is unpacked"
     )

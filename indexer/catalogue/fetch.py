@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from threadmatch.indexer.catalogue.host_manners import HostHeaders, Manners, plain_body, retry_after
 from threadmatch.model.errors import InvalidImageError
 
 logger = logging.getLogger(__name__)
@@ -34,10 +35,11 @@ class FetchLimits:
 
     total_s: float = 30.0
     connect_s: float = 5.0
-    max_bytes: int = 20 * 2**20
+    max_bytes: int = 32 * 2**20
     max_redirects: int = 3
     tries: int = 2
     at_once: int = 16
+    longest_retry_after_s: float = 20.0  # a host that asks for more is not asked again for this image
 
 
 class HostList:
@@ -105,10 +107,15 @@ class Fetcher:
     Args:
         hosts: that may be asked.
         limits: for one image.
+        headers: sent to some hosts, and to no other.
     """
 
-    def __init__(self, hosts: HostList, limits: FetchLimits | None = None) -> None:
+    def __init__(
+        self, hosts: HostList, limits: FetchLimits | None = None, *, headers: HostHeaders | None = None
+    ) -> None:
         self.hosts, self.limits = hosts, limits or FetchLimits()
+        self._headers = headers or HostHeaders(())
+        self._manners: dict[str, Manners] = {}
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
@@ -129,15 +136,25 @@ class Fetcher:
 
     async def _fetch(self, address: str) -> bytes:
         try:
-            async with asyncio.timeout(self.limits.total_s):
-                for attempt in range(self.limits.tries):
-                    try:
-                        return await self._follow(httpx.URL(address))
-                    except (httpx.TransportError, _AnotherTryError) as error:
-                        if attempt + 1 == self.limits.tries:
-                            raise
-                        logger.debug("fetching again", extra={"reason": repr(error)})
-                        await asyncio.sleep(0.2 * 2**attempt)
+            url = httpx.URL(address)
+            manners = self._manners.setdefault(url.host, Manners(self.limits.at_once))
+            for attempt in range(self.limits.tries + manners.more_tries):
+                try:
+                    async with manners.turn(), asyncio.timeout(self.limits.total_s):
+                        body = await self._follow(url)
+                    manners.went_well()
+                    return body
+                except _AnotherTryError as error:
+                    told = error.retry_after_s is not None and error.retry_after_s <= self.limits.longest_retry_after_s
+                    manners.slow_down(error.retry_after_s or 0.0)
+                    if attempt + 1 >= self.limits.tries + (manners.more_tries if told else 0):
+                        raise
+                    await asyncio.sleep(error.retry_after_s if told and error.retry_after_s else 0.2 * 2**attempt)
+                except httpx.TransportError as error:
+                    if attempt + 1 >= self.limits.tries:
+                        raise
+                    logger.debug("fetching again", extra={"reason": type(error).__name__})
+                    await asyncio.sleep(0.2 * 2**attempt)
         except TimeoutError as error:
             raise _failed("url_timeout", f"not fetched within {self.limits.total_s:g} s") from error
         except httpx.TimeoutException as error:
@@ -169,6 +186,7 @@ class Fetcher:
             "Accept": "image/*",
             "Accept-Encoding": "identity",
             "User-Agent": AGENT,
+            **self._headers.of(host, secure=url.scheme == "https"),
         }
         extensions = {
             "sni_hostname": host
@@ -178,11 +196,12 @@ class Fetcher:
 
     async def _body(self, response: httpx.Response) -> bytes:
         if response.status_code in WORTH_ANOTHER_TRY:
-            raise _AnotherTryError(f"the server answered {response.status_code}")
+            raise _AnotherTryError(
+                f"the server answered {response.status_code}", retry_after(response.headers.get("retry-after", ""))
+            )
         if response.status_code != 200:
-            raise _failed("url_status", f"the server answered {response.status_code}, expected 200")
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise _failed("url_failed", "the server sent a compressed body, which was not asked for")
+            hint = "; a private host may want --header" if response.status_code in (401, 403) else ""
+            raise _failed("url_status", f"the server answered {response.status_code}, expected 200{hint}")
         announced = response.headers.get("content-length", "")
         most = self.limits.max_bytes
         if announced.isdigit() and int(announced) > most:
@@ -192,7 +211,7 @@ class Fetcher:
             body += chunk
             if len(body) > most:
                 raise _failed("url_too_large", f"the server sends more than {most} bytes")
-        return bytes(body)
+        return plain_body(bytes(body), response.headers.get("content-encoding", ""), most=most)
 
     def _client(self, host: str) -> httpx.AsyncClient:
         """One client a host: a connection made for one name is never used for another at the same address."""
@@ -211,7 +230,11 @@ class Fetcher:
 
 
 class _AnotherTryError(Exception):
-    """An answer that may be another one next time."""
+    """An answer that may be another one next time, at the earliest in so many seconds, where the server says."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 def _failed(reason: str, message: str) -> InvalidImageError:

@@ -1,8 +1,8 @@
 """Reads a catalogue: CSV, JSON Lines or Parquet, twice, one row in memory at a time.
 
 The first pass finds the columns, their kinds, the number of rows and the file's digest; the second gives the rows. In a
-CSV file every cell is text: a column becomes numbers, or true and false, only where each of its cells reads as such, so
-that a column with an 007 in it stays text.
+CSV file every cell is text: a column becomes numbers, or true and false, only where each of its cells reads as such and
+would print back the same, so that a column with an 007 or a 12E5 in it stays text.
 """
 
 from __future__ import annotations
@@ -12,15 +12,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from threadmatch.indexer.catalogue.files import open_source
-from threadmatch.indexer.catalogue.values import CsvKinds, RowError, check_columns, json_value, metadata_json, text_id
+from threadmatch.indexer.catalogue.feeds import open_feed
+from threadmatch.indexer.catalogue.values import (
+    RowError,
+    check_columns,
+    check_id,
+    is_readable,
+    json_value,
+    metadata_json,
+    text_id,
+)
 from threadmatch.indexer.errors import CatalogueError
+from threadmatch.model.data.tables.cells import FOR_NOTHING, CsvKinds, LabelColumns
+from threadmatch.model.data.tables.columnar import EmbeddedImage
+from threadmatch.model.data.tables.naming import Naming
+from threadmatch.model.data.tables.opening import Source, open_source, part_files
+from threadmatch.model.errors import DataError
 
 RESERVED = ("id", "image", "product_id", "box")
-MAX_ID_CHARACTERS = 512
 MAX_METADATA_BYTES = 64 * 1024
 
 
@@ -34,6 +46,7 @@ class CatalogueRow:
     product_id: str | None
     box: str  # as written, "" for the whole image
     metadata: str  # JSON object
+    photo: bytes | None = field(default=None, repr=False)  # where the file holds the photo itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,79 +60,112 @@ class Reject:
     message: str
 
 
-class Source(Protocol):
-    """A file of rows. Each iteration starts anew and gives a dict a row, or a text that says what is wrong with it."""
-
-    typed: bool  # False where every value is text
-
-    def __iter__(self) -> Iterator[dict[str, Any] | str]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A catalogue that was read through once."""
+    """A catalogue that was read through once.
+
+    Fields:
+        path: of the file, or the folder of parts.
+        rows: how many, those that cannot be used among them.
+        sha256: of the file.
+        columns: their names.
+        warnings: what was odd and taken all the same, in words.
+    """
 
     path: Path
     rows: int
     sha256: str
     columns: tuple[str, ...]
+    warnings: tuple[str, ...]
     _source: Source = field(repr=False)
     _kinds: CsvKinds = field(repr=False)
+    _labels: LabelColumns = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path) -> Catalogue:
+    def open(cls, path: Path, mapped: dict[str, str] | None = None, preset: str = "") -> Catalogue:
         """Read a catalogue through once.
+
+        Args:
+            path: a file, or a folder of Parquet parts.
+            mapped: for names of RESERVED the file's own names.
+            preset: a shop system whose feed it is, of `feeds.PRESETS`.
 
         Raises:
             CatalogueError: missing, unreadable, empty, of an unknown kind, or without a column `image`.
         """
-        if not path.is_file():
+        if not path.exists():
             raise CatalogueError(f"no catalogue at {path}; give a .csv, .jsonl or .parquet file")
-        source = open_source(path)
-        kinds = CsvKinds()
-        columns: dict[str, None] = {}
-        rows = 0
-        for values in source:
-            rows += 1
-            if isinstance(values, str):
-                continue
-            columns.update(dict.fromkeys(values))
-            if not source.typed:
-                kinds.add(values)
-        if not rows:
-            raise CatalogueError(f"catalogue {path} holds no rows")
-        check_columns(path, list(columns))
-        return cls(path, rows, _sha256(path), tuple(columns), source, kinds)
+        try:
+            source: Source = (
+                open_source(path, Naming(RESERVED, mapped or {}))
+                if not preset
+                else open_feed(path, preset, RESERVED, mapped or {})
+            )
+            kinds, labels = CsvKinds(), LabelColumns(("id", "product_id"))
+            columns: dict[str, None] = dict.fromkeys(source.columns)
+            rows = 0
+            for _, values in source.scan():
+                rows += 1
+                if isinstance(values, str):
+                    continue
+                if source.typed:
+                    labels.add({name: values.get(name) for name in labels.names if isinstance(values.get(name), str)})
+                else:
+                    labels.add(values)
+                    kinds.add({name: cell for name, cell in values.items() if name not in RESERVED})
+            if not rows:
+                raise CatalogueError(f"catalogue {path} holds no rows")
+            check_columns(path, list(columns))
+            warnings = (*source.notes, *labels.notes(), *kinds.notes())
+            return cls(path, rows, _sha256(path), tuple(columns), warnings, source, kinds, labels)
+        except (DataError, OSError) as error:
+            raise CatalogueError(f"catalogue {error}" if str(path) in str(error) else f"{path}: {error}") from error
 
     def __iter__(self) -> Iterator[CatalogueRow | Reject]:
-        for number, values in enumerate(self._source, start=1):
+        rows = iter(self._source)
+        number = 0
+        while True:
+            try:
+                place, values = next(rows)
+            except StopIteration:
+                return
+            except (DataError, OSError) as error:
+                raise CatalogueError(f"catalogue {error}") from error
+            number += 1
             if isinstance(values, str):
-                yield Reject(number, None, None, "bad_row", values)
+                yield Reject(number, None, None, "bad_row", f"{self._source.place} {place}: {values}")
             else:
                 yield self._row(number, values)
 
     def _row(self, number: int, values: dict[str, Any]) -> CatalogueRow | Reject:
-        image = _text(values.get("image"))
+        given = values.get("image")
+        photo = given.data if isinstance(given, EmbeddedImage) else None
+        image = (given.path or f"{self.path.name}#{number}") if isinstance(given, EmbeddedImage) else _text(given)
         item_id = None
         try:
-            item_id = text_id(values.get("id"), "id")
-            if not image:
-                raise RowError("no_image", "the image cell is empty; give a path or an address")
-            if not isinstance(values["image"], str):
-                raise RowError("bad_row", f"image is {type(values['image']).__name__}, expected a path or an address")
-            product_id = text_id(values.get("product_id"), "product_id")
+            item_id = self._id(values, "id")
+            if not image or (photo is None and image in FOR_NOTHING):
+                raise RowError("no_image", f"the image cell is {image!r}; give a path or an address")
+            if photo is None and not isinstance(given, str):
+                raise RowError("bad_row", f"image is {type(given).__name__}, expected a path or an address")
             row = CatalogueRow(
                 number,
                 item_id or id_from_image(image),
                 image,
-                product_id,
+                self._id(values, "product_id"),
                 _box_text(values.get("box")),
                 self._metadata(values),
+                photo,
             )
             _check_row(row)
         except RowError as error:
-            return Reject(number, item_id, image or None, error.reason, str(error))
+            known = item_id or (id_from_image(image) if image and error.reason != "bad_id" else None)
+            return Reject(number, known, image or None, error.reason, str(error))
         return row
+
+    def _id(self, values: dict[str, Any], name: str) -> str | None:
+        value = values.get(name)
+        return text_id(self._labels.clean(name, value.strip()) if isinstance(value, str) else value, name)
 
     def _metadata(self, values: dict[str, Any]) -> str:
         others = {key: value for key, value in values.items() if key not in RESERVED}
@@ -129,8 +175,9 @@ class Catalogue:
 
 
 def _check_row(row: CatalogueRow) -> None:
-    if len(row.id) > MAX_ID_CHARACTERS or not row.id.isprintable():
-        raise RowError("bad_id", f"an id has at most {MAX_ID_CHARACTERS} printable characters; give the row another id")
+    check_id(row.id)
+    if row.product_id and not is_readable(row.product_id):
+        raise RowError("bad_row", f"product_id {row.product_id[:80]!r} holds characters that cannot be printed")
     try:
         size = len(row.metadata.encode())
         for text in (row.image, row.product_id or "", row.box):
@@ -155,9 +202,14 @@ def _text(value: Any) -> str:
 def _box_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(str(edge) for edge in value)
-    return _text(value)
+    text = _text(value)
+    return "" if text in FOR_NOTHING else text
 
 
 def _sha256(path: Path) -> str:
+    """Of a file; of a folder of parts, of their names and digests."""
+    if path.is_dir():
+        parts = [f"{part.relative_to(path).as_posix()} {_sha256(part)}\n" for part in part_files(path)]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same, Task
 from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList
+from threadmatch.indexer.catalogue.host_manners import HostHeaders
+from threadmatch.model.data.tables.photo_files import find_photo, is_address
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.images import Box
 
@@ -26,11 +28,13 @@ class ImageFolder:
     def find(self, image: str) -> tuple[Path, str]:
         """The real path of a cell of the image column, and its name below the root.
 
+        A file whose name has other slashes, another form of its accents or another case is found too.
+
         Raises:
             InvalidImageError: reasons "bad_path", "outside_images".
         """
         try:
-            path = (self.root / image).resolve()
+            path = find_photo(self.root, image).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise InvalidImageError(f"{image[:200]!r} is not a path: {error}", reason="bad_path") from error
         if path == self.root or not path.is_relative_to(self.root):
@@ -41,9 +45,9 @@ class ImageFolder:
         return path, path.relative_to(self.root).as_posix()
 
 
-def is_address(image: str) -> bool:
-    """Whether a cell of the image column is an address rather than a path."""
-    return "://" in image
+def whole_address(image: str) -> str:
+    """An address with its scheme; pages write //host/... for the one they came by."""
+    return f"https:{image}" if image.startswith("//") else image
 
 
 def normal_box(text: str) -> str:
@@ -62,12 +66,21 @@ class Loader:
         pool: decodes.
         workers: how many of its processes there are.
         hosts: for addresses; an empty list allows none.
+        headers: sent to some of the hosts.
     """
 
-    def __init__(self, folder: ImageFolder, pool: DecodePool, *, workers: int, hosts: HostList) -> None:
+    def __init__(
+        self,
+        folder: ImageFolder,
+        pool: DecodePool,
+        *,
+        workers: int,
+        hosts: HostList,
+        headers: HostHeaders | None = None,
+    ) -> None:
         self.folder, self.pool, self.hosts = folder, pool, hosts
         limits = FetchLimits(max_bytes=pool.limits.max_bytes)
-        self._fetcher = Fetcher(hosts, limits) if hosts else None
+        self._fetcher = Fetcher(hosts, limits, headers=headers) if hosts else None
         waiting = limits.at_once if hosts else 1  # one image more than processes, so that none of them waits
         self._threads = ThreadPoolExecutor(workers + waiting, thread_name_prefix="load")
         self._exit = contextlib.ExitStack()
@@ -86,6 +99,7 @@ class Loader:
         """The name under which an image is remembered; InvalidImageError where there is none."""
         if not is_address(image):
             return self.folder.find(image)[1]
+        image = whole_address(image)
         try:
             scheme, host = urlsplit(image).scheme.lower(), urlsplit(image).hostname or ""
         except ValueError as error:
@@ -99,13 +113,24 @@ class Loader:
             )
         return image
 
-    def submit(self, image: str, *, box: str, known: frozenset[str]) -> Future[Decoded | Same]:
-        """Start loading an image; the future holds the result, or an InvalidImageError."""
-        return self._threads.submit(self._load, image, box, known)
+    def submit(
+        self, image: str, *, box: str, known: frozenset[str], photo: bytes | None = None
+    ) -> Future[Decoded | Same]:
+        """Start loading an image; the future holds the result, or an InvalidImageError.
 
-    def _load(self, image: str, box: str, known: frozenset[str]) -> Decoded | Same:
+        Args:
+            image: path or address.
+            box: in normal form.
+            known: digests of bytes that need no decoding.
+            photo: the image's bytes, where the catalogue itself holds them.
+        """
+        return self._threads.submit(self._load, image, box, known, photo)
+
+    def _load(self, image: str, box: str, known: frozenset[str], photo: bytes | None) -> Decoded | Same:
+        if photo is not None:
+            return self.pool.decode(Task(data=photo, box=box, known=known))
         if is_address(image):
             assert self._fetcher is not None
-            return self.pool.decode(Task(data=self._fetcher.fetch(image), box=box, known=known))
+            return self.pool.decode(Task(data=self._fetcher.fetch(whole_address(image)), box=box, known=known))
         path, _ = self.folder.find(image)
         return self.pool.decode(Task(path=str(path), box=box, known=known))

@@ -1,4 +1,4 @@
-"""Single values of a catalogue: which kind a column is, and how a cell becomes JSON."""
+"""Single values of a catalogue: how a cell becomes JSON, an id or an image."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import decimal
 import difflib
 import json
 import math
-import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from threadmatch.indexer.errors import CatalogueError
 from threadmatch.indexer.store.manifest import ColumnKind
+from threadmatch.model.data.tables.cells import FOR_NOTHING, MAX_SAFE_INTEGER
 
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
-_BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _IMAGE_LIKE = ("img", "photo", "picture", "path", "file", "filename", "url", "image_url", "image_path", "src", "link")
-MAX_SAFE_INTEGER = 2**63 - 1
+_MARKS = ("\ufeff", "\ufff9", "\ufffa", "\ufffb")
+MAX_ID_CHARACTERS = 512
+MAX_EXACT_FLOAT = 2**53
 
 
 class RowError(Exception):
@@ -32,54 +32,6 @@ class RowError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class CsvKinds:
-    """What each column of a text-only file is, found by looking at every cell."""
-
-    def __init__(self) -> None:
-        self._possible: dict[str, set[ColumnKind]] = {}
-        self._filled: set[str] = set()
-
-    def add(self, values: dict[str, Any]) -> None:
-        """Look at one row."""
-        for key, cell in values.items():
-            possible = self._possible.setdefault(key, {"integer", "number", "boolean"})
-            if not cell:
-                continue
-            self._filled.add(key)
-            if possible:
-                possible &= _possible_kinds(cell)
-
-    def kind(self, column: str) -> ColumnKind:
-        """The narrowest kind that every cell of the column has."""
-        if column not in self._filled:
-            return "empty"
-        kinds: tuple[ColumnKind, ...] = ("boolean", "integer", "number")
-        return next((kind for kind in kinds if kind in self._possible[column]), "string")
-
-    def convert(self, column: str, cell: str | None) -> str | int | float | bool | None:
-        """A cell as a value of the column's kind; an empty one is None."""
-        if not cell:
-            return None
-        match self.kind(column):
-            case "integer":
-                return int(cell)
-            case "number":
-                return int(cell) if _INTEGER.fullmatch(cell) else float(cell)
-            case "boolean":
-                return _BOOLEAN[cell]
-        return cell
-
-
-def _possible_kinds(cell: str) -> set[ColumnKind]:
-    if cell in _BOOLEAN:
-        return {"boolean"}
-    if _INTEGER.fullmatch(cell):
-        return {"integer", "number"}
-    if _NUMBER.fullmatch(cell) and math.isfinite(float(cell)):
-        return {"number"}
-    return set()
 
 
 def kind_of(value: Any) -> ColumnKind:
@@ -114,7 +66,7 @@ def json_value(value: Any, column: str) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case decimal.Decimal():
-            return float(value) if value.is_finite() else None
+            return _decimal(value)
         case datetime.date() | datetime.time():
             return value.isoformat()
         case list() | tuple():
@@ -126,19 +78,58 @@ def json_value(value: Any, column: str) -> Any:
     )
 
 
+def _decimal(value: decimal.Decimal) -> float | int | str | None:
+    """The number that prints back the same, else the text."""
+    if not value.is_finite():
+        return None
+    if value == value.to_integral_value():
+        return int(value) if abs(value) <= MAX_SAFE_INTEGER else str(value)
+    number = float(value)
+    return number if decimal.Decimal(repr(number)) == value else str(value)
+
+
 def text_id(value: Any, column: str) -> str | None:
-    """An id or product id as text; None where the cell is empty.
+    """An id or product id as text; None where the cell is empty or says nan, null or the like.
 
     Raises:
         RowError: a value that is no id.
     """
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
+        value = int(value)
+    if isinstance(value, decimal.Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowError(
             "bad_id", f"{column} is {json.dumps(value, default=str)[:60]}, expected a text or a whole number"
         )
-    return str(value).strip() or None
+    text = str(value).strip()
+    return None if not text or text in FOR_NOTHING else text
+
+
+def check_id(text: str) -> None:
+    """Refuse what cannot be an item's id: it stands in addresses, in logs and on pages.
+
+    Raises:
+        RowError: reason "bad_id".
+    """
+    if not 0 < len(text) <= MAX_ID_CHARACTERS or not is_readable(text) or text != text.strip():
+        raise RowError(
+            "bad_id",
+            f"an id has 1 to {MAX_ID_CHARACTERS} printable characters, no space at its ends; found {text[:80]!r}",
+        )
+    if text in (".", ".."):
+        raise RowError("bad_id", f"the id {text!r} is no part of an address; give the item another")
+
+
+def is_readable(text: str) -> bool:
+    """Whether a text can be shown on one line: joiners and direction marks, which scripts and emoji need, included."""
+    return all(
+        letter.isprintable() or (unicodedata.category(letter) == "Cf" and letter not in _MARKS) for letter in text
+    )
 
 
 def metadata_json(metadata: dict[str, Any]) -> str:

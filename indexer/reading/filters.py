@@ -1,80 +1,74 @@
-"""Filter expressions: a small part of Python's grammar, turned into a WHERE clause. Nothing is ever evaluated.
+"""Filter expressions: a small part of Python's grammar, parsed to a condition. Nothing is ever evaluated.
 
     category == "Tops" and price < 50 and color in ["red", "blue"] and not (brand == "Acme")
     10 <= price < 20
     season != "winter"      true for items without a season; `season == None` finds them
     "cotton" in materials   an element of a list column, or a part of a text column
-    item["sleeve length"]   a column whose name is not a plain word
+    item["sleeve length"]   a column whose name is not a plain word, or a word of Python such as `class`
 
-Values compare as in Python, with one difference: `<` and its kin are false, not an error, where the kinds differ or a
-value is missing. Every clause is 0 or 1, never NULL, so that `not` means what it says.
+A constant of another kind than the column's values, as in `price < 30` where price is a text, is refused: it would
+match nothing, in silence. What a condition means says `indexer.reading.conditions`.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import keyword
 import re
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final
 
+from threadmatch.indexer.catalogue.values import is_readable
 from threadmatch.indexer.errors import FilterError
+from threadmatch.indexer.reading.conditions import (
+    FIELDS,
+    All,
+    Always,
+    AnyOf,
+    Condition,
+    Contains,
+    Equal,
+    EqualColumns,
+    Missing,
+    Named,
+    Not,
+    OneOf,
+    Order,
+    Ordered,
+    OrderedColumns,
+    Scalar,
+)
+from threadmatch.indexer.reading.filter_kinds import NUMBERS, check_constant, check_two_columns
 from threadmatch.indexer.store.manifest import ColumnKind
 
-MAX_CHARACTERS = 2000
-MAX_DEPTH = 20  # SQLite's own parser gives up at about twice that
-FIELDS = ("id", "product_id")  # columns every gallery has
-CONSTANT_NAMES: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-NUMBERS: tuple[ColumnKind, ...] = ("integer", "number", "boolean")
-ALLOWED = "allowed are columns, numbers, texts, lists of them, ==, !=, <, <=, >, >=, in, not in, and, or, not"
+MAX_CHARACTERS: Final = 2000
+MAX_DEPTH: Final = 20  # SQLite's own parser gives up at about twice that
+CONSTANT_NAMES: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
+ALLOWED: Final = "allowed are columns, numbers, texts, lists of them, ==, !=, <, <=, >, >=, in, not in, and, or, not"
 
-Value = str | int | float | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """SQL over `items i`, with its named values."""
-
-    sql: str
-    values: dict[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    sql: str  # its value; NULL where missing, a list or an object
-    type_sql: str  # its JSON type; NULL or 'null' where missing
-    path: str  # name of the parameter that holds its JSON path; "" for a field
-    kind: ColumnKind
-    node: ast.expr
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    value: Value
-    node: ast.expr
-
-
-_HABITS = (
+_HABITS: Final = (
     (r"&&|\|\|", "write `and` and `or`"),
     (r"\b(AND|OR|NOT|IN)\b", "write `and`, `or`, `not` and `in` in small letters"),
     (r"(?i)\blike\b", 'a part of a text is found by `"part" in column`'),
     (r"(?i)\bbetween\b", "a range is written `10 <= column < 20`"),
     (r"(?<![=!<>])=(?!=)", "write `==` to compare"),
 )
+_ORDER: Final[dict[type[ast.cmpop], Order]] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_MIRROR: Final[dict[Order, Order]] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
-_ORDER = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
-
-def compile_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Clause:
-    """Turn a filter expression into SQL.
+def parse_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Condition:
+    """Turn a filter expression into a condition.
 
     Args:
         expression: see above.
         columns: the gallery's metadata columns and their kinds; `id` and `product_id` come with every gallery.
 
     Raises:
-        FilterError: the expression cannot be understood; says where and what is allowed.
+        FilterError: the expression cannot be understood, or compares a column with what it does not hold; says where
+            and what is allowed.
     """
     if len(expression) > MAX_CHARACTERS:
         raise FilterError(
@@ -84,196 +78,205 @@ def compile_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Clause
     text = expression.replace("\n", " ").replace("\r", " ").strip()
     try:
         tree = ast.parse(text, mode="eval")
-        compiler = _Compiler(expression=text, columns=columns)
-        return Clause(compiler.condition(tree.body), compiler.values)
+        return _Parser(expression=text, columns=columns).condition(tree.body)
     except SyntaxError as error:
         position = error.offset - 1 if error.offset else len(text)  # without a place it is the end that is missing
-        raise FilterError(
-            f"not a filter: {error.msg}; {_hint(text) or ALLOWED}", expression=text, position=position
-        ) from error
+        hint = odd_name_hint(text, columns) or _hint(text) or ALLOWED
+        raise FilterError(f"not a filter: {error.msg}; {hint}", expression=text, position=position) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise FilterError(f"not a filter: {error or 'nested too deeply'}", expression=text) from error
 
 
-class _Compiler:
+class _Constant:
+    __slots__ = ("node", "value")
+
+    def __init__(self, value: Scalar | None, node: ast.expr) -> None:
+        self.value, self.node = value, node
+
+
+class _Column:
+    __slots__ = ("named", "node")
+
+    def __init__(self, named: Named, node: ast.expr) -> None:
+        self.named, self.node = named, node
+
+
+class _Parser:
     def __init__(self, *, expression: str, columns: Mapping[str, ColumnKind]) -> None:
         self.expression, self.columns = expression, columns
-        self.values: dict[str, Value] = {}
+        self._by_form = {unicodedata.normalize("NFKC", name): name for name in columns}
 
-    def condition(self, node: ast.expr, depth: int = 0) -> str:
-        """SQL of a node that is true or false."""
+    def condition(self, node: ast.expr, depth: int = 0) -> Condition:
+        """The condition of a node that is true or false."""
         if depth > MAX_DEPTH:
             raise self._error(f"the filter is nested more than {MAX_DEPTH} deep", node)
         match node:
             case ast.BoolOp(op=op, values=parts):
-                word = " AND " if isinstance(op, ast.And) else " OR "
-                return "(" + word.join(self.condition(part, depth + 1) for part in parts) + ")"
+                found = tuple(self.condition(part, depth + 1) for part in parts)
+                return All(found) if isinstance(op, ast.And) else AnyOf(found)
             case ast.UnaryOp(op=ast.Not(), operand=inner):
-                return f"(NOT {self.condition(inner, depth + 1)})"
+                return Not(self.condition(inner, depth + 1))
             case ast.Compare(left=left, ops=ops, comparators=rest):
                 operands = [left, *rest]
-                steps = [self._compare(operands[n], op, operands[n + 1], node) for n, op in enumerate(ops)]
-                return "(" + " AND ".join(steps) + ")"
+                steps = tuple(self._compare(operands[n], op, operands[n + 1], node) for n, op in enumerate(ops))
+                return steps[0] if len(steps) == 1 else All(steps)
             case ast.Name() | ast.Subscript():
                 return self._bare(node)
-        raise self._error(f"{_describe(node)} is no condition; {ALLOWED}", node)
+        raise self._not_allowed(f"{_describe(node)} is no condition", node)
 
-    def _bare(self, node: ast.expr) -> str:
+    def _bare(self, node: ast.expr) -> Condition:
         operand = self._operand(node)
         if isinstance(operand, _Constant):
             if isinstance(operand.value, bool):
-                return "1" if operand.value else "0"
-        elif operand.kind in ("boolean", "empty"):
-            return f"coalesce({operand.sql} = 1, 0)"
+                return Always(operand.value)
+        elif operand.named.kind in ("boolean", "empty"):
+            return Equal(operand.named, True)
         raise self._error("only a column of true and false can stand alone; compare it with something", node)
 
-    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr, whole: ast.expr) -> str:
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr, whole: ast.expr) -> Condition:
         if isinstance(op, ast.In | ast.NotIn):
-            sql = self._membership(left, right)
-            return f"(NOT {sql})" if isinstance(op, ast.NotIn) else sql
+            found = self._membership(left, right)
+            return Not(found) if isinstance(op, ast.NotIn) else found
         first, second = self._operand(left), self._operand(right)
         if isinstance(first, _Constant) and isinstance(second, _Constant):
             raise self._error("compares two constants; one side must be a column", whole)
         if isinstance(op, ast.Eq | ast.NotEq):
-            sql = self._equal(first, second)
-            return f"(NOT {sql})" if isinstance(op, ast.NotEq) else sql
-        sign = _ORDER.get(type(op))
-        if sign is None:
+            found = self._equal(first, second)
+            return Not(found) if isinstance(op, ast.NotEq) else found
+        order = _ORDER.get(type(op))
+        if order is None:
             raise self._error("`is` is not known here; use == or !=", whole)
-        return self._ordered(first, sign, second)
+        return self._ordered(first, order, second)
 
-    def _equal(self, first: _Column | _Constant, second: _Column | _Constant) -> str:
+    def _equal(self, first: _Column | _Constant, second: _Column | _Constant) -> Condition:
         if isinstance(first, _Constant):
             first, second = second, first
         assert isinstance(first, _Column)
         if isinstance(second, _Constant) and second.value is None:
-            return f"(coalesce({first.type_sql}, 'null') = 'null')"
-        self._scalar(first)
+            return Missing(first.named)
+        column = self._scalar(first)
         if isinstance(second, _Constant):
-            return f"({first.sql} IS {self._bind(second.value, second.node)})"
-        self._scalar(second)
-        both_plain = f"{_plain(first)} AND {_plain(second)}"
-        return f"({both_plain} AND {first.sql} IS {second.sql})"
+            return Equal(column, self._value(column, second, "=="))
+        return EqualColumns(column, self._second(column, second))
 
-    def _ordered(self, first: _Column | _Constant, sign: str, second: _Column | _Constant) -> str:
+    def _ordered(self, first: _Column | _Constant, order: Order, second: _Column | _Constant) -> Condition:
         if isinstance(first, _Constant):
-            first, second, sign = second, first, _MIRROR[sign]
+            first, second, order = second, first, _MIRROR[order]
         assert isinstance(first, _Column)
-        self._scalar(first)
+        column = self._scalar(first)
         if isinstance(second, _Column):
-            self._scalar(second)
-            kinds = f"{_type_class(first.sql)} = {_type_class(second.sql)}"
-            return f"coalesce({kinds} AND {first.sql} {sign} {second.sql}, 0)"
+            return OrderedColumns(column, order, self._second(column, second))
         if second.value is None:
             raise self._error("nothing is less or more than None; use == or !=", second.node)
-        if isinstance(second.value, str):
-            guard = f"typeof({first.sql}) = 'text'"
-        else:
-            guard = f"typeof({first.sql}) IN ('integer', 'real')"
-        return f"({guard} AND {first.sql} {sign} {self._bind(second.value, second.node)})"
+        return Ordered(column, order, self._value(column, second, order))
 
-    def _membership(self, left: ast.expr, right: ast.expr) -> str:
+    def _membership(self, left: ast.expr, right: ast.expr) -> Condition:
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             column = self._operand(left)
             if isinstance(column, _Constant):
                 raise self._error("the left side of `in [...]` must be a column", left)
-            self._scalar(column)
+            named = self._scalar(column)
             constants = [self._constant(element) for element in right.elts]
-            names = ", ".join(self._bind(c.value, c.node) for c in constants if c.value is not None)
-            sql = f"coalesce({column.sql} IN ({names}), 0)"
-            if any(constant.value is None for constant in constants):
-                sql = f"({sql} OR coalesce({column.type_sql}, 'null') = 'null')"
-            return sql
+            values = tuple(self._value(named, constant, "in") for constant in constants if constant.value is not None)
+            found = OneOf(named, values)
+            return found if len(values) == len(constants) else AnyOf((found, Missing(named)))
         column, constant = self._operand(right), self._operand(left)
         if isinstance(column, _Constant) or isinstance(constant, _Column):
             raise self._error(
                 "`in` needs a list in brackets, or a constant on its left and a column on its right", right
             )
-        return self._contains(column, constant)
-
-    def _contains(self, column: _Column, constant: _Constant) -> str:
-        if column.kind in NUMBERS:
+        named = column.named
+        if named.kind in NUMBERS:
             raise self._error("`in` looks into texts and lists, and this column holds neither", column.node)
-        name = self._bind(constant.value, constant.node)
-        part = f"instr({column.sql}, {name}) > 0" if isinstance(constant.value, str) else "0"
-        if not column.path:
-            return f"coalesce({part}, 0)"
-        element = (
-            f"EXISTS (SELECT 1 FROM json_each(i.metadata, {column.path}) AS e"  # noqa: S608
-            f" WHERE e.type NOT IN ('array', 'object') AND e.value IS {name})"
-        )
-        return f"(CASE {column.type_sql} WHEN 'array' THEN {element} WHEN 'text' THEN {part} ELSE 0 END)"
+        if named.kind == "string" and constant.value is not None:
+            return Contains(named, self._value(named, constant, "contains"))
+        return Contains(named, constant.value)
+
+    def _value(self, column: Named, constant: _Constant, sign: str) -> Scalar:
+        assert constant.value is not None, "the caller has taken None apart"
+        if fault := check_constant(column, constant.value, sign):
+            raise self._error(fault, constant.node)
+        return constant.value
+
+    def _second(self, first: Named, second: _Column) -> Named:
+        column = self._scalar(second)
+        if fault := check_two_columns(first, column):
+            raise self._error(fault, second.node)
+        return column
+
+    def _scalar(self, column: _Column) -> Named:
+        if column.named.kind in ("list", "object"):
+            raise self._error(
+                f"a column of kind {column.named.kind} cannot be compared; use VALUE in COLUMN", column.node
+            )
+        return column.named
 
     def _operand(self, node: ast.expr) -> _Column | _Constant:
         match node:
             case ast.Name(id=name):
-                if name in self.columns or name in FIELDS or name not in CONSTANT_NAMES:
-                    return self._column(name, node)
-                return _Constant(CONSTANT_NAMES[name], node)
+                if self._known(name) or name not in CONSTANT_NAMES:
+                    return _Column(self._column(name, node), node)
             case ast.Subscript(value=ast.Name(id="item"), slice=ast.Constant(value=str() as name)):
-                return self._column(name, node)
+                return _Column(self._column(name, node), node)
         return self._constant(node)
 
     def _constant(self, node: ast.expr) -> _Constant:
+        value: Scalar | None
         match node:
             case ast.Constant(value=bool() | str() | int() | float() | None as value):
-                return _Constant(value, node)
+                pass
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return _Constant(-number, node)
+                value = -number
             case ast.Name(id=name) if name in CONSTANT_NAMES:
-                return _Constant(CONSTANT_NAMES[name], node)
-        raise self._error(f"{_describe(node)} is not allowed here; {ALLOWED}", node)
+                value = CONSTANT_NAMES[name]
+            case _:
+                raise self._not_allowed(f"{_describe(node)} is not allowed here", node)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise self._error("the number is too large", node)
+        if isinstance(value, str) and not _encodes(value):
+            raise self._error("the text is not valid Unicode", node)
+        return _Constant(value, node)
 
-    def _column(self, name: str, node: ast.expr) -> _Column:
-        if name in FIELDS:
-            sql = f"i.{name}"
-            return _Column(sql, f"CASE WHEN {sql} IS NULL THEN 'null' ELSE 'text' END", "", "string", node)
-        if name not in self.columns:
+    def _known(self, name: str) -> str:
+        """The column of that name, in whatever form its accents are; "" where there is none."""
+        if name in FIELDS or name in self.columns:
+            return name
+        return self._by_form.get(unicodedata.normalize("NFKC", name), "")
+
+    def _column(self, name: str, node: ast.expr) -> Named:
+        found = self._known(name)
+        if found in FIELDS:
+            return Named(found, "string")
+        if not found:
             known = [*FIELDS, *self.columns]
-            near = difflib.get_close_matches(name, known, n=3)
+            near = [other for other in known if other.casefold() == name.casefold()]
+            near = near or difflib.get_close_matches(name, known, n=3)
             if near:
                 raise self._error(f"no column {name!r}; did you mean {', '.join(near)}?", node)
             raise self._error(
                 f'no column {name!r}; there is: {", ".join(known[:20])}. If it is a text, put it in quotes: "{name}"',
                 node,
             )
-        if '"' in name or "\\" in name or not name.isprintable():
-            raise self._error(f"column {name!r} cannot be filtered because of its name; rename it", node)
-        kind = self.columns[name]
-        path = self._bind(f'$."{name}"', node)
-        type_sql = f"json_type(i.metadata, {path})"
-        sql = f"json_extract(i.metadata, {path})"
-        if kind == "mixed":
-            sql = f"(CASE WHEN {type_sql} IN ('array', 'object') THEN NULL ELSE {sql} END)"
-        return _Column(sql, type_sql, path, kind, node)
+        if '"' in found or "\\" in found or not is_readable(found):
+            raise self._error(f"column {found!r} cannot be filtered because of its name; rename it", node)
+        return Named(found, self.columns[found])
 
-    def _scalar(self, column: _Column) -> None:
-        if column.kind in ("list", "object"):
-            raise self._error(f"a column of kind {column.kind} cannot be compared; use VALUE in COLUMN", column.node)
-
-    def _bind(self, value: Value, node: ast.expr) -> str:
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise self._error("the number is too large", node)
-        if isinstance(value, str) and not _encodes(value):
-            raise self._error("the text is not valid Unicode", node)
-        for name, known in self.values.items():
-            if type(known) is type(value) and known == value:
-                return f":{name}"
-        name = f"v{len(self.values)}"
-        self.values[name] = value
-        return f":{name}"
+    def _not_allowed(self, what: str, node: ast.expr) -> FilterError:
+        return self._error(f"{what}; {odd_name_hint(self.expression, self.columns) or ALLOWED}", node)
 
     def _error(self, message: str, node: ast.expr) -> FilterError:
         before = self.expression.encode("utf-8", "replace")[: node.col_offset]
         return FilterError(message, expression=self.expression, position=len(before.decode("utf-8", "ignore")))
 
 
-def _plain(column: _Column) -> str:
-    return f"coalesce({column.type_sql}, 'null') NOT IN ('array', 'object')"
-
-
-def _type_class(sql: str) -> str:
-    return f"(CASE typeof({sql}) WHEN 'integer' THEN 'n' WHEN 'real' THEN 'n' WHEN 'text' THEN 't' END)"
+def odd_name_hint(text: str, columns: Mapping[str, ColumnKind]) -> str:
+    """How to write a column that stands in a text and whose name is no plain word; "" where none does."""
+    bare = re.sub(r"\"[^\"]*\"|'[^']*'", '""', unicodedata.normalize("NFC", text))
+    odd = [name for name in columns if not name.isidentifier() or keyword.iskeyword(name)]
+    for name in sorted(odd, key=len, reverse=True):
+        if name and re.search(rf"(?<!\w){re.escape(unicodedata.normalize('NFC', name))}(?!\w)", bare):
+            return f'the column {name!r} is written item["{name}"]'
+    return ""
 
 
 def _encodes(text: str) -> bool:

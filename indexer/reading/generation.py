@@ -12,18 +12,14 @@ from cachetools import LRUCache
 
 from threadmatch.indexer.index import Ids, VectorIndex, Vectors
 from threadmatch.indexer.reading.columns import Column, describe_columns
+from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.connections import Readers
-from threadmatch.indexer.reading.filters import Clause
+from threadmatch.indexer.reading.filter_sql import to_sql
 from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.vectors import item_vectors
 
 REMEMBERED_FILTERS = 32
-
-
-def where_key(where: Clause) -> object:
-    """What a filter's outcome is remembered under: equal for filters that say the same of the same columns."""
-    return where.sql, tuple((name, type(value), value) for name, value in where.values.items())
 
 
 class LoadedGeneration:
@@ -42,7 +38,7 @@ class LoadedGeneration:
 
     def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers) -> None:
         self.manifest, self.index, self.readers = manifest, index, readers
-        self._filtered: LRUCache[object, Ids] = LRUCache(REMEMBERED_FILTERS)
+        self._filtered: LRUCache[Condition, Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         self._described: list[Column] | None = None
         self.dead, self.late, self.late_vectors = self._changes_beside_the_index()
@@ -54,18 +50,18 @@ class LoadedGeneration:
                 self._described = describe_columns(connection, kinds=self.manifest.columns, seq=self.manifest.seq)
         return self._described
 
-    def allowed(self, where: Clause) -> Ids:
+    def allowed(self, where: Condition) -> Ids:
         """Ascending row numbers that a filter lets through; the last few filters are remembered."""
-        key = where_key(where)
         with self._lock:
-            if key in self._filtered:
-                return self._filtered[key]
-        query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({where.sql}) ORDER BY i.seq"  # noqa: S608
+            if where in self._filtered:
+                return self._filtered[where]
+        clause = to_sql(where)
+        query = f"SELECT i.seq FROM items i WHERE {ALIVE} AND ({clause.sql}) ORDER BY i.seq"  # noqa: S608
         with self.readers.connection() as connection:
-            rows = connection.execute(query, {"seq": self.manifest.seq, **where.values})
+            rows = connection.execute(query, {"seq": self.manifest.seq, **clause.values})
             allowed = np.fromiter((seq for (seq,) in rows), np.int64)
         with self._lock:
-            self._filtered[key] = allowed
+            self._filtered[where] = allowed
         return allowed
 
     def _changes_beside_the_index(self) -> tuple[Ids, Ids, Vectors]:

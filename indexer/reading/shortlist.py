@@ -15,8 +15,9 @@ from cachetools import LRUCache
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Ids, Vectors
-from threadmatch.indexer.reading.filters import Clause
-from threadmatch.indexer.reading.generation import LoadedGeneration, where_key
+from threadmatch.indexer.reading.conditions import Condition
+from threadmatch.indexer.reading.filter_sql import to_sql
+from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import Changes
 from threadmatch.indexer.reading.rows import by_row
 
@@ -35,7 +36,7 @@ class Candidate:
 class Shortlist(Protocol):
     """Nearest neighbours of one moment of a gallery. It never changes. Thread-safe."""
 
-    def search(self, vector: Vectors, k: int, *, where: Clause | None = None) -> list[Candidate]:
+    def search(self, vector: Vectors, k: int, *, where: Condition | None = None) -> list[Candidate]:
         """The items closest to a query.
 
         Args:
@@ -66,7 +67,7 @@ class FaissShortlist:
 
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self._changes = loaded, changes
-        self._filtered: LRUCache[object, Ids] = LRUCache(REMEMBERED_FILTERS)
+        self._filtered: LRUCache[Condition, Ids] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
         if len(changes.dead):
@@ -75,7 +76,7 @@ class FaissShortlist:
             late, late_vectors = (late, late_vectors) if kept.all() else (late[kept], late_vectors[kept])
         self._dead, self._late, self._late_vectors = dead, late, late_vectors
 
-    def search(self, vector: Vectors, k: int, *, where: Clause | None = None) -> list[Candidate]:
+    def search(self, vector: Vectors, k: int, *, where: Condition | None = None) -> list[Candidate]:
         """See Shortlist."""
         allowed = None if where is None else self._loaded.allowed(where)
         found = [self._loaded.index.search(vector, k, allowed=allowed, dead=self._dead)]
@@ -112,23 +113,23 @@ class FaissShortlist:
         out[edited] = self._changes.vectors[places]
         return out
 
-    def _edited(self, vector: Vectors, where: Clause | None) -> tuple[Ids, Vectors]:
+    def _edited(self, vector: Vectors, where: Condition | None) -> tuple[Ids, Vectors]:
         """Rows and similarities of the items that edits put; every one is compared."""
         chosen = self._changes.newest
         if where is not None:
             chosen = chosen & np.isin(self._changes.rows, self._allowed_edits(where))
         return self._changes.rows[chosen], (self._changes.vectors @ vector)[chosen]
 
-    def _allowed_edits(self, where: Clause) -> Ids:
-        key = where_key(where)
+    def _allowed_edits(self, where: Condition) -> Ids:
         with self._lock:
-            if key in self._filtered:
-                return self._filtered[key]
-        query = f"SELECT -i.edit FROM edits i WHERE i.edit > :after AND i.edit <= :upto AND ({where.sql})"  # noqa: S608
+            if where in self._filtered:
+                return self._filtered[where]
+        clause = to_sql(where)
+        query = f"SELECT -i.edit FROM edits i WHERE i.edit > :after AND i.edit <= :upto AND ({clause.sql})"  # noqa: S608
         span = {"after": self._changes.after, "upto": self._changes.upto}
         with self._loaded.readers.connection() as connection:
-            rows = connection.execute(query, {**span, **where.values})
+            rows = connection.execute(query, {**span, **clause.values})
             allowed = np.fromiter((row for (row,) in rows), np.int64)
         with self._lock:
-            self._filtered[key] = allowed
+            self._filtered[where] = allowed
         return allowed

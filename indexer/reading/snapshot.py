@@ -17,7 +17,7 @@ from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
-from threadmatch.indexer.reading.filters import compile_filter
+from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import Changes
 from threadmatch.indexer.reading.rows import by_row
@@ -110,7 +110,7 @@ class Snapshot:
         """
         if embedding.shape != (self.manifest.embedding_dim,):
             raise ValueError(f"embedding is {embedding.shape}, this gallery's are ({self.manifest.embedding_dim},)")
-        where = compile_filter(filter, self.changes.columns) if filter is not None and filter.strip() else None
+        where = parse_filter(filter, self.changes.columns) if filter is not None and filter.strip() else None
         return self._shortlist.search(np.asarray(embedding, np.float32), k, where=where)
 
     @property

@@ -44,6 +44,8 @@ class Version:
 
 
 CHECKPOINT_WAIT_MS = 500
+IN_TABLE = "table:"
+"""Begins the source of a photo that stood in the catalogue itself."""
 NEWEST_EDITS = "SELECT max(edit) FROM edits WHERE edit > :after AND edit <= :upto GROUP BY id"
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from threadmatch.model.data.manifest.rows import Split, read_pairs
-from threadmatch.model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled
+from threadmatch.model.data.pairs import NEGATIVES_FILE, LabelledImage, read_labelled, with_photos
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import DataError
 
@@ -15,22 +15,24 @@ LabelledSet = Sides[list[LabelledImage]]
 """Images on disk, with what people refused."""
 
 
-def read_sets(places: Sequence[Path], split: Split) -> LabelledSet:
+def read_sets(places: Sequence[Path], split: Split, *, skip_bad: bool = False) -> LabelledSet:
     """Read sets and join them.
 
     Args:
         places: manifests, of which the split is taken, or folders with gallery.csv, queries.csv and, where there are
             any, negatives.csv.
         split: which part.
+        skip_bad: leave out rows that cannot be used and photos that are missing, in place of refusing them.
 
     Raises:
-        DataError: as `read_pairs` and `read_labelled` say.
+        DataError: photos are missing; as `read_pairs` and `read_labelled` say.
     """
     gallery: list[LabelledImage] = []
     queries: list[LabelledImage] = []
     refused: dict[int, list[int]] = {}
     for place in places:
-        items, photos = read_pairs(place, split)
+        both = read_pairs(place, split, skip_bad=skip_bad)
+        items, photos = (with_photos(side, skip_missing=skip_bad) for side in both)
         if (place / NEGATIVES_FILE).exists():
             rows = read_labelled(place / NEGATIVES_FILE, may_be_empty=True)
             for n, own in _refused(items, photos, rows).items():

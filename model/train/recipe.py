@@ -80,6 +80,7 @@ class Recipe:
     finetune: FinetuneSettings | None
     end_to_end: EndToEndSettings | None
     backbone_weights: Path | None
+    skip_bad_rows: bool = False  # leave out rows that cannot be used and photos that are missing
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -94,7 +95,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"{path} is not a readable recipe: {error}") from error
     data = dict(values.get("data", {}))
     unknown = set(values) - {"name", "data", "model", *PHASES}
-    unknown |= set(data) - {"train", "val", "backbone_weights"}
+    unknown |= set(data) - {"train", "val", "backbone_weights", "skip_bad_rows"}
     if unknown:
         raise ConfigError(
             f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model]"
@@ -122,6 +123,7 @@ def read_recipe(path: Path) -> Recipe:
         finetune=finetune,
         end_to_end=end_to_end,
         backbone_weights=path.parent / weights if weights else None,
+        skip_bad_rows=data.get("skip_bad_rows") is True,
     )
 
 
@@ -170,7 +172,9 @@ def train(
     run = Run(folder, Processes.start(), progress)
     states = {name: folder / state for name, state in STATES.items()}
     keep_to_plan(folder, _plan(recipe), states, write=run.processes.main)
-    train_on, val = read_sets(recipe.train, Split.TRAIN), read_sets(recipe.val, Split.VAL)
+    skip_bad = recipe.skip_bad_rows
+    train_on = read_sets(recipe.train, Split.TRAIN, skip_bad=skip_bad)
+    val = read_sets(recipe.val, Split.VAL, skip_bad=skip_bad)
     keep_apart({"train": train_on, "val": val})
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)

@@ -33,14 +33,14 @@ def calibrate(
     """Make a model's probabilities hold for your photos. Galleries stay valid: embeddings and regions don't change."""
     from rich.console import Console
 
-    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.data.pairs import read_labelled, with_photos
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.model.evaluate.recalibrate import recalibrate
 
     console = Console(stderr=True)
     try:
-        gallery, queries = (read_labelled(table, images=images) for table in (gallery_csv, query_csv))
+        gallery, queries = (with_photos(read_labelled(table, images=images)) for table in (gallery_csv, query_csv))
         with Shown(console) as show:
             report = recalibrate(
                 model or DEFAULT_MODEL,

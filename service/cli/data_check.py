@@ -1,4 +1,4 @@
-"""`threadmatch data check`: what is wrong with a manifest, where, and what to do about it."""
+"""`threadmatch data check`: what is wrong with a manifest, where, and what to do; how a catalogue is understood."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from threadmatch.service.cli.feed_check import check_feed, is_manifest
+from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 
 
 def check(
-    manifest: Annotated[
-        Path, typer.Argument(help="CSV or Parquet: image, product_id, domain, split; see docs/data.md")
-    ],
+    manifest: Annotated[Path, typer.Argument(help="a manifest, see docs/data.md, or a shop's catalogue")],
     *,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not open images, only see that they are there")] = False,
@@ -25,12 +25,20 @@ def check(
         Path | None, typer.Option(help="CSV file for all problems; default: MANIFEST.problems.csv, if there are any")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="processes that open images; 0 takes one a core")] = 0,
+    mapped: Mapped = None,
+    preset: Preset = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
-    """Check the rows, the rows against each other, and the images. Exit 0: no error; 1: errors; 2: wrong use."""
+    """Check the rows, the rows against each other, and the images. Exit 0: no error; 1: errors; 2: wrong use.
+
+    Of a shop's catalogue, which has no columns `domain` and `split`, it says how each column was understood.
+    """
     from threadmatch.model.data.manifest.check import CheckSettings, check_manifest
     from threadmatch.model.errors import ModelError
 
+    if preset or mapped or not is_manifest(manifest):
+        check_feed(manifest, mapping(mapped or []), preset.value if preset else "", as_json=as_json)
+        return
     if report is None and os.access(manifest.parent, os.W_OK):
         report = manifest.with_suffix(".problems.csv")
     settings = CheckSettings(images=images, quick=quick, shown=shown, report=report, workers=workers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from threadmatch.model.data.pairs import LabelledImage
+    from threadmatch.model.data.manifest.rows import Selection
     from threadmatch.model.evaluate.ranking import Rankings
 
 
@@ -24,13 +24,22 @@ class Part(StrEnum):
     ALL = "all"
 
 
+GalleryTable = Annotated[
+    Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional id, box and others")
+]
+QueryTable = Annotated[
+    Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional box and setup")
+]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="leave out rows without a photo or product, not refuse the table")
+]
+
+
 def evaluate(
     out: Annotated[Path, typer.Option(help="JSON file to write; a .md table and TREC files stand beside it")],
     *,
-    gallery_csv: Annotated[
-        Path | None, typer.Option(help="CSV: image, product_id, optional id, box and others")
-    ] = None,
-    query_csv: Annotated[Path | None, typer.Option(help="CSV: image, product_id, optional box and setup")] = None,
+    gallery_csv: GalleryTable = None,
+    query_csv: QueryTable = None,
     manifest: Annotated[Path | None, typer.Option(help="in place of both: a manifest, see docs/data.md")] = None,
     split: Annotated[Part, typer.Option(help="of the manifest: whose queries")] = Part.TEST,
     gallery_split: Annotated[
@@ -38,6 +47,7 @@ def evaluate(
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="of the manifest: only this one; again for more")] = None,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
+    skip_bad_rows: SkipBadRows = False,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
     methods: Annotated[
         str, typer.Option(help="of global, greedy, grnet, color (histograms), kpm; commas between")
@@ -55,6 +65,8 @@ def evaluate(
     """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
     from rich.console import Console
 
+    from threadmatch.model.data.manifest.rows import read_manifest
+    from threadmatch.model.data.pairs import read_labelled, unanswerable, with_photos
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.model.evaluate.evaluation import EvaluationSettings
@@ -66,14 +78,19 @@ def evaluate(
     try:
         settings = EvaluationSettings(methods=names, candidates=candidates, exhaustive=exhaustive, kpm=kpm, cache=cache)
         if manifest is None:
-            gallery, queries = _read_tables(gallery_csv, query_csv, images, wrong=bool(category or gallery_split))
+            tables = _tables(gallery_csv, query_csv, wrong=bool(category or gallery_split))
+            sides = tuple(read_labelled(table, images=images, skip_bad=skip_bad_rows) for table in tables)
         else:
             which = (split, gallery_split or [split], category or [])
-            gallery, queries = _read_manifest(manifest, which, images, wrong=bool(gallery_csv or query_csv))
+            selection = _selection(which, images, wrong=bool(gallery_csv or query_csv))
+            sides = read_manifest(manifest, selection, skip_bad=skip_bad_rows)
+        gallery, queries = (with_photos(side, skip_missing=skip_bad_rows) for side in sides)
+        if warning := unanswerable(gallery, queries):
+            console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
         models = [load_model(name, device=device) for name in model or [DEFAULT_MODEL]]
         _write(measure_models(models, gallery, queries, settings, console), out, trec_depth, as_json=as_json)
     except (ModelError, OSError) as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 
@@ -91,22 +108,16 @@ def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else tables)
 
 
-def _read_tables(
-    gallery_csv: Path | None, query_csv: Path | None, images: Path | None, *, wrong: bool
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    from threadmatch.model.data.pairs import read_labelled
-
+def _tables(gallery_csv: Path | None, query_csv: Path | None, *, wrong: bool) -> tuple[Path, Path]:
     if wrong:
         raise typer.BadParameter("--category and --gallery-split choose from a manifest; give --manifest")
     if gallery_csv is None or query_csv is None:
         raise typer.BadParameter("nothing to measure: give --manifest, or both --gallery-csv and --query-csv")
-    return read_labelled(gallery_csv, images=images), read_labelled(query_csv, images=images)
+    return gallery_csv, query_csv
 
 
-def _read_manifest(
-    manifest: Path, which: tuple[Part, list[Part], list[str]], images: Path | None, *, wrong: bool
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    from threadmatch.model.data.manifest.rows import Selection, Split, read_manifest
+def _selection(which: tuple[Part, list[Part], list[str]], images: Path | None, *, wrong: bool) -> Selection:
+    from threadmatch.model.data.manifest.rows import Selection, Split
 
     split, gallery_splits, categories = which
     if wrong:
@@ -114,4 +125,4 @@ def _read_manifest(
     if split is Part.ALL:
         raise typer.BadParameter("--split is one of train, val and test; only --gallery-split can be all")
     gallery = tuple(Split) if Part.ALL in gallery_splits else tuple(Split(part.value) for part in gallery_splits)
-    return read_manifest(manifest, Selection(Split(split.value), gallery, tuple(categories), images))
+    return Selection(Split(split.value), gallery, tuple(categories), images)

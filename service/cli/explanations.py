@@ -29,7 +29,7 @@ def evaluate_explanations(
 
     from rich.console import Console
 
-    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.data.pairs import read_labelled, with_photos
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.model.evaluate.faithfulness import markdown, measure
@@ -38,8 +38,8 @@ def evaluate_explanations(
 
     console = Console(stderr=True)
     try:
-        gallery = read_labelled(gallery_csv, images=images)
-        queries = read_labelled(query_csv, images=images)
+        gallery = with_photos(read_labelled(gallery_csv, images=images))
+        queries = with_photos(read_labelled(query_csv, images=images))
         loaded = load_model(model or DEFAULT_MODEL, device=device)
         started = time.monotonic()
         with Shown(console) as show:
@@ -80,7 +80,7 @@ def evaluate_detector(
     """Compare the boxes a detector proposes with the true ones, and what each of them finds."""
     from rich.console import Console
 
-    from threadmatch.model.data.pairs import read_labelled
+    from threadmatch.model.data.pairs import read_labelled, with_photos
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.detection.torchvision_weights import load_detector
     from threadmatch.model.errors import ModelError
@@ -93,8 +93,8 @@ def evaluate_detector(
             result = measure_boxes(
                 load_model(model or DEFAULT_MODEL, device=device),
                 load_detector(detector, device=device),
-                read_labelled(gallery_csv, images=images),
-                read_labelled(query_csv, images=images),
+                with_photos(read_labelled(gallery_csv, images=images)),
+                with_photos(read_labelled(query_csv, images=images)),
                 most=(queries, gallery_items),
                 seed=seed,
                 progress=lambda done, total: show("searching", done, total),

@@ -144,14 +144,25 @@ def export(
     out: Annotated[Path, typer.Argument(help="catalogue to write: .csv, .jsonl or .parquet")],
     *,
     photos: Annotated[Path | None, typer.Option(help="folder to write the display photos to")] = None,
+    with_photos: Annotated[
+        bool, typer.Option("--with-photos", help="the same, to a folder beside the catalogue: NAME.photos")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the items as a catalogue that `threadmatch ingest` reads."""
+    """Write the items as a catalogue that `threadmatch ingest` reads.
+
+    Without photos the catalogue names those it was ingested from; items that were put over HTTP then have none.
+    """
     from threadmatch.indexer.export import export as run
 
+    if with_photos and photos is None:
+        photos = out.with_suffix(".photos")
     with _errors():
-        count = run(folder, out, photos=photos)
-    _show({"items": count, "catalogue": str(out)}, as_json, f"{count} items in {out}")
+        done = run(folder, out, photos=photos)
+    if warning := done.warning():
+        typer.echo(f"warning: {warning}", err=True)
+    result = {"items": done.items, "catalogue": str(out), "without_photo": done.without_photo}
+    _show(result | ({"photos": str(photos)} if photos else {}), as_json, f"{done.items} items in {out}")
 
 
 def _changes(found: dict[str, Any]) -> str:

@@ -10,19 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 
 if TYPE_CHECKING:
     from threadmatch.indexer.ingest import IngestResult, Progress
+    from threadmatch.indexer.rejects import RejectBound
+
+
+Images = Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")]
+AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")]
+MaxRejects = Annotated[
+    str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar='"HOST NAME: VALUE"', help="header for a private image host, sent to no other; again for more"
+    ),
+]
 
 
 def ingest(
-    catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, an item a row")],
+    catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, or a folder of Parquet parts")],
     gallery: Annotated[Path, typer.Option(help="folder of the gallery; made when missing")],
     *,
-    images: Annotated[
-        Path | None, typer.Option(help="folder that image paths are below; default: the catalogue's")
-    ] = None,
+    images: Images = None,
     model: Annotated[str, typer.Option(help="model name or checkpoint folder; default: the shipped one")] = "",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="images a model call, and a commit")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="decoding processes; 0: one a core")] = 0,
@@ -30,9 +43,11 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="host whose image URLs are fetched; may be given again")
-    ] = None,
+    max_rejects: MaxRejects = "100%",
+    mapped: Mapped = None,
+    preset: Preset = None,
+    allow_host: AllowHost = None,
+    header: Headers = None,
     allow_private_network: Annotated[
         bool, typer.Option(help="also fetch where an allowed host has a private address")
     ] = False,
@@ -63,6 +78,10 @@ def ingest(
                 prune=prune,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
+                headers=_headers(header or [], allow_host or []),
+                max_rejects=_bound(max_rejects),
+                mapped=mapping(mapped or []),
+                preset=preset.value if preset else "",
             )
     except (IndexerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -73,8 +92,28 @@ def ingest(
     _say(result, as_json=as_json)
 
 
+def _bound(text: str) -> RejectBound:
+    from threadmatch.indexer.rejects import RejectBound
+
+    try:
+        return RejectBound.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--max-rejects") from error
+
+
+def _headers(given: list[str], hosts: list[str]) -> tuple[tuple[str, str, str], ...]:
+    from threadmatch.indexer.catalogue.host_manners import parse_header
+
+    try:
+        return tuple(parse_header(text, hosts) for text in given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--header") from error
+
+
 def _say(result: IngestResult, *, as_json: bool) -> None:
     if as_json:
+        for warning in result.warnings:
+            typer.echo(f"warning: {warning}", err=True)
         json.dump(result.as_json(), sys.stdout)
         sys.stdout.write("\n")
         return
@@ -82,6 +121,8 @@ def _say(result: IngestResult, *, as_json: bool) -> None:
         f"generation {result.generation}: {result.items} items; {result.encoded} encoded, {result.skipped} were there "
         f"already, {result.rejected} rejected; {result.seconds:.1f} s, {result.images_per_second:.1f} images/s"
     )
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if result.rejects_file:
         typer.echo(f"rejected rows and why: {result.rejects_file}")
 

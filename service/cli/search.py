@@ -78,7 +78,7 @@ def _options(**given: Any) -> SearchOptions:
 
 
 def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, device: str) -> SearchAnswer:
-    from threadmatch.indexer.errors import IndexerError
+    from threadmatch.indexer.errors import FilterError, IndexerError
     from threadmatch.model.errors import ModelError
     from threadmatch.service.errors import ServiceError
     from threadmatch.service.galleries.local import LocalGallery
@@ -86,6 +86,8 @@ def _answer(data: bytes, options: SearchOptions, *, gallery: Path, model: str, d
     try:
         with LocalGallery(gallery, model=model, device=device) as opened:
             return opened.answer(data, options)
+    except FilterError as error:
+        _fail(f"--filter: {error}", code=2)
     except (ServiceError, ModelError, IndexerError) as error:
         _fail(str(error))
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from threadmatch.indexer.catalogue.files import SUFFIXES
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow
 from threadmatch.indexer.errors import CatalogueError
 from threadmatch.model.data.photo_folder import IMAGE_SUFFIXES, photos_below
+from threadmatch.model.data.tables.opening import SUFFIXES
 from threadmatch.model.errors import DataError
 from threadmatch.model.synthetic.street.street_set import build_street_set
 from threadmatch.model.synthetic.street.streetify import SourcePhoto, make_street_queries

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from threadmatch.indexer.ingest import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.rejects import RejectBound
 from threadmatch.model.descriptions import DEFAULT_MODEL
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.inference import Model, load_model
@@ -59,6 +60,10 @@ class IngestChoices(TypedDict, total=False):
     prune: bool
     allow_hosts: tuple[str, ...]
     allow_private_network: bool
+    headers: tuple[tuple[str, str, str], ...]
+    max_rejects: RejectBound
+    mapped: dict[str, str]
+    preset: str
 
 
 def ingest(

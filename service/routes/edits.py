@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from threadmatch.indexer.reading.filter_kinds import odd_values
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import SearchTimeoutError
@@ -68,7 +69,8 @@ async def put_item(item_id: ItemId, request: Request, service: Service, chosen: 
     with service.edits.take():
         item, edited = await _in_time(settings.search_timeout_s, writer.put(new))
     stamp = await asyncio.to_thread(_stamp, chosen)
-    answer = item_answer(item, stamp, gallery=chosen.named_in_links)
+    warnings = odd_values(new.metadata, chosen.open_retriever().gallery.manifest.columns)
+    answer = item_answer(item, stamp, gallery=chosen.named_in_links, warnings=warnings)
     request.state.log.update(item=name, existed=edited.existed, changed=edited.changed)
     status = 200 if edited.existed else 201
     return Response(answer.model_dump_json(), status_code=status, media_type="application/json")

@@ -8,8 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
-from threadmatch.indexer.catalogue.rows import MAX_ID_CHARACTERS, RESERVED
-from threadmatch.indexer.catalogue.values import RowError, json_value
+from threadmatch.indexer.catalogue.rows import RESERVED
+from threadmatch.indexer.catalogue.values import RowError, check_id, is_readable, json_value
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.galleries.item_writer import NewItem
 from threadmatch.service.http.schemas.gallery import ItemFields
@@ -29,7 +29,7 @@ async def read_item(request: Request, item_id: str, limits: UploadLimits) -> New
     """
     photo, fields = await read_photo_and(request, limits, ItemFields)
     product_id = (fields.product_id or "").strip() or None
-    if product_id is not None and not product_id.isprintable():
+    if product_id is not None and not is_readable(product_id):
         raise InvalidFieldError("product_id holds characters that cannot be printed")
     return NewItem(id=item_id, photo=photo, product_id=product_id, box=fields.box, metadata=_metadata(fields.metadata))
 
@@ -45,10 +45,10 @@ def checked_id(request: Request, item_id: str) -> str:
         unquote_to_bytes(raw_path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidFieldError("the id in the address is not UTF-8; encode it with percent signs") from error
-    if not item_id or len(item_id) > MAX_ID_CHARACTERS or not item_id.isprintable() or item_id != item_id.strip():
-        raise InvalidFieldError(
-            f"an id has 1 to {MAX_ID_CHARACTERS} printable characters, no space at its ends; found {item_id[:80]!r}"
-        )
+    try:
+        check_id(item_id)
+    except RowError as error:
+        raise InvalidFieldError(str(error)) from error
     return item_id
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from urllib.parse import quote
 
@@ -49,8 +49,10 @@ def search_answer(
     )
 
 
-def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) -> ItemAnswer:
-    """The answer to GET /v1/items/{id}; `gallery` as in `search_answer`."""
+def item_answer(
+    item: Item, stamp: GalleryStamp, *, gallery: str | None = None, warnings: Sequence[str] = ()
+) -> ItemAnswer:
+    """The answer to GET and PUT /v1/items/{id}; `gallery` as in `search_answer`."""
     return ItemAnswer(
         id=item.id,
         product_id=item.product_id,
@@ -60,6 +62,7 @@ def item_answer(item: Item, stamp: GalleryStamp, *, gallery: str | None = None) 
         image_url=image_url(item.id, gallery),
         metadata=dict(item.metadata),
         gallery=stamp,
+        warnings=list(warnings),
     )
 
 

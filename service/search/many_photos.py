@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from threadmatch.indexer.reading.filters import compile_filter
+from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
 from threadmatch.service.http.schemas.search import SearchOptions
@@ -41,7 +41,7 @@ def check_for_all(retriever: Retriever, options: SearchOptions) -> None:
     """
     retriever.stages(options)
     if options.filter is not None and options.filter.strip():
-        compile_filter(options.filter, retriever.gallery.columns())
+        parse_filter(options.filter, retriever.gallery.columns())
     if options.box is not None and options.box != "auto":
         Box.parse(options.box)
 

@@ -236,10 +236,12 @@ def test_a_catalogue_with_nothing_usable_fails_and_makes_no_gallery(shop: Shop) 
     assert shop.ingest(shop.rows(2)).generation == "000001"
 
 
-def test_a_catalogue_with_nothing_usable_leaves_a_gallery_alone(shop: Shop) -> None:
+def test_a_catalogue_with_nothing_usable_fails_and_leaves_a_gallery_alone(shop: Shop) -> None:
     shop.ingest(shop.rows(2))
-    result = shop.ingest([shop.row(5, image="a.jpg")])
-    assert (result.items, result.rejected, result.generation) == (2, 1, "000001")
+    with pytest.raises(CatalogueError, match="none of the 1 rows"):
+        shop.ingest([shop.row(5, image="a.jpg")], prune=True)
+    gallery = shop.open()
+    assert (gallery.manifest.items, gallery.manifest.generation) == (2, "000001")
 
 
 def test_a_gallery_of_another_model_is_refused_by_name(shop: Shop) -> None:

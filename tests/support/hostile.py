@@ -243,7 +243,7 @@ def _refused() -> dict[str, HostileImage]:
         "pdf": HostileImage(b"%PDF-1.7\n" + b"\0" * 100, "unsupported_format"),
         "postscript": HostileImage(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported_format"),
         "photoshop": HostileImage(b"8BPS\0\x01" + b"\0" * 100, "unsupported_format"),
-        "heic": HostileImage(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported_format"),
+        "video": HostileImage(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + _noise(200), "unsupported_format"),
         "png bomb, 60000 x 60000 in its header": HostileImage(
             _png(huge, 8, 0, zlib.compress(b"\0" * 2**20)), "too_many_pixels"
         ),
@@ -260,7 +260,7 @@ def _refused() -> dict[str, HostileImage]:
         "bmp bomb": HostileImage(_bmp_header(50_000, 50_000), "too_many_pixels"),
         "png text bomb": HostileImage(encoded(picture(), "PNG", pnginfo=text), "too_complex"),
         "jpeg of 5000 scans": HostileImage(jpeg[:scan] + jpeg[scan:-2] * 5000 + jpeg[-2:], "too_complex"),
-        "more bytes than accepted": HostileImage(encoded(picture(), "PNG") + b"\0" * 20 * 2**20, "too_many_bytes"),
+        "more bytes than accepted": HostileImage(encoded(picture(), "PNG") + b"\0" * 32 * 2**20, "too_many_bytes"),
         "one pixel": HostileImage(encoded(picture((1, 1)), "PNG"), "too_small"),
         "one row, 20000 wide": HostileImage(encoded(picture((20_000, 1)), "PNG"), "too_small"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -43,6 +44,19 @@ class Handler(BaseHTTPRequestHandler):
             self.drip()
         elif path == "gzip":
             self.answer(b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+        elif path.startswith("as:"):
+            encoding = path.removeprefix("as:")
+            body = gzip.compress(photo(1)) if "gzip" in encoding.lower() else photo(1)
+            self.answer(body, headers={"Content-Encoding": encoding.replace("_", " ")})
+        elif path == "bomb":
+            self.answer(gzip.compress(b"\0" * 10**6), headers={"Content-Encoding": "gzip"})
+        elif path.startswith("later"):
+            self.busy_answers[path] = self.busy_answers.get(path, 0) + 1
+            last = self.busy_answers[path] > 3
+            self.answer(photo(1), status=200 if last else 429, headers={} if last else {"Retry-After": "1"})
+        elif path.startswith("private"):
+            allowed = self.headers["Authorization"] == "Bearer secret"
+            self.answer(photo(1), status=200 if allowed else 401)
         elif path == "html":
             self.answer(b"<html>sign in</html>", headers={"Content-Type": "text/html"})
         elif path == "empty":

@@ -22,8 +22,9 @@ from threadmatch.model.data.layouts.deepfashion import read_c2s
 from threadmatch.model.data.layouts.street2shop import read_street2shop
 from threadmatch.model.data.layouts.tree import Notes, corners_box
 from threadmatch.model.data.manifest.rows import AND, Domain, ManifestRow, Split
-from threadmatch.model.data.manifest.tables import SUFFIXES, open_table
 from threadmatch.model.data.setups import Setup
+from threadmatch.model.data.tables.labelled import open_table
+from threadmatch.model.data.tables.writing import WRITTEN
 from threadmatch.model.errors import DataError
 from threadmatch.model.images import Box
 
@@ -160,7 +161,7 @@ def _overlap(one: Box, other: Box) -> float:
 
 
 def _annotations(root: Path, views: Mapping[str, str], notes: Notes) -> _Known:
-    kinds = (*SUFFIXES, ".txt", ".json", ".jsonl")
+    kinds = (*WRITTEN, ".txt", ".json", ".jsonl")
     files = sorted(path for path in (root / "annotations").rglob("*") if path.suffix.lower() in kinds)
     if not files:
         raise DataError(

@@ -19,6 +19,7 @@ from typing import Any, Final
 from threadmatch.model.data.manifest.findings import KINDS, Findings
 from threadmatch.model.data.manifest.images_check import look_at_images
 from threadmatch.model.data.manifest.rows import AND, Domain, Manifest, ManifestRow, Split, parse_row
+from threadmatch.model.data.tables.photo_files import find_photo
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.images import Box
 
@@ -76,7 +77,7 @@ def check_manifest(path: Path, settings: CheckSettings, *, progress: Progress | 
             rows.execute(line)
         rows.execute(f"CREATE TABLE rows ({_ROWS})")
         rows.execute("CREATE TABLE images (file TEXT PRIMARY KEY, digest TEXT, width INTEGER, height INTEGER)")
-        read, setups = _read(manifest, rows, settings.images or path.parent, found, tell)
+        read, setups = _read(manifest, rows, settings.images or (path if path.is_dir() else path.parent), found, tell)
         _check_products(rows, found)
         _check_repeats(rows, found)
         opened = _check_images(rows, found, settings, tell)
@@ -138,6 +139,8 @@ def _read(
                 yield _values(number, row, root)
 
     rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", usable())
+    for note in manifest.notes:
+        found.add("odd_table", note)
     tell("rows", read, read)
     if not read:
         found.add("bad_row", "the manifest has a header and no rows")
@@ -148,7 +151,7 @@ def _read(
 
 
 def _values(number: int, row: ManifestRow, root: Path) -> tuple[Any, ...]:
-    file = os.path.normpath(root / row.image)
+    file = os.path.normpath(find_photo(root, row.image))
     return number, file, row.product_id, row.domain.value, row.split.value, row.id, str(row.box or ""), row.category
 
 

@@ -40,6 +40,7 @@ KINDS: Final = {
     "image_of_two_products": Kind("warning", "one garment under two product_ids counts a right answer as wrong"),
     "duplicate_row": Kind("warning", "leave one of them out; a query counts as often as it is listed"),
     "box_past_edge": Kind("warning", "the part inside the image is taken; a box of another size of the image?"),
+    "odd_table": Kind("warning", "it was read all the same; write the file again if that is not what was meant"),
     "misspelt_column": Kind("warning", "rename the column, or leave it if it is your own"),
     "missing_split": Kind("warning", "training needs train and val, a figure to publish needs test"),
 }

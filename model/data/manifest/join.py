@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from threadmatch.model.data.manifest.rows import COLUMNS, Domain, Split
-from threadmatch.model.data.manifest.tables import Cells, Table, open_table, write_table
+from threadmatch.model.data.tables.labelled import Cells, Table, open_table
+from threadmatch.model.data.tables.writing import write_table
 from threadmatch.model.errors import DataError
 
 MANIFEST: Final = "manifest.csv"

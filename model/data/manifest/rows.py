@@ -21,9 +21,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from threadmatch.model.data.manifest.tables import Cells, open_table, write_table
-from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.data.pairs import LabelledImage, read_labelled, refuse_or_skip
 from threadmatch.model.data.setups import Setup
+from threadmatch.model.data.tables.labelled import Cells, open_table
+from threadmatch.model.data.tables.opening import SUFFIXES, part_files
+from threadmatch.model.data.tables.photo_files import find_photo
+from threadmatch.model.data.tables.writing import write_table
 from threadmatch.model.errors import DataError, InvalidImageError
 from threadmatch.model.images import Box
 
@@ -159,7 +162,7 @@ class Manifest:
 
     Fields:
         path: of the file.
-        place: "line" (of a CSV file, the header is line 1) or "row" (of a Parquet file, from 1): what numbers count.
+        place: "line" (of a text file, the header is line 1) or "row" (of a Parquet file, from 1): what numbers count.
         doubts: columns that look like a misspelt optional one, in words.
 
     Raises:
@@ -168,7 +171,7 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._table = open_table(path)
+        self._table = open_table(path, COLUMNS)
         self.place = self._table.place
         columns = self._table.columns
         if missing := [name for name in REQUIRED if name not in columns]:
@@ -182,22 +185,29 @@ class Manifest:
     def __iter__(self) -> Iterator[tuple[int, Cells | str]]:
         return iter(self._table)
 
-    def rows(self) -> Iterator[tuple[int, ManifestRow]]:
-        """Every row with its number.
+    @property
+    def notes(self) -> list[str]:
+        """What was odd about the file and taken all the same."""
+        return self._table.notes
+
+    def rows(self, faults: list[str] | None = None) -> Iterator[tuple[int, ManifestRow]]:
+        """Every row that can be used with its number.
+
+        Args:
+            faults: what is wrong with each other row is added to it, its place in front; None raises at the first.
 
         Raises:
-            DataError: at the first row that cannot be used; the row is named.
+            DataError: without `faults`, at the first row that cannot be used; the row is named.
         """
         for number, cells in self:
-            if isinstance(cells, str):
-                raise DataError(f"{self.path}, {self.place} {number}: {cells}")
-            row, faults = parse_row(cells)
-            if row is None:
-                said = "; ".join(fault.message for fault in faults)
-                raise DataError(
-                    f"{self.path}, {self.place} {number}: {said}. `threadmatch data check` lists all such rows"
-                )
-            yield number, row
+            row, found = (None, [RowFault("bad_row", cells)]) if isinstance(cells, str) else parse_row(cells)
+            if row is not None:
+                yield number, row
+                continue
+            said = f"{self.place} {number}: {'; '.join(fault.message for fault in found)}"
+            if faults is None:
+                raise DataError(f"{self.path}, {said}. `threadmatch data check` lists all such rows")
+            faults.append(said)
 
 
 def _columns_wanted(missing: Sequence[str], columns: Sequence[str]) -> str:
@@ -223,20 +233,32 @@ class Selection:
     images: Path | None = None
 
 
-def read_manifest(path: Path, selection: Selection) -> tuple[list[LabelledImage], list[LabelledImage]]:
+def read_manifest(
+    path: Path, selection: Selection, *, skip_bad: bool = False
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """The gallery and the queries of one split; rows of others are checked, not kept.
 
+    Args:
+        path: of the manifest.
+        selection: what to take.
+        skip_bad: leave out rows that cannot be used, with a warning, in place of refusing the manifest.
+
     Raises:
-        DataError: as `Manifest`; a row that cannot be used; no gallery or no queries of that split.
+        DataError: as `Manifest`; rows that cannot be used, all of them listed; no gallery or no queries of that split.
     """
-    root = selection.images or path.parent
+    root = selection.images or (path if path.is_dir() else path.parent)
     wanted = {Domain.CUSTOMER: {selection.split}, Domain.SHOP: set(selection.gallery_splits or (selection.split,))}
     taken: dict[Domain, list[LabelledImage]] = {Domain.SHOP: [], Domain.CUSTOMER: []}
     seen: dict[str, int] = {}
-    for _, row in Manifest(path).rows():
+    manifest = Manifest(path)
+    faults: list[str] = []
+    for number, row in manifest.rows(faults):
         seen[f"{row.split} {row.domain}"] = seen.get(f"{row.split} {row.domain}", 0) + 1
         if row.split in wanted[row.domain] and (not selection.categories or row.category in selection.categories):
-            taken[row.domain].append(labelled(row, root))
+            taken[row.domain].append(labelled(row, root, f"{path}, {manifest.place} {number}"))
+    if faults:
+        advice = "`threadmatch data check` says more"
+        refuse_or_skip(f"{len(faults)} rows of {path} cannot be used ({advice})", faults, skip=skip_bad)
     if empty := [domain.value for domain, images in taken.items() if not images]:
         of = f" of {', '.join(selection.categories)}" if selection.categories else ""
         found = ", ".join(f"{count} {name}" for name, count in sorted(seen.items())) or "no rows"
@@ -244,15 +266,16 @@ def read_manifest(path: Path, selection: Selection) -> tuple[list[LabelledImage]
     return taken[Domain.SHOP], taken[Domain.CUSTOMER]
 
 
-def labelled(row: ManifestRow, root: Path) -> LabelledImage:
+def labelled(row: ManifestRow, root: Path, where: str = "") -> LabelledImage:
     """A row as training and evaluation take it."""
     return LabelledImage(
-        path=root / row.image,
+        path=find_photo(root, row.image),
         id=row.id or row.image,
         product_id=row.product_id,
         box=row.box,
         setup=row.setup,
         category=row.category,
+        where=where,
     )
 
 
@@ -275,20 +298,33 @@ def image_cell(image: Path, manifest: Path) -> str:
     return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else absolute.as_posix()
 
 
-def read_pairs(place: Path, split: Split) -> tuple[list[LabelledImage], list[LabelledImage]]:
+def read_pairs(place: Path, split: Split, *, skip_bad: bool = False) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """The gallery and the queries of a set, in either form.
 
     Args:
-        place: a manifest, or a folder with gallery.csv (or catalogue.csv, as drawn shops have it) and queries.csv.
+        place: a manifest, or a folder with a gallery (or catalogue, as drawn shops have it) and queries, each any table
+            that `threadmatch ingest` reads. A folder without them is a manifest in parts.
         split: which part of a manifest; a folder is one part.
+        skip_bad: leave out rows that cannot be used, in place of refusing them.
 
     Raises:
         DataError: neither, or not readable.
     """
-    if not place.is_dir():
-        return read_manifest(place, Selection(split))
-    gallery = place / "gallery.csv"
-    drawn = place / "catalogue.csv"
-    return read_labelled(drawn if drawn.exists() and not gallery.exists() else gallery), read_labelled(
-        place / "queries.csv"
-    )
+    queries = table_named(place, "queries") if place.is_dir() else None
+    if queries is None and (not place.is_dir() or _holds_parts(place)):
+        return read_manifest(place, Selection(split), skip_bad=skip_bad)
+    gallery = table_named(place, "gallery") or table_named(place, "catalogue") or place / "gallery.csv"
+    return read_labelled(gallery, skip_bad=skip_bad), read_labelled(queries or place / "queries.csv", skip_bad=skip_bad)
+
+
+def table_named(folder: Path, stem: str) -> Path | None:
+    """The table of a name, whatever its kind: the first of STEM.csv, .csv.gz, .jsonl, ... that is there."""
+    names = [f"{stem}{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _holds_parts(folder: Path) -> bool:
+    try:
+        return bool(part_files(folder))
+    except DataError:
+        return False

@@ -43,6 +43,10 @@ class ItemAnswer(Answer):
     image_url: str = Field(examples=["/v1/items/MH06-black-main/image"])
     metadata: dict[str, Any] = Field(examples=[{"name": "Stark Fundamental Hoodie"}])
     gallery: GalleryStamp
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="what was taken although filters may pass over it, such as a text among numbers",
+    )
 
 
 class DeletedAnswer(Answer):

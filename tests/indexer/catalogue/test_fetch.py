@@ -13,6 +13,7 @@ import pytest
 from tests.support.shop import PixelEncoder, Shop, contents, photo
 from tests.support.webserver import web_server
 from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList, is_public
+from threadmatch.indexer.catalogue.host_manners import WENT_WELL, HostHeaders, Manners, parse_header, retry_after
 from threadmatch.model.errors import InvalidImageError
 
 LIMITS = FetchLimits(total_s=1.0, connect_s=0.5, max_bytes=100_000)
@@ -79,6 +80,79 @@ def test_a_server_that_misbehaves_costs_little(server: tuple[str, list[str]], pa
 
 def test_a_busy_server_is_asked_again(server: tuple[str, list[str]]) -> None:
     assert fetched(f"http://{server[0]}/busy1", "127.0.0.1", limits=FetchLimits()) == photo(1)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["", "identity", "Identity", "aws-chunked", "AWS-Chunked", "gzip", "aws-chunked,gzip", "GZIP", "x-gzip"]
+)
+def test_what_is_not_packed_or_packed_with_gzip_is_taken(server: tuple[str, list[str]], encoding: str) -> None:
+    assert fetched(f"http://{server[0]}/as:{encoding}", "127.0.0.1") == photo(1)
+
+
+def test_other_packing_and_what_grows_too_large_is_refused(server: tuple[str, list[str]]) -> None:
+    assert refused(f"http://{server[0]}/as:br", "127.0.0.1") == "url_failed"
+    assert refused(f"http://{server[0]}/bomb", "127.0.0.1") == "url_too_large"
+
+
+def test_a_host_that_says_when_is_asked_again_then_and_not_more_often(server: tuple[str, list[str]]) -> None:
+    address, seen = server
+    started = time.monotonic()
+    assert fetched(f"http://{address}/later1", "127.0.0.1", limits=FetchLimits()) == photo(1)
+    assert time.monotonic() - started >= 3
+    assert sum(line.endswith("/later1") for line in seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3", 3.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), ("", None)]
+)
+def test_retry_after_is_a_number_or_a_date(text: str, seconds: float | None) -> None:
+    assert retry_after(text) == seconds
+
+
+async def test_a_host_is_slowed_down_and_comes_back_slowly() -> None:
+    manners = Manners(8)
+    manners.slow_down(0)
+    manners.slow_down(0)
+    assert manners.at_once == 2
+    for _ in range(WENT_WELL):
+        manners.went_well()
+    assert manners.at_once == 3
+
+
+def test_a_header_goes_to_its_host_alone(server: tuple[str, list[str]]) -> None:
+    address, _ = server
+    port = address.split(":")[1]
+    headers = HostHeaders([parse_header("127.0.0.1 Authorization: Bearer secret", ["127.0.0.1", "localhost"])])
+    hosts = HostList(["127.0.0.1", "localhost"])
+    with Fetcher(hosts, LIMITS, headers=headers) as fetcher:
+        assert fetcher.fetch(f"http://{address}/private") == photo(1)
+        for other in (f"http://localhost:{port}/private", f"http://{address}/to:http:!!localhost:{port}!private"):
+            with pytest.raises(InvalidImageError, match="answered 401"):
+                fetcher.fetch(other)
+    assert "secret" not in repr(headers)
+    assert headers.of("127.0.0.1", secure=True)
+    assert not HostHeaders([("img.example", "X-Key", "k")]).of("img.example", secure=False)
+
+
+def test_a_header_is_read_with_its_host_or_for_the_only_one() -> None:
+    assert parse_header("X-Key: a:b", ["img.example"]) == ("img.example", "X-Key", "a:b")
+    assert parse_header("a.cdn.example X-Key: v", ["*.cdn.example", "b.example"]) == ("a.cdn.example", "X-Key", "v")
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts", "says"),
+    [
+        ("X-Key: v", ["a.example", "b.example"], "for which host"),
+        ("X-Key: v", ["*.cdn.example"], "for which host"),
+        ("X-Key v", ["a.example"], "is given as"),
+        ("X-Key:", ["a.example"], "is given as"),
+        ("c.example X-Key: v", ["a.example"], "--allow-host c.example"),
+        ("Host: other", ["a.example"], "cannot be set"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused(text: str, hosts: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_header(text, hosts)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_row_with_too_many_cells_is_rejected_and_one_with_too_few_is_filled(tm
     ("name", "text", "message"),
     [
         ("items.csv", "photo,id\na.jpg,1\n", "rename 'photo' to 'image'"),
-        ("items.csv", "Image,id\na.jpg,1\n", "rename 'Image'"),
+        ("items.csv", "Images,id\na.jpg,1\n", "rename 'Images'"),
         ("items.csv", "image,id\n", "no rows"),
         ("items.csv", "", "is empty"),
         ("items.csv", "  \n ", "is empty"),

@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.made_up import build, edit, unit
-from threadmatch.indexer.reading.filters import Clause, compile_filter
+from threadmatch.indexer.reading.conditions import Condition
+from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
 from threadmatch.indexer.store import generations, publish
@@ -85,8 +86,8 @@ def shortlist(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return BODIES[request.param](tmp_path / "gallery", monkeypatch)
 
 
-def where(expression: str) -> Clause:
-    return compile_filter(expression, {"price": "integer", "color": "string"})
+def where(expression: str) -> Condition:
+    return parse_filter(expression, {"price": "integer", "color": "string"})
 
 
 def expected(query: NDArray[np.float32], names: list[str], k: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from threadmatch.indexer.errors import FilterError
-from threadmatch.indexer.reading.filters import compile_filter
+from threadmatch.indexer.reading.conditions import Equal, Named
+from threadmatch.indexer.reading.filter_sql import Clause, to_sql
+from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.store.manifest import ColumnKind
 
 COLUMNS: dict[str, ColumnKind] = {
@@ -25,6 +28,10 @@ COLUMNS: dict[str, ColumnKind] = {
     "sleeve length": "string",
 }
 Row = dict[str, Any]
+
+
+def compile_filter(expression: str, columns: dict[str, ColumnKind]) -> Clause:
+    return to_sql(parse_filter(expression, columns))
 
 
 def chosen(expression: str, rows: list[Row]) -> list[int]:
@@ -56,7 +63,13 @@ rows_of = st.lists(
     ),
     max_size=6,
 )
-names = st.sampled_from(["color", "price", "kids", "odd", "product_id"])
+texts = st.sampled_from(["", "a", "b", "ä'\"", "2"])
+numbers = st.one_of(st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, -1.5, 2.0]))
+OF_ITS_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "color": texts, "product_id": texts, "price": numbers, "kids": numbers, "odd": st.one_of(texts, numbers)
+}  # fmt: skip
+"""What each column may be compared with; another kind is refused."""
+names = st.sampled_from(sorted(OF_ITS_KIND))
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -74,23 +87,27 @@ def ordered(sign: str, left: Any, right: Any) -> bool:
 
 @st.composite
 def leaves(draw: st.DrawFn) -> Condition:
-    name, value = draw(names), draw(scalars)
+    name = draw(names)
+    value = draw(st.one_of(st.none(), OF_ITS_KIND[name]))
     kind = draw(st.sampled_from(["==", "!=", "order", "in", "not in", "mirror", "columns"]))
     if kind == "==":
         return f"{name} == {value!r}", lambda row: row.get(name) == value
     if kind == "!=":
         return f"{name} != {value!r}", lambda row: row.get(name) != value
     if kind == "columns":
-        other = draw(names)
+        alike = [
+            other for other, values in OF_ITS_KIND.items() if values is OF_ITS_KIND[name] or "odd" in (name, other)
+        ]
+        other = draw(st.sampled_from(alike))
         return f"{name} == {other}", lambda row: row.get(name) == row.get(other)
     if kind in ("in", "not in"):
-        several = draw(st.lists(scalars, max_size=3))
+        several = draw(st.lists(st.one_of(st.none(), OF_ITS_KIND[name]), max_size=3))
         return f"{name} {kind} {several!r}", lambda row: (row.get(name) in several) == (kind == "in")
     sign = draw(st.sampled_from(sorted(ORDERS)))
-    number = draw(st.one_of(st.integers(-3, 3), st.sampled_from([0.5, "a", "b"])))
+    bound = draw(OF_ITS_KIND[name])
     if kind == "mirror":
-        return f"{number!r} {sign} {name}", lambda row: ordered(sign, number, row.get(name))
-    return f"{name} {sign} {number!r}", lambda row: ordered(sign, row.get(name), number)
+        return f"{bound!r} {sign} {name}", lambda row: ordered(sign, bound, row.get(name))
+    return f"{name} {sign} {bound!r}", lambda row: ordered(sign, row.get(name), bound)
 
 
 def both(parts: tuple[Condition, Condition], word: str) -> Condition:
@@ -180,6 +197,67 @@ def test_chains_lists_texts_and_odd_names() -> None:
 def test_what_is_no_filter_is_refused_by_name(expression: str, message: str) -> None:
     with pytest.raises(FilterError, match=message):
         compile_filter(expression, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("color < 30", "'color' holds text, and 30 is a number.*numbers alone"),
+        ("30 > color", "'color' holds text"),
+        ("color == 36", 'write color == "36"'),
+        ("color != 36", 'write color == "36"'),
+        ("color in ['a', 36]", 'write "36" in the list'),
+        ("36 in color", 'write "36" in color'),
+        ("color == true", "a truth value"),
+        ("id == 5", 'write id == "5"'),
+        ("price < '5'", "'price' holds numbers.*write 5 without quotes"),
+        ("price == 'cheap'", "'price' holds numbers"),
+        ("kids == 'true'", "write true without quotes"),
+        ("not (price in ['1', 2])", "write 1 without quotes"),
+        ("item['sleeve length'] == 3", r'write item\["sleeve length"\] == "3"'),
+        ("price < color", "'price' holds numbers and 'color' holds text"),
+        ("color == kids", "never alike"),
+    ],
+)
+def test_a_constant_that_the_column_cannot_hold_is_refused_with_what_to_write(expression: str, message: str) -> None:
+    with pytest.raises(FilterError, match=message):
+        compile_filter(expression, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "expression", ["odd < 3", "odd == 'x'", "odd in [1, 'x']", "price == true", "kids == 1", "void < 1"]
+)
+def test_a_column_of_several_kinds_takes_each_and_truth_is_a_number(expression: str) -> None:
+    assert parse_filter(expression, {**COLUMNS, "void": "empty"})
+
+
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("class == 'dress'", "class"),
+        ("price < 5 and class == 'dress'", "class"),
+        ("sale-price < 5", "sale-price"),
+        ("sleeve length == 'x'", "sleeve length"),
+        ("size.eu == 36", "size.eu"),
+        ("2nd == 1", "2nd"),
+    ],
+)
+def test_a_name_that_is_no_plain_word_is_hinted_at(expression: str, written: str) -> None:
+    columns: dict[str, ColumnKind] = dict.fromkeys(("class", "sale-price", "size.eu", "2nd", "sleeve length"), "mixed")
+    with pytest.raises(FilterError, match=re.escape(f'item["{written}"]')):
+        parse_filter(expression, columns)
+    fixed = expression.replace(written, f'item["{written}"]')
+    if "price < 5 and" not in expression:
+        assert parse_filter(fixed, columns)
+
+
+def test_a_column_is_found_whatever_the_form_of_its_accents() -> None:
+    columns: dict[str, ColumnKind] = {"Gro\u0308\u00dfe": "string", "Farbe": "string"}
+    for name in ("Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"):
+        assert parse_filter(f'{name} == "S"', columns) == Equal(Named("Gro\u0308\u00dfe", "string"), "S")
+        assert parse_filter(f'item["{name}"] == "S"', columns)
+    with pytest.raises(FilterError, match="did you mean Farbe"):
+        parse_filter('farbe == "rot"', columns)
 
 
 def test_the_deepest_and_the_longest_filter_are_within_what_sqlite_takes() -> None:

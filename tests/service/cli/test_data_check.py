@@ -42,3 +42,23 @@ def test_no_manifest_exits_1_and_wrong_use_2(tmp_path: Path) -> None:
     assert (code, "none.csv" in err) == (1, True)
     assert run()[0] == 2
     assert run(str(tmp_path / "none.csv"), "--shown", "0")[0] == 2
+
+
+def test_a_catalogue_is_shown_as_it_was_understood(tmp_path: Path) -> None:
+    (tmp_path / "feed.csv").write_text("ID,image_link,price,size\n1,a.jpg,19.99 USD,36\n2,b.jpg,5.00 USD,M\n")
+    code, out, _ = run(str(tmp_path / "feed.csv"), "--preset", "google", "--json")
+    answer = json.loads(out)
+    assert (code, answer["usable"], answer["products"]) == (0, 2, 2)
+    assert answer["columns"]["price"] == {"kinds": {"number": 2}, "examples": [19.99, 5.0]}
+    assert answer["columns"]["size"]["kinds"] == {"string": 2}
+    code, out, err = run(str(tmp_path / "feed.csv"))
+    assert (code, "rename 'image_link'" in err or "no column 'image'" in err) == (1, True)
+    code, out, _ = run(str(tmp_path / "feed.csv"), "--map", "image=image_link")
+    assert code == 0
+    assert 'price: 2 string; such as "19.99 USD"' in out
+    (tmp_path / "mixed.jsonl").write_text('{"image": "a", "size": 36}\n{"image": "b", "size": "M"}\n{broken\n')
+    code, out, _ = run(str(tmp_path / "mixed.jsonl"))
+    assert code == 1
+    assert "column 'size' holds 1 integer and 1 string" in out
+    assert "line 3 is not JSON" in out or "line 3: is not JSON" in out
+    assert run(str(tmp_path / "feed.csv"), "--map", "nonsense")[0] == 2

@@ -78,7 +78,7 @@ def test_nothing_found_is_said_and_is_no_failure(searched: list[str]) -> None:
         (["--no-rerank", "--explain"], 2, "rerank"),
         (["--no-rerank", "--matcher", "greedy"], 2, "leave one out"),
         (["--box", "1,2"], 1, "box"),
-        (["--filter", "nosuch = 1"], 1, "nosuch"),
+        (["--filter", "nosuch = 1"], 2, "nosuch"),
     ],
 )
 def test_wrong_use_says_what_is_wrong(searched: list[str], flags: list[str], code: int, says: str) -> None:

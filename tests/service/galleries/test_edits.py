@@ -55,6 +55,39 @@ async def found(client: httpx.AsyncClient, seed: int, **fields: object) -> list[
     return matches
 
 
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"price": "7"}, "send 7 without quotes"),
+        ({"name": 3}, "name is a number here"),
+        ({"price": [7]}, "price is a list here"),
+        ({"price": 7.5, "color": "red", "new": 1}, ""),
+        ({"price": None}, ""),
+    ],
+)
+async def test_a_value_that_filters_will_pass_over_is_taken_with_a_warning(
+    shop: httpx.AsyncClient, metadata: dict[str, Any], says: str
+) -> None:
+    response = await put(shop, "new", NEW_PHOTO, metadata=json.dumps(metadata))
+    assert response.status_code == 201
+    warnings = response.json()["warnings"]
+    assert len(warnings) == bool(says)
+    assert says in "".join(warnings)
+
+
+@pytest.mark.parametrize("item_id", ["%2E", "%2E%2E"])
+async def test_an_id_that_no_address_can_hold_is_refused(shop: httpx.AsyncClient, item_id: str) -> None:
+    files = {"image": ("photo.jpg", photo(NEW_PHOTO), "image/jpeg")}
+    response = await shop.put(f"/v1/items/{item_id}", files=files)
+    assert "no part of an address" in is_error(response, 422, "InvalidField")
+
+
+@pytest.mark.parametrize("item_id", ["👩\u200d🦰", "\u200fقميص"])
+async def test_an_id_with_joiners_and_direction_marks_is_taken(shop: httpx.AsyncClient, item_id: str) -> None:
+    assert (await put(shop, item_id, NEW_PHOTO)).status_code == 201
+    assert (await shop.get(f"/v1/items/{quote(item_id, safe='')}")).json()["id"] == item_id
+
+
 async def test_an_item_is_found_by_the_search_after_its_put(shop: httpx.AsyncClient) -> None:
     made = await put(shop, "new", NEW_PHOTO, product_id="p", metadata='{"color": "red", "price": 3}', box="5,5,100,150")
     assert made.status_code == 201

@@ -9,7 +9,7 @@ import pytest
 from threadmatch.model.data.manifest.check import CheckSettings, check_manifest
 from threadmatch.model.data.manifest.join import write_joined_manifest
 from threadmatch.model.data.manifest.rows import Domain, Manifest, ManifestRow, Split
-from threadmatch.model.data.manifest.tables import open_table
+from threadmatch.model.data.tables.labelled import open_table
 from threadmatch.model.errors import DataError
 from threadmatch.model.synthetic.drawn.drawn_shop import write_drawn_set
 

@@ -156,12 +156,16 @@ def test_a_wrong_manifest_says_where_and_what_to_do(tmp_path: Path, text: str, s
 def test_files_that_are_no_manifest_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.xlsx").write_bytes(b"PK")
     (tmp_path / "m.parquet").write_bytes(b"not parquet")
-    (tmp_path / "m.csv").write_bytes(",".join(COLUMNS).encode() + b"\n\xff\xfe\n")
     for name, says in (("m.xlsx", "expected one of"), ("m.parquet", "Parquet"), ("none.csv", "cannot be read")):
         with pytest.raises(DataError, match=says):
             Manifest(tmp_path / name)
-    with pytest.raises(DataError, match="save it as UTF-8"):
-        list(Manifest(tmp_path / "m.csv"))
+
+
+def test_a_manifest_that_is_not_utf_8_is_read_as_ingestion_reads_it_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(",".join(COLUMNS).encode() + "\nä.jpg,p,shop,test,,,,\n".encode("latin-1"))
+    manifest = Manifest(tmp_path / "m.csv")
+    assert [row.image for _, row in manifest.rows()] == ["ä.jpg"]
+    assert any("Windows-1252" in note for note in manifest.notes)
 
 
 def test_a_column_that_looks_misspelt_is_doubted_and_others_are_not(tmp_path: Path) -> None:
