@@ -29,7 +29,7 @@ from threadmatch.model.errors import CheckpointError
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
-    "region_norm", "cell_channels", "features",
+    "region_norm", "features",
 )  # fmt: skip
 """The settings that decide embedding and regions: a gallery depends on these and on no other."""
 

@@ -56,8 +56,6 @@ class GRNetConfig:
     """Open extension (Hariharan et al., CVPR 2015): stages of the backbone, counted from 0, whose maps join the last
     one's in each region. No layer learns to weigh their channels, and so they hold on garments never trained on
     (docs/training.md). With a neck, `neck.HypercolumnNeck` makes one vector of them all."""
-    cell_channels: int = 0
-    """Open extension: numbers kept of each cell of the last map, for dense matching; 0: none. See `neck.CellSpace`."""
     features: tuple[str, ...] = (EMBEDDING, REGIONS)
     """What a gallery keeps of a photo, by name: see `encoding.FEATURES`."""
     region_norm: RegionNorm = "none"
@@ -119,7 +117,7 @@ class GRNetConfig:
 
         What came later is left out where it is as it was before, so that older checkpoints keep their fingerprint.
         """
-        later = {"hypercolumn": (), "cell_channels": 0, "features": (EMBEDDING, REGIONS)}
+        later = {"hypercolumn": (), "features": (EMBEDDING, REGIONS)}
         values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
         return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(values))}
 
@@ -221,7 +219,7 @@ def _check(config: GRNetConfig) -> None:
         value = getattr(config, name)
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
-    for name in ("neck_channels", "embedding_channels", "cell_channels"):
+    for name in ("neck_channels", "embedding_channels"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}, expected 0 (none) or more")
     if not 0 <= config.dropout < 1:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
@@ -57,15 +58,13 @@ class FeatureKind:
 
 def _cells_spec(network: GRNet) -> FeatureSpec:
     rows, columns = network.map_grid()
-    return FeatureSpec(CELLS, (rows * columns, network.config.cell_channels), "int8")
+    return FeatureSpec(CELLS, (rows * columns, network.region_channels), "int4")
 
 
 def _cells(network: GRNet, seen: Seen) -> Tensor:
-    """(B, h * w, K) unit vectors, row by row."""
-    assert network.cells is not None, "feature_kinds checks that"
+    """(B, h * w, C) unit vectors, row by row."""
     columns = seen.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
-    cells: Tensor = network.cells(columns if network.neck is None else network.neck(columns))
-    return cells
+    return F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
 
 
 FEATURES: Final[dict[str, FeatureKind]] = {
@@ -89,8 +88,6 @@ def feature_kinds(network: GRNet) -> dict[str, FeatureKind]:
     """
     if unknown := [name for name in network.config.features if name not in FEATURES]:
         raise ConfigError(f"features has {unknown}, known are {', '.join(FEATURES)}")
-    if CELLS in network.config.features and network.cells is None:
-        raise ConfigError("features has cells, and cell_channels is 0; say how many numbers to keep of each")
     return {name: FEATURES[name] for name in network.config.features}
 
 

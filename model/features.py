@@ -16,18 +16,23 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-FeatureType = Literal["float32", "float16", "int8"]
+FeatureType = Literal["float32", "float16", "int8", "int4"]
 EMBEDDING: Final = "embedding"
 """The feature that stage one searches: one unit vector a photo."""
 REGIONS: Final = "regions"
 """The region vectors of the pyramid (paper sec. 3.2)."""
 CELLS: Final = "cells"
-"""The cells of the backbone's map behind the neck, in a space of their own (`neck.CellSpace`)."""
+"""The cells of the backbone's last map behind the neck, unit vectors, row by row."""
 
 Features = Mapping[str, NDArray[np.float32]]
 """What an encoder makes of B photos: name -> (B, *shape) float32."""
 
-_WIDTH: Final = {"float32": 4, "float16": 2, "int8": 1}
+_BITS: Final = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+_LEVELS: Final = {"int8": 127, "int4": 7}
+"""Largest code; the one below the smallest is left out, so that a code and its opposite are both there."""
+_CLIP: Final = 2.6
+"""Where codes of four bits end, in root mean squares of a vector: beyond it numbers are cut off, which costs less than
+wider steps would (docs/results.md)."""
 _SCALE: Final = np.dtype("<f2")
 
 
@@ -38,8 +43,8 @@ class FeatureSpec:
     Fields:
         name: under which it is stored, asked for and listed.
         shape: of one photo's feature; the last axis is a vector.
-        dtype: on disk. "int8" keeps each vector as whole numbers from -127 to 127, with a float16 scale that keeps its
-            length.
+        dtype: on disk. "int8" and "int4" keep each vector as whole numbers, from -127 to 127 and from -7 to 7 (two a
+            byte), with a float16 scale that keeps its length.
         indexed: whether the shortlist searches it; the others are gathered for the items of a shortlist.
     """
 
@@ -47,6 +52,10 @@ class FeatureSpec:
     shape: tuple[int, ...]
     dtype: FeatureType = "float16"
     indexed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype == "int4" and self.shape[-1] % 2:
+            raise ValueError(f"feature {self.name!r} has vectors of {self.shape[-1]} numbers; int4 packs two a byte")
 
     @property
     def vectors(self) -> int:
@@ -56,8 +65,8 @@ class FeatureSpec:
     @property
     def size_bytes(self) -> int:
         """Of one record."""
-        scales = self.vectors * _SCALE.itemsize if self.dtype == "int8" else 0
-        return math.prod(self.shape) * _WIDTH[self.dtype] + scales
+        scales = self.vectors * _SCALE.itemsize if self.dtype in _LEVELS else 0
+        return math.prod(self.shape) * _BITS[self.dtype] // 8 + scales
 
     def pack(self, values: NDArray[Any]) -> bytes:
         """One photo's feature as a record.
@@ -70,18 +79,20 @@ class FeatureSpec:
         """
         if values.shape != self.shape:
             raise ValueError(f"feature {self.name!r} has shape {values.shape}, expected {self.shape}")
-        if self.dtype != "int8":
+        if self.dtype not in _LEVELS:
             data: bytes = values.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
             return data
         vectors = values.reshape(self.vectors, self.shape[-1]).astype(np.float32)
-        largest = np.abs(vectors).max(axis=1, keepdims=True)
-        codes = np.rint(vectors * (127 / np.maximum(largest, 1e-12))).astype(np.int8)  # (vectors, V)
-        coded = np.linalg.norm(codes.astype(np.float32), axis=1)  # 127 at least, but for zero vectors
+        codes = self._codes(vectors)
+        coded = np.linalg.norm(codes.astype(np.float32), axis=1)  # 1 at least, but for zero vectors
         scales = (np.linalg.norm(vectors, axis=1) / np.maximum(coded, 1)).astype(_SCALE)  # lengths stay as they are
+        if self.dtype == "int4":
+            low, high = np.split(codes.astype(np.uint8) + np.uint8(8), 2, axis=1)  # wraps round: -7..7 to 1..15
+            return bytes((low | (high << 4)).tobytes() + scales.tobytes())
         return bytes(codes.tobytes() + scales.tobytes())
 
     def unpack(self, records: Sequence[bytes | memoryview]) -> NDArray[Any]:
-        """Records to (N, *shape): float16 as stored, float32 else (int8 codes times their scales).
+        """Records to (N, *shape): float16 as stored, float32 else (codes times their scales).
 
         Raises:
             ValueError: a record of another size.
@@ -89,15 +100,29 @@ class FeatureSpec:
         for record in records:
             if len(record) != self.size_bytes:
                 raise ValueError(f"a record of {self.name!r} has {len(record)} bytes, expected {self.size_bytes}")
-        joined = np.frombuffer(bytearray().join(records), np.uint8).reshape(len(records), self.size_bytes)  # writable
-        if self.dtype != "int8":
+        joined = np.frombuffer(bytearray().join(records), np.uint8).reshape(len(records), self.size_bytes)
+        if self.dtype not in _LEVELS:
             kind = np.dtype(self.dtype)
-            values = joined.reshape(-1).view(kind.newbyteorder("<")).astype(kind, copy=False)
-            return values.reshape(len(records), *self.shape)
-        count = math.prod(self.shape)
-        codes = joined[:, :count].view(np.int8).reshape(len(records), self.vectors, self.shape[-1])
+            stored = joined.reshape(-1).view(kind.newbyteorder("<"))
+            return stored.astype(kind, copy=False).reshape(len(records), *self.shape)
+        count = math.prod(self.shape) * _BITS[self.dtype] // 8
+        pairs = joined[:, :count].reshape(len(records), self.vectors, -1)
+        if self.dtype == "int4":
+            codes = np.concatenate([pairs & 15, pairs >> 4], axis=2).astype(np.int8) - np.int8(8)
+        else:
+            codes = pairs.view(np.int8)
         scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE)  # (N, vectors)
         return (codes * scales.astype(np.float32)[:, :, None]).reshape(len(records), *self.shape)
+
+    def _codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+        """(vectors, V) -> whole numbers; a zero vector stays one."""
+        levels = _LEVELS[self.dtype]
+        if self.dtype == "int8":
+            most = np.abs(vectors).max(axis=1, keepdims=True)
+        else:
+            most = _CLIP * np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
+        codes = np.clip(np.rint(vectors * (levels / np.maximum(most, 1e-12))), -levels, levels)
+        return np.asarray(codes, np.int8)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

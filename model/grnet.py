@@ -21,7 +21,7 @@ from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, read_we
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.errors import CheckpointError, ConfigError
-from threadmatch.model.neck import CellSpace, build_neck, linear
+from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
 from threadmatch.model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
@@ -158,7 +158,6 @@ class GRNet(
         channels = self.config.neck_channels or self.backbone.map_channels
         sizes = self.backbone.channels, self.config.embedding_channels
         self.embedding = linear(*sizes) if self.config.embedding_channels else None
-        self.cells = CellSpace(channels, self.config.cell_channels) if self.config.cell_channels else None
         self.head = SimilarityHead(self.config, channels)
         self.region_channels = channels
         self.embedding_dim = self.config.embedding_channels or self.backbone.channels

@@ -110,7 +110,7 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
-        for part in ("neck", "embedding", "cells", "name"):
+        for part in ("neck", "embedding", "name"):
             setattr(network, part, getattr(self._network, part))
         return Model(network, device=self.device, fold=False)
 

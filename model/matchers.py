@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.features import CELLS
 from threadmatch.model.matching import Matcher
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _greedy(network: GRNet, device: str) -> Matcher:
 def _dense(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.dense import DenseMatcher
 
-    return None if network.cells is None else DenseMatcher(device=device)
+    return DenseMatcher(device=device) if CELLS in network.config.features else None
 
 
 def _sparse(network: GRNet, device: str) -> Matcher | None:

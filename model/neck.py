@@ -1,6 +1,6 @@
-"""From a region's channels, or a cell's, to the vector that a gallery keeps.
+"""From a region's channels to the vector that a gallery keeps.
 
-Letters  B images, R regions, C channels of the last map, K of the vector that comes out, m cells to fit on
+Letters  B images, R regions, C channels of the last map, K of the vector that comes out
 """
 
 from __future__ import annotations
@@ -51,45 +51,6 @@ class HypercolumnNeck(nn.Module):
         """What `join` reduces: every part of unit length, so that the maps count alike."""
         projected = [layer(part) for layer, part in zip(self.components, taps, strict=True)]
         return torch.cat([F.normalize(part, dim=-1) for part in (last, *projected)], dim=-1)
-
-
-class CellSpace(nn.Module):
-    """From a cell behind the neck to the numbers that are kept of it:    y = A^T (x / |x| - mean), made unit length.
-
-    Args:
-        channels: C of a cell behind the neck.
-        kept: K.
-    """
-
-    mean: Tensor
-    axes: Tensor
-
-    def __init__(self, channels: int, kept: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("axes", torch.eye(channels, kept))
-
-    def forward(self, cells: Tensor) -> Tensor:
-        """(..., C) of any length -> (..., K) unit vectors; a zero vector of what is left stays one."""
-        return F.normalize((F.normalize(cells, dim=-1) - self.mean) @ self.axes, dim=-1)
-
-    @torch.no_grad()
-    def fit(self, cells: Tensor, *, flattened: float) -> None:
-        """Take the directions in which cells differ most, the strongest of them held back.
-
-        Args:
-            cells: (m, C) of garments that no figure is measured on, of any length.
-            flattened: each axis is divided by its variance to half this power: 0 keeps cosines as they are, 1 whitens.
-        """
-        kept = self.axes.shape[1]
-        unit = F.normalize(cells.double(), dim=-1)
-        mean = unit.mean(dim=0)
-        centred = unit - mean
-        variance, vectors = torch.linalg.eigh(centred.T @ centred / len(unit))  # ascending
-        variance, vectors = variance.flip(0)[:kept].clamp(min=1e-9), vectors.flip(1)[:, :kept]
-        signs = torch.sign(vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)))  # the same on every machine
-        self.mean.copy_(mean)
-        self.axes.copy_(vectors * signs * variance.pow(-flattened / 2))
 
 
 Neck = nn.Linear | HypercolumnNeck

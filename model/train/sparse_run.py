@@ -1,12 +1,12 @@
-"""From sets of photos to a chain that serves: the space of cells, the sparse graph, and how sure its scores are.
+"""From sets of photos to a chain that serves: the sparse graph behind a model's cells, and how sure its scores are.
 
-    python -m threadmatch.model.train.sparse_run grnet-lite0 --space sets/train8 \\
+    python -m threadmatch.model.train.sparse_run grnet-lite0 \\
         --fit sets/fit/street:1 sets/fit/worn:0.3 sets/fit/drawn:0.3 \\
         --val sets/val/street sets/val/worn sets/val/drawn --out runs/grnet-lite0
 
 Sets are folders of gallery.csv and queries.csv (`model.synthetic.judging_sets` makes them); those of one role are one
-gallery. The space of cells comes from the gallery of --space, which no figure is measured on. What is written is a
-checkpoint: the model that was named, and what was fitted behind its features.
+gallery. What is written is a checkpoint: the model that was named, which keeps its cells now, and what was fitted
+behind its features.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.features import CELLS
 from threadmatch.model.grnet import GRNet, load_checkpoint
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.sparse_graph import SparseGraph
-from threadmatch.model.train.adapt import adapt
 from threadmatch.model.train.phases.certainty_fit import fit_certainty, how_often_said
 from threadmatch.model.train.phases.sparse_graph_fit import (
     Encoded,
@@ -75,6 +75,15 @@ def fit_chain(
     return report
 
 
+def with_cells(network: GRNet) -> GRNet:
+    """The same network, weights shared, that makes its cells too."""
+    features = tuple(dict.fromkeys((*network.config.features, CELLS)))
+    made = GRNet(replace(network.config, features=features), backbone=network.backbone)
+    for part in ("neck", "embedding", "head", "name", "calibration", "chain"):
+        setattr(made, part, getattr(network, part))
+    return made.eval()
+
+
 def _lists(
     model: Model,
     sets: Sequence[Path],
@@ -119,21 +128,19 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Fit cells, the sparse graph and its certainty behind a model.")
     parser.add_argument("model", help="name or folder of a model")
-    parser.add_argument("--space", type=Path, required=True, help="a set whose gallery the space of cells comes from")
     parser.add_argument("--fit", nargs="+", required=True, metavar="SET[:WEIGHT]")
     parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="SET")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pairs = [text.rpartition(":") if ":" in text else (text, ":", "1") for text in given.fit]
-    adapt(given.model, read_labelled(given.space / "gallery.csv"), out=given.out)
-    fitted = load_checkpoint(given.out)
+    fitted = with_cells(load_checkpoint(model_folder(given.model)))
     report = fit_chain(
         fitted,
         fit=[(Path(path), float(weight)) for path, _, weight in pairs],
         val=given.val,
         cache=given.out.with_name(f"{given.out.name}-features"),
     )
-    network = load_checkpoint(given.out)  # as it was: encoding folds a network's batch norm
+    network = with_cells(load_checkpoint(model_folder(given.model)))  # as it was: encoding folds its batch norm
     network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain
     save_checkpoint(network, given.out)
     (given.out / "chain.json").write_text(json.dumps(report, indent=2) + "\n")

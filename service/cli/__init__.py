@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typer
 
-from threadmatch.service.cli.adapt import adapt
 from threadmatch.service.cli.bench import bench
 from threadmatch.service.cli.calibrate import calibrate
 from threadmatch.service.cli.curves import curves
@@ -31,7 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("adapt")(adapt)
 app.command("bench")(bench)
 app.command("calibrate")(calibrate)
 app.command("curves")(curves)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -13,10 +11,8 @@ from torch.nn import functional as F
 from tests.conftest import TINY_CONFIG
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.dense import DenseMatcher, dense_similarity
-from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model
-from threadmatch.model.neck import CellSpace
 
 
 def _cells(*shape: int, seed: int = 0) -> Tensor:
@@ -53,56 +49,18 @@ def test_several_photos_share_chunks_and_keep_their_own_scores() -> None:
         np.testing.assert_allclose(scores, alone, atol=1e-6)
 
 
-def test_a_cell_space_is_its_equation_written_out() -> None:
-    space = CellSpace(7, 4)
-    space.fit(_cells(50, 7, seed=3), flattened=0.5)
-    cells = _cells(2, 3, 7)
-    kept = space(cells)
-    for n, i in itertools.product(range(2), range(3)):
-        turned = space.axes.T @ (cells[n, i] / cells[n, i].norm() - space.mean)
-        torch.testing.assert_close(kept[n, i], turned / turned.norm())
-
-
-def test_a_cell_space_keeps_all_of_what_lies_in_few_dimensions() -> None:
-    basis = torch.linalg.qr(_cells(7, 3)).Q  # (7, 3)
-    cells = _unit(50, 3, seed=2) @ basis.T
-    space = CellSpace(7, 3)
-    space.fit(cells, flattened=0.0)
-    kept = (cells - space.mean) @ space.axes
-    torch.testing.assert_close(kept @ space.axes.T + space.mean, cells, atol=1e-4, rtol=0)
-
-
-def test_axes_come_most_important_first_and_flattening_evens_them_out() -> None:
-    cells = F.normalize(
-        torch.tensor([[9.0, 0, 0, 0, 0]]) + _cells(4000, 5) * torch.tensor([0.0, 1, 0.3, 2, 0.01]), dim=1
-    )
-    space = CellSpace(5, 2)
-    space.fit(cells, flattened=0.0)
-    assert space.axes.abs().argmax(dim=0).tolist() == [3, 1]
-    space.fit(cells, flattened=1.0)
-    spread = ((cells - space.mean) @ space.axes).std(dim=0)
-    torch.testing.assert_close(spread, torch.ones(2), atol=0.01, rtol=0)
-
-
 def test_a_model_with_cells_keeps_its_whole_map_as_unit_vectors() -> None:
-    config = {**TINY_CONFIG.to_dict(), "cell_channels": 6, "features": ("embedding", "regions", "cells")}
+    config = {**TINY_CONFIG.to_dict(), "features": ("embedding", "regions", "cells")}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = GRNet(GRNetConfig.from_dict(config))
-    assert network.cells is not None
-    network.cells.fit(_cells(100, 24), flattened=0.5)
-    model = Model(network)
+        model = Model(GRNet(GRNetConfig.from_dict(config)))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     made = model.encode(pixels)["cells"]
     rows, columns = model.map_grid
-    assert made.shape == (2, rows * columns, 6) == (2, *model.feature("cells").shape)
+    assert made.shape == (2, rows * columns, 24) == (2, *model.feature("cells").shape)
     np.testing.assert_allclose(np.linalg.norm(made, axis=-1), 1, atol=1e-5)
     scales = model.with_scales(("1x1", f"{rows}x{columns}"))
     behind_the_neck = torch.from_numpy(scales.encode(pixels)["regions"][:, 1:])
-    torch.testing.assert_close(torch.from_numpy(made), network.cells(behind_the_neck), atol=1e-4, rtol=1e-3)
-
-
-def test_cells_without_a_size_are_refused() -> None:
-    config = {**TINY_CONFIG.to_dict(), "features": ("embedding", "cells")}
-    with pytest.raises(ConfigError, match="cell_channels is 0"):
-        Model(GRNet(GRNetConfig.from_dict(config)))
+    torch.testing.assert_close(torch.from_numpy(made), F.normalize(behind_the_neck, dim=-1), atol=1e-4, rtol=1e-3)
+    [scores] = model.matchers["dense"].score_many([{"cells": made[1]}], [{"cells": made}])
+    assert scores[1] == pytest.approx(1, abs=1e-5)

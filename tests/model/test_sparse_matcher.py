@@ -78,7 +78,7 @@ def test_items_may_come_in_any_order_and_none_gives_no_score() -> None:
 
 
 def _network(*, sure: bool = True) -> GRNet:
-    config = {**TINY_CONFIG.to_dict(), "cell_channels": K, "features": ("embedding", "regions", "cells")}
+    config = {**TINY_CONFIG.to_dict(), "features": ("embedding", "regions", "cells")}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = GRNet(GRNetConfig.from_dict(config))
