@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: this backbone has no such stages.
         """
-        own = self._stages()
+        own = self.stages()
         if list(stages) != sorted(set(stages)) or any(not 0 <= n < len(own) - 1 for n in stages):
             can = f"expected rising numbers of 0 to {len(own) - 2}" if len(own) > 1 else "it has its last map alone"
             raise ConfigError(f"maps of stages {list(stages)} are asked for beside this backbone's last; {can}")
@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         With taps (B, C + their channels, h, w).
         """
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
-        body = _Tapped(self._stages(), self.taps) if self.taps else self.body
+        body = _Tapped(self.stages(), self.taps) if self.taps else self.body
         feature_map: Tensor = body(normalised)
         return feature_map
 
@@ -110,7 +110,7 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: this backbone has fewer stages, or a tap lies in the front.
         """
-        stages = self._stages()
+        stages = self.stages()
         if not 0 <= stage < len(stages):
             raise ConfigError(
                 f"stage {stage} is asked for, but this backbone can be cut at 0 to {len(stages) - 1} only"
@@ -122,7 +122,7 @@ class Backbone(nn.Module):
         front, rest = nn.Sequential(_Scale(self), *stages[:stage]), stages[stage:]
         return front, _Tapped(rest, [tap - stage for tap in self.taps]) if self.taps else nn.Sequential(*rest)
 
-    def _stages(self) -> list[nn.Module]:
+    def stages(self) -> list[nn.Module]:
         return self.body.stages() if isinstance(self.body, _Staged) else [self.body]
 
 

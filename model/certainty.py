@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.chain import Ranking
 from threadmatch.model.errors import ConfigError
 
 VALUES: Final = ("gap", "odds", "dense", "dense_standing", "dense_rank", "stage_one_rank")
@@ -94,6 +95,16 @@ def match_values(last: Floats, dense: Floats, stage_one_rank: NDArray[np.int64])
     return np.stack(
         [scores - rival, odds, whole[:k], standing, np.log1p(np.arange(k)), np.log1p(stage_one_rank)], axis=1
     )
+
+
+def values_of(ranking: Ranking) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(k,) places that the last stage of a chain scored, as it was given them, and their (k, V) `match_values`.
+
+    Args:
+        ranking: of two stages at least; the values are of the last and of the one before it.
+    """
+    last, before = ranking.stages[-1], ranking.stages[-2]
+    return last.places, match_values(last.scores, np.sort(before.scores)[::-1], last.places)
 
 
 def probability(certainty: Certainty, values: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from threadmatch.model.certainty import Certainty, match_values, probability
+from threadmatch.model.certainty import Certainty, probability, values_of
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints
 from threadmatch.model.config import Calibration
@@ -144,9 +144,8 @@ class Model:
         sure = self.certainty if ranking.stages and ranking.stages[-1].matcher == self.chain[-1].matcher else None
         by_score = [name is not None and self.matchers[name].calibrated for name in ranking.scored_by]
         if sure is not None and len(ranking.stages) > 1:
-            last, before = ranking.stages[-1], ranking.stages[-2]
-            values = match_values(last.scores, np.sort(before.scores)[::-1], last.places)
-            probabilities[last.places] = probability(sure, values)
+            places, values = values_of(ranking)
+            probabilities[places] = probability(sure, values)
             return Judged(probabilities, sure.no_match_below)
         if any(by_score):
             probabilities[by_score] = self.probability(ranking.scores[by_score], items=items)

@@ -67,6 +67,11 @@ class ExplainingMatcher(Matcher, Protocol):
         """(N, h, w) of the photo and (N, h, w) of the items: where they speak for the match, 0 or more."""
         ...
 
+
+@runtime_checkable
+class GradCam(Protocol):
+    """What a matcher has too whose score can be followed back to the pixels by its gradient."""
+
     def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
         """Grad-CAM of the score on the last feature map, (h, w), 0 or more; `pixels` (S, S, 3) are `side`'s photo."""
         ...

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from threadmatch.model.explain import Evidence, Explanation, Side
+from threadmatch.model.explain import Evidence, Explanation
 from threadmatch.model.features import CELLS
 from threadmatch.model.matching import Items, Photo
 from threadmatch.model.node_inputs import INPUTS, node_inputs
@@ -80,14 +80,6 @@ class SparseGraphMatcher:
         given = (given - given.amin(dim=1, keepdim=True)).clamp(min=0)  # (N, P): every cell adds; what more some add
         of_item = torch.zeros_like(given).scatter_reduce(1, self._partners(query, candidates), given, reduce="amax")
         return given.view(-1, rows, columns).cpu().numpy(), of_item.view(-1, rows, columns).cpu().numpy()
-
-    def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
-        """The graph's own contributions are exact; a gradient would say less.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("the sparse graph has no Grad-CAM; its heat maps are exact contributions")
 
     def _inputs(self, query: Photo, items: Items) -> Tensor:
         """(N, P, F) of `node_inputs`."""

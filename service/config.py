@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.errors import SettingsError
 
 PREFIX = "THREADMATCH_"
@@ -128,9 +129,9 @@ class Settings(BaseSettings):
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
     detector: str = Field(
-        default="",
-        description="folder of a garment detector (detector.json, model.safetensors) for box proposals; empty takes "
-        "what stands out from the photo's border",
+        default=DEFAULT_PARSER,
+        description="what finds the garments of a photo: the parser that is shipped, grabcut for what stands out from "
+        "the border, or a folder of a detector of your own (detector.json, model.safetensors)",
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

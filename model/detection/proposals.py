@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.images import Box
 
+GRABCUT: Final = "grabcut"
 WORK_PX: Final = 128
 """Long side of the photo that GrabCut sees: bounds its time, whatever was sent."""
 ITERATIONS: Final = 3
@@ -67,7 +68,7 @@ class GrabCutDetector:
     box that what was cut out fills.
     """
 
-    name = "grabcut"
+    name = GRABCUT
     on_model_thread = False
 
     def __init__(self) -> None:

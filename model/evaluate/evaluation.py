@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.pixel_descriptions import describe_pixels
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.evaluate.calibration import expected_calibration_error, no_match_rates, reliability
+from threadmatch.model.evaluate.calibration import NoMatchRates, expected_calibration_error, no_match_rates, reliability
 from threadmatch.model.evaluate.metrics import RECALL_K, TOP_K, paired_gain, rates, recall_at
-from threadmatch.model.evaluate.ranking import FINAL, FULL, Method, Rankings, alone, rank_encoded
+from threadmatch.model.evaluate.ranking import FINAL, FULL, JudgedQuery, Method, Rankings, alone, rank_encoded
 from threadmatch.model.inference import Model
 from threadmatch.model.kpm import KPMMatcher, load_kpm, map_scales
 from threadmatch.model.matchers import MATCHERS, named
@@ -120,6 +121,7 @@ def rank(
         methods,
         candidates=settings.candidates,
         exhaustive=small if settings.exhaustive is None else settings.exhaustive,
+        judge=partial(model.judge, items=len(gallery)) if model.certainty is not None else None,
         progress=progress,
     )
 
@@ -148,7 +150,9 @@ def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any
         "model": {"name": model.name, "fingerprint": model.fingerprint},
         "seconds": round(seconds, 3),
     }
-    if rankings.scored is not None:
+    if rankings.judged:
+        result |= _judged(rankings.judged, model)
+    elif rankings.scored is not None:
         scores, same = rankings.scored.first_pages()
         stated = model.probability(scores, items=len(rankings.gallery))
         result["calibration"] = {
@@ -160,6 +164,37 @@ def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any
         }
         result["no_match"] = asdict(no_match_rates(model.calibration, rankings.scored, items=len(rankings.gallery)))
     return result
+
+
+def _judged(judged: Sequence[JudgedQuery], model: Model) -> dict[str, Any]:
+    """How well the probabilities of a chain hold, and how often "no match" is wrong."""
+    stated = np.concatenate([one.probabilities for one in judged])
+    same = np.concatenate([one.same for one in judged])
+    present = [one for one in judged if one.present]
+    assert model.certainty is not None
+    rates = NoMatchRates(
+        model.certainty.no_match_below,
+        1 - float(np.mean([one.said_without for one in judged])),
+        float(np.mean([one.said for one in present])) if present else 0.0,
+        len(present),
+        len(judged),
+    )
+    calibration = {
+        "ece": expected_calibration_error(stated, same),
+        "ece_first": first_match_error(judged),
+        "matches": len(stated),
+        "bins": reliability(stated, same),
+        "certainty": model.certainty.to_dict(),
+    }
+    return {"calibration": calibration, "no_match": asdict(rates)}
+
+
+def first_match_error(judged: Sequence[JudgedQuery]) -> float:
+    """Expected calibration error of the first matches alone."""
+    first = [one for one in judged if len(one.same)]
+    return expected_calibration_error(
+        np.array([one.probabilities[0] for one in first], np.float32), np.array([one.same[0] for one in first], bool)
+    )
 
 
 def figures(methods: dict[str, NDArray[np.int64]]) -> dict[str, Any]:

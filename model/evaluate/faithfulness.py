@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.model.data.pairs import LabelledImage
-from threadmatch.model.errors import ConfigError, DataError
+from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.metrics import paired_gain
 from threadmatch.model.explain import Evidence
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
-from threadmatch.model.matching import ExplainingMatcher, Items, Photo, as_explaining
+from threadmatch.model.matching import Items, Photo
 from threadmatch.model.similarity import scale_spans
 
 METHODS: Final = {
@@ -122,15 +122,20 @@ def _one(
     """The score of a pair, its drop for every region that is compared, and the region each method names."""
     both = model.encode(np.stack([query, item]))
     photo, shown = ({name: values[part] for name, values in both.items()} for part in (0, slice(1, 2)))
-    score = float(model.score(photo, shown)[0])
+    score = float(_score(model, photo, shown)[0])
     chosen = _named(model, query, photo, shown)
     compared = sorted({sibling for region in chosen.values() for sibling in _siblings(model, region)})
     blanked = model.encode(np.stack([blank(model, query, region) for region in compared]))
     again = [
-        float(model.score({name: values[n] for name, values in blanked.items()}, shown)[0])
+        float(_score(model, {name: values[n] for name, values in blanked.items()}, shown)[0])
         for n in range(len(compared))
     ]
     return score, {region: score - value for region, value in zip(compared, again, strict=True)}, chosen
+
+
+def _score(model: Model, photo: Photo, shown: Items) -> NDArray[np.float32]:
+    [scores] = explainer(model).score_many([photo], [shown])
+    return scores
 
 
 def _named(model: Model, query: NDArray[np.uint8], photo: Photo, shown: Items) -> dict[str, int]:
@@ -156,16 +161,14 @@ def _named(model: Model, query: NDArray[np.uint8], photo: Photo, shown: Items) -
     }
 
 
-def explainer(model: Model) -> ExplainingMatcher:
-    """The last matcher of the model's chain, which must be able to explain.
+def explainer(model: Model) -> GRNetMatcher:
+    """The matcher whose explanations are measured: GRNet's, whose regions, edges and gradients the ways of naming need.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the model has none.
     """
-    last = model.chain[-1].matcher
-    matcher = as_explaining(model.matchers[last])
-    if matcher is None:
-        raise ConfigError(f"matcher {last!r}, the last of the model's chain, explains nothing")
+    matcher = named(model.matchers, "grnet")
+    assert isinstance(matcher, GRNetMatcher)
     return matcher
 
 

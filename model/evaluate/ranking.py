@@ -5,17 +5,20 @@ Letters  n queries, m gallery items, k shortlist
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.certainty import values_of
 from threadmatch.model.chain import STAGE_ONE, Ranking
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import LabelledImage
-from threadmatch.model.evaluate.calibration import ScoredQueries
+from threadmatch.model.evaluate.calibration import CALIBRATION_DEPTH, ScoredQueries
+from threadmatch.model.evaluate.certainty_fit import KnownSearch
 from threadmatch.model.evaluate.metrics import first_hit
+from threadmatch.model.inference import Judged
 from threadmatch.model.matching import Matcher, Photo
 from threadmatch.model.progress import Progress, unheard
 
@@ -49,6 +52,29 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """What the model said of one query.
+
+    Fields:
+        probabilities, same: (j,) of the first page's items that have one, and whether each is the query's product.
+        present: the product is in the gallery.
+        said, said_without: whether "no match" is said, in this gallery and with the product taken out of it.
+        search, search_without: what a certainty is fitted on and measured with, likewise.
+    """
+
+    probabilities: NDArray[np.float32]
+    same: NDArray[np.bool_]
+    present: bool
+    said: bool
+    said_without: bool
+    search: KnownSearch
+    search_without: KnownSearch
+
+
+Judge = Callable[[Ranking], Judged]
+
+
+@dataclass(frozen=True, slots=True)
 class Rankings:
     """Gallery positions, best first, for each query, by method; and what the final method scored."""
 
@@ -57,6 +83,7 @@ class Rankings:
     queries: list[LabelledImage]
     candidates: int
     scored: ScoredQueries | None = field(default=None, repr=False)
+    judged: list[JudgedQuery] = field(default_factory=list, repr=False)
 
     def ranks(self, method: str) -> NDArray[np.int64]:
         """(n,) first-hit rank from 1, 0 where the product is not found."""
@@ -76,6 +103,7 @@ def rank_encoded(
     *,
     candidates: int,
     exhaustive: bool = False,
+    judge: Judge | None = None,
     progress: Progress = unheard,
 ) -> Rankings:
     """Rank the gallery for every query.
@@ -85,6 +113,7 @@ def rank_encoded(
         methods: by name; the one named FINAL is also kept with its last stage's scores, for calibration.
         candidates: k.
         exhaustive: let FINAL's last matcher rank the whole gallery too.
+        judge: how probable each item of FINAL's ranking is; then that is kept in place of the scores.
         progress: hears how many queries are ranked.
 
     Returns:
@@ -97,6 +126,7 @@ def rank_encoded(
     own = _positions(shop.images)
     products = np.asarray([image.product_id for image in shop.images])
     kept: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+    judged: list[JudgedQuery] = []
     for n, query in enumerate(street.images):
         order = np.argsort(-(shop.embeddings @ street.embeddings[n]), kind="stable")
         orders[STAGE_ONE].append(order)
@@ -104,7 +134,11 @@ def rank_encoded(
         for name, method in methods.items():
             ranking = scored.through(method, len(order) if method.whole else min(candidates, len(order)))
             orders[name].append(np.concatenate([order[ranking.order], order[ranking.count :]]))
-        if FINAL in methods:
+        if FINAL in methods and judge is not None:
+            gone = _Scored(shop, street.photo(n), order[products[order] != query.product_id])
+            same = products[order] == query.product_id
+            judged.append(_judged(judge, scored, gone, methods[FINAL], candidates=candidates, same=same))
+        elif FINAL in methods:
             # With the query's own items out of the gallery as many others move up: they are scored too.
             extra = len(own.get(query.product_id, ()))
             places, scores = scored.last_stage(methods[FINAL], min(candidates + extra, len(order)), extra)
@@ -115,11 +149,37 @@ def rank_encoded(
         wanted = [image.product_id for image in street.images]
         depth = min(candidates, methods[FINAL].depth or candidates)
         final = ScoredQueries([s for s, _ in kept], [same for _, same in kept], wanted, len(shop.images), depth)
-    return Rankings(orders, list(shop.images), list(street.images), candidates, final)
+    return Rankings(orders, list(shop.images), list(street.images), candidates, final, judged)
+
+
+def _judged(
+    judge: Judge, scored: _Scored, gone: _Scored, method: Method, *, candidates: int, same: NDArray[np.bool_]
+) -> JudgedQuery:
+    """Judge one query in the gallery, and with its product taken out of it; `same` is along the gallery's order."""
+    ranking, without = (one.through(method, min(candidates, one.items)) for one in (scored, gone))
+    said = judge(ranking)
+    page = ranking.order[:CALIBRATION_DEPTH]
+    page = page[~np.isnan(said.probabilities[page])]
+    return JudgedQuery(
+        said.probabilities[page],
+        same[page],
+        bool(same.any()),
+        said.says_no_match,
+        judge(without).says_no_match,
+        _known(ranking, same),
+        _known(without, np.zeros(gone.items, bool)),
+    )
+
+
+def _known(ranking: Ranking, same: NDArray[np.bool_]) -> KnownSearch:
+    """The values of a search's matches, best first; `same` by place."""
+    places, values = values_of(ranking)
+    best = np.argsort(-ranking.scores[places], kind="stable")
+    return KnownSearch(values[best], same[places][best])
 
 
 class _Scored:
-    """The scores of one query, each computed once: a matcher scores an item alike whatever stands beside it.
+    """The scores of one query. Where a matcher scores an item alike whatever stands beside it, each is computed once.
 
     Args:
         shop: the gallery.
@@ -128,15 +188,23 @@ class _Scored:
     """
 
     def __init__(self, shop: EncodedSet, photo: Photo, order: NDArray[np.int64]) -> None:
-        self._shop, self._photo, self._order = shop, photo, order
+        self._shop, self._photo, self.order = shop, photo, order
         self._known: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def items(self) -> int:
+        """How many items there are."""
+        return len(self.order)
 
     def scores(self, matcher: Matcher, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(places),) scores."""
-        known = self._known.setdefault(matcher.name, np.full(len(self._order), np.nan, np.float32))
+        if not matcher.pointwise:
+            [scores] = matcher.score_many([self._photo], [self._shop.items(self.order[places], matcher.needs)])
+            return scores
+        known = self._known.setdefault(matcher.name, np.full(len(self.order), np.nan, np.float32))
         new = places[np.isnan(known[places])]
         if len(new):
-            items = self._shop.items(self._order[new], matcher.needs)
+            items = self._shop.items(self.order[new], matcher.needs)
             [known[new]] = matcher.score_many([self._photo], [items])
         return known[places]
 

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.certainty import Certainty, probability
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import Calibration
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.calibration import (
+    CALIBRATION_DEPTH,
+    FOLDS,
     MIN_OF_EACH,
     ScoredQueries,
     calibrate,
@@ -20,9 +26,11 @@ from threadmatch.model.evaluate.calibration import (
     no_match_rates,
     reliability,
 )
+from threadmatch.model.evaluate.certainty_fit import WRONGLY_SAID, fit_certainty, how_often_said
 from threadmatch.model.evaluate.evaluation import EvaluationSettings, rank
 from threadmatch.model.evaluate.provenance import provenance
-from threadmatch.model.grnet import load_checkpoint
+from threadmatch.model.evaluate.ranking import JudgedQuery
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, load_model, model_folder
 from threadmatch.model.progress import Progress, unheard
 
@@ -60,10 +68,14 @@ def recalibrate(
         raise DataError(f"the queries show {products} products; a calibration needs at least {MIN_OF_EACH}")
     model = load_model(name, device=device)
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
-    scored = rank(model, gallery, queries, settings=settings, progress=progress).scored
-    assert scored is not None, "grnet was among the methods"
+    rankings = rank(model, gallery, queries, settings=settings, progress=progress)
     network = load_checkpoint(model_folder(name))
-    network.calibration = calibrate(scored, max_false_reject=max_false_reject)
+    if rankings.judged:
+        compared = _sure(network, rankings.judged, max_false_reject)
+    else:
+        assert rankings.scored is not None, "grnet was among the methods"
+        network.calibration = calibrate(rankings.scored, max_false_reject=max_false_reject)
+        compared = _compared(model, network.calibration, rankings.scored)
     prints = save_checkpoint(network, out)
     report = {
         "checkpoint": str(out),
@@ -71,11 +83,47 @@ def recalibrate(
         "features_fingerprint": prints.features,
         "gallery": len(gallery),
         "queries": len(queries),
-        **_compared(model, network.calibration, scored),
+        **compared,
         "provenance": provenance(),
     }
     (out / "calibration.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _sure(network: GRNet, judged: Sequence[JudgedQuery], max_false_reject: float | None) -> dict[str, Any]:
+    """Fit the certainty of a chain anew and set it; before and after on these pairs, after on held-out folds."""
+    wrongly = WRONGLY_SAID if max_false_reject is None else max_false_reject
+    before = network.certainty
+    assert before is not None, "only a chain with a certainty is judged"
+    searches = [one.search for one in judged]
+    network.certainty = fit_certainty(searches, wrongly_said=wrongly)
+    stated, same = np.zeros(0, np.float32), np.zeros(0, bool)
+    for fold in range(FOLDS):
+        held = searches[fold::FOLDS]
+        rest = [search for place, search in enumerate(searches) if place % FOLDS != fold]
+        fitted = fit_certainty(rest, wrongly_said=wrongly)
+        stated = np.concatenate([stated, *(probability(fitted, search.values[:CALIBRATION_DEPTH]) for search in held)])
+        same = np.concatenate([same, *(search.same[:CALIBRATION_DEPTH] for search in held)])
+    return {
+        "before": {**_said(before, judged), "ece": expected_calibration_error(*_stated(judged))},
+        "after": {**_said(network.certainty, judged), "ece_held_out": expected_calibration_error(stated, same)},
+        "bins_before": reliability(*_stated(judged)),
+    }
+
+
+def _stated(judged: Sequence[JudgedQuery]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    return np.concatenate([one.probabilities for one in judged]), np.concatenate([one.same for one in judged])
+
+
+def _said(certainty: Certainty, judged: Sequence[JudgedQuery]) -> dict[str, Any]:
+    there = [one.search for one in judged if one.present]
+    said = how_often_said(certainty, there, [one.search_without for one in judged])
+    return {
+        "no_match_below": certainty.no_match_below,
+        "false_reject": said.present,
+        "false_accept": 1 - said.absent,
+        **certainty.to_dict(),
+    }
 
 
 def _compared(model: Model, fitted: Calibration, scored: ScoredQueries) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.evaluate.certainty_fit import fit_certainty, how_often_said
 from threadmatch.model.features import CELLS
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.sparse_graph import SparseGraph
-from threadmatch.model.train.phases.certainty_fit import fit_certainty, how_often_said
 from threadmatch.model.train.phases.sparse_graph_fit import (
     Encoded,
     Lists,

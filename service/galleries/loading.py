@@ -7,8 +7,9 @@ from pathlib import Path
 
 from threadmatch.indexer.errors import GalleryModelMismatchError, IndexerError
 from threadmatch.indexer.reading.gallery import Gallery, current_manifest
-from threadmatch.model.descriptions import shipped_models
-from threadmatch.model.detection.proposals import Detector
+from threadmatch.model.descriptions import DEFAULT_PARSER, shipped_models
+from threadmatch.model.detection.parsing.detector import load_parser_detector
+from threadmatch.model.detection.proposals import GRABCUT, Detector, GrabCutDetector
 from threadmatch.model.detection.torchvision_weights import load_detector
 from threadmatch.model.errors import CheckpointError
 from threadmatch.model.inference import Model, load_model
@@ -73,13 +74,19 @@ def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
     return model, {DEFAULT_GALLERY: default, **further}
 
 
-def open_detector(folder: str, *, device: str = "auto") -> Detector:
-    """The garment detector in a folder; "" gives the one that needs no weights.
+def open_detector(name: str, *, device: str = "auto") -> Detector:
+    """A garment detector.
+
+    Args:
+        name: DEFAULT_PARSER, GRABCUT, or the folder of one that the user has.
+        device: "auto", "cpu" or "cuda"; the parser and GrabCut run on the CPU.
 
     Raises:
         StartError: nothing usable is there.
     """
     try:
-        return load_detector(folder, device=device)
+        if name == GRABCUT:
+            return GrabCutDetector()
+        return load_parser_detector(name) if name == DEFAULT_PARSER else load_detector(name, device=device)
     except CheckpointError as error:
         raise StartError(f"{error}") from error

@@ -24,12 +24,12 @@ from threadmatch.indexer.ingest import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.rejects import RejectBound
-from threadmatch.model.descriptions import DEFAULT_MODEL
+from threadmatch.model.descriptions import DEFAULT_MODEL, DEFAULT_PARSER
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.inference import Model, load_model
 from threadmatch.service.client.calls import SearchFields, as_text
 from threadmatch.service.errors import InvalidFieldError, StoppedError
-from threadmatch.service.galleries.loading import open_both, open_further
+from threadmatch.service.galleries.loading import open_both, open_detector, open_further
 from threadmatch.service.http.schemas.matches import SearchAnswer
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import check_together
@@ -239,7 +239,7 @@ def _wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
 
 
 async def _started(model: Model, capacity: Capacity) -> ModelQueues:
-    return await ModelQueues(model, capacity=capacity).__aenter__()
+    return await ModelQueues(model, capacity=capacity, detector=open_detector(DEFAULT_PARSER)).__aenter__()
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, queues: ModelQueues, gallery: Gallery) -> None:

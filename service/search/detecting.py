@@ -1,15 +1,22 @@
-"""Which garment of a photo is meant: proposals of the detector, and the part that `box=auto` searches."""
+"""Which garment of a photo is meant: what the detector sees, and the part that is searched where nobody says.
+
+box not given   the main garment where a parser is sure of one, before a quiet background; else the whole photo
+box=auto        the same, or the surest proposal of a detector that only proposes
+box=none        the whole photo
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
 
+from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
+from threadmatch.model.detection.parsing.quieting import quiet, searched_box
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_image
 from threadmatch.service.queues.model_queues import ModelQueues
 
-AUTO = "auto"
+AUTO, WHOLE = "auto", "none"
 DETECT_PX = 1024  # long side at which a photo is decoded for a detector, and cut for the search that follows
 LEAST_PX = 8  # a side of the chosen part; less is no garment
 
@@ -20,6 +27,11 @@ class Detection:
 
     image: DecodedImage
     boxes: list[tuple[Box, Proposal]]
+
+
+def looks_for_garments(queues: ModelQueues, box: str | None) -> bool:
+    """Whether a search that says this of its box leaves the choice to the detector."""
+    return box == AUTO or (box is None and isinstance(queues.detector, ParserDetector))
 
 
 async def detect(queues: ModelQueues, photo: bytes) -> Detection:
@@ -38,12 +50,27 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
 
 
 async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage, DecodedImage]:
-    """The surest proposal, as the model sees it; the whole photo where there is none."""
+    """The garment that is probably meant, as the model sees it; the whole photo where none is sure.
+
+    Raises:
+        InvalidImageError, OverloadedError, ModelFailedError, StoppedError: as for `detect`.
+    """
+    if isinstance(queues.detector, ParserDetector):
+        image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
+        parsing = await queues.explainer.submit(partial(queues.detector.parse, image.pixels))
+        return await queues.run_in(queues.readers, _garment, image, parsing, queues.model.image_px), image
     found = await detect(queues, photo)
     large = [box for box, _ in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box = large[0] if large else None
     prepared = await queues.run_in(queues.readers, prepare_image, found.image, image_px=queues.model.image_px, box=box)
     return prepared, found.image
+
+
+def _garment(image: DecodedImage, parsing: Parsing, image_px: int) -> PreparedImage:
+    box = searched_box(parsing.choice, image.width, image.height)
+    if box is None or min(box.width, box.height) < LEAST_PX:
+        return prepare_image(image, image_px=image_px)
+    return quiet(prepare_image(image, image_px=image_px, box=box), parsing.kept)
 
 
 def _in_original(box: Box, image: DecodedImage) -> Box:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from threadmatch.model.explain import Side
 from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
-from threadmatch.model.matching import ExplainingMatcher, as_explaining
-from threadmatch.service.errors import SearchNotFoundError
+from threadmatch.model.matching import ExplainingMatcher, GradCam, as_explaining
+from threadmatch.service.errors import InvalidFieldError, SearchNotFoundError
 from threadmatch.service.search.explaining import share
 from threadmatch.service.search.heat_picture import overlay
 from threadmatch.service.search.recent_searches import RecentSearch
@@ -36,6 +36,7 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
     Raises:
         SearchNotFoundError: the item was not among the answered matches, another model answered, or none that can
             explain.
+        InvalidFieldError: the matcher that decided has no Grad-CAM.
         ItemNotFoundError, DamagedItemError: the item is gone, or cannot be read.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
@@ -56,6 +57,11 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
             heat = both[0 if side == "query" else 1][0]
         else:
             pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
+            if not isinstance(matcher, GradCam):
+                raise InvalidFieldError(
+                    f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
+                    "contributions: ask for method=graph"
+                )
             other = shown if side == "query" else search.features
             heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
         if side == "query":

@@ -14,6 +14,7 @@ from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import Upload, check_photo
+from threadmatch.service.search.detecting import AUTO, WHOLE
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever
 
@@ -42,7 +43,8 @@ def check_for_all(retriever: Retriever, options: SearchOptions) -> None:
     retriever.stages(options)
     if options.filter is not None and options.filter.strip():
         parse_filter(options.filter, retriever.gallery.columns())
-    if options.box is not None and options.box != "auto":
+    if options.box not in (None, AUTO, WHOLE):
+        assert options.box is not None
         Box.parse(options.box)
 
 

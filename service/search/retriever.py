@@ -33,7 +33,7 @@ from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
-from threadmatch.service.search.detecting import AUTO, prepare_best
+from threadmatch.service.search.detecting import WHOLE, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match, QueryView, SearchResult
@@ -172,11 +172,12 @@ class Retriever:
     async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, bytes]:
         """What the model sees of the photo, and a JPEG of the searched part where searches are remembered."""
         keep = self.capacity.keep_views
-        if box == AUTO:
+        if looks_for_garments(self.queues, box):
             prepared, image = await prepare_best(self.queues, photo)
             crop = await self.queues.run_in(self.queues.readers, display_photo, image, prepared.box) if keep else b""
             return prepared, crop
-        found = await self.queues.decoding.photo(photo, box=box, show="box" if keep else "nothing")
+        asked = None if box == WHOLE else box
+        found = await self.queues.decoding.photo(photo, box=asked, show="box" if keep else "nothing")
         return found.prepared, found.shown
 
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:

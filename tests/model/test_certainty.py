@@ -10,7 +10,7 @@ import pytest
 
 from threadmatch.model.certainty import VALUES, Certainty, match_values, probability, says_no_match
 from threadmatch.model.errors import ConfigError, DataError
-from threadmatch.model.train.phases.certainty_fit import KnownSearch, best_probabilities, fit_certainty, how_often_said
+from threadmatch.model.evaluate.certainty_fit import KnownSearch, best_probabilities, fit_certainty, how_often_said
 
 
 def _certainty() -> Certainty:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.explain import grad_cam, node_shares, region_heat
 from threadmatch.model.grnet import GRNet
+from threadmatch.model.grnet_matcher import GRNetMatcher
 from threadmatch.model.inference import Model, load_model
-from threadmatch.model.matching import ExplainingMatcher
 from threadmatch.model.pyramid import pool_regions, region_boxes
 from threadmatch.model.similarity import pair_index, scale_spans
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
@@ -46,9 +46,9 @@ def _photo(found: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     return {"regions": found}
 
 
-def _explainer(model: Model) -> ExplainingMatcher:
+def _explainer(model: Model) -> GRNetMatcher:
     matcher = model.matchers["grnet"]
-    assert isinstance(matcher, ExplainingMatcher)
+    assert isinstance(matcher, GRNetMatcher)
     return matcher
 
 

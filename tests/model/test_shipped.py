@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from threadmatch.model.chain import Ranking
+from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import read_labelled
 from threadmatch.model.data.setups import Setup
 from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED
@@ -42,19 +45,28 @@ def _prepared(pixels: np.ndarray, box: object = None) -> np.ndarray:
     return prepare_image(decoded, image_px=224, box=box).pixels  # type: ignore[arg-type]
 
 
+def _encoded(shipped: Model, pixels: list[NDArray[np.uint8]]) -> EncodedSet:
+    return EncodedSet([], shipped.encode(np.stack(pixels)))
+
+
 def test_reranking_drawn_garments_beats_their_shortlist(shipped: Model) -> None:
     garments = [garment(5, index) for index in range(60)]
-    shop = shipped.encode(np.stack([_prepared(draw_shop_image(one)) for one in garments]))
+    shop = _encoded(shipped, [_prepared(draw_shop_image(one)) for one in garments])
     wanted, before, after = [], [], []
     setups = list(Setup)
     for place in range(0, 60, 3):
         query = draw_street_query(garments[place], setup=setups[(place // 3) % 4], seed=place)
-        street = shipped.encode(_prepared(query.image, query.box)[None])
+        street = _encoded(shipped, [_prepared(query.image, query.box)])
         order = np.argsort(-(shop.embeddings @ street.embeddings[0]), kind="stable")
-        scores = shipped.score(street.photo(0), shop.items(order, ["regions"]))
+        ranking = Ranking(len(order))
+        for stage in shipped.chain:
+            matcher = shipped.matchers[stage.matcher]
+            head = ranking.head(stage.takes(len(order)))
+            [scores] = matcher.score_many([street.photo(0)], [shop.items(order[head], matcher.needs)])
+            ranking.rerank(stage.matcher, scores)
         wanted.append(garments[place].id)
         before.append(order)
-        after.append(order[np.argsort(-scores, kind="stable")])
+        after.append(order[ranking.order])
     names = [one.id for one in garments]
     first, second = (rates(first_hit(orders, names, wanted)) for orders in (before, after))
     assert second["mrr"] > first["mrr"], (first, second)

@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw
 
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.model.chain import Ranking
+from threadmatch.model.detection.proposals import GRABCUT
 from threadmatch.model.explain import Explanation, Side
 from threadmatch.model.features import Features
 from threadmatch.model.inference import Judged, Model
-from threadmatch.model.matching import ExplainingMatcher, Items, Matcher, Photo, as_explaining
+from threadmatch.model.matching import ExplainingMatcher, GradCam, Items, Matcher, Photo, as_explaining
 from threadmatch.service.config import Settings
 from threadmatch.service.shared import state_of
 
@@ -87,6 +88,7 @@ def settings(gallery: Path, **changes: object) -> Settings:
         "gallery_poll_s": 0.1,
         "drain_s": 5,
         "decode_in": "threads",
+        "detector": GRABCUT,  # a box is chosen only where a test asks for it
         **changes,
     }
     return Settings.model_validate(values)
@@ -210,4 +212,5 @@ class WatchedMatcher:
 
     def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
         self._model.begin("grad_cam")
-        return self._explaining.grad_cam(pixels, other, side=side)
+        assert isinstance(self._matcher, GradCam)
+        return self._matcher.grad_cam(pixels, other, side=side)

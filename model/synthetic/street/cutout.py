@@ -54,13 +54,13 @@ def cut_out(photo: Pixels, *, method: Method = "auto") -> Cutout:
         DataError: the mask found is implausible.
     """
     if method == "auto":
-        method = "white" if _white_border(photo) else "grabcut"
+        method = "white" if white_border(photo) else "grabcut"
     height, width = photo.shape[:2]
     scale = min(1.0, (KEY_PX if method == "white" else WORK_PX) / max(height, width))
     small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else photo
     small = np.ascontiguousarray(small, np.uint8)
-    mask = _white_key(small) if method == "white" else _grabcut(small)
-    mask = _clean(mask)
+    mask = white_key(small) if method == "white" else grabcut_mask(small)
+    mask = cleaned(mask)
     coverage = float((mask > 0).mean())
     if not PLAUSIBLE[0] <= coverage <= PLAUSIBLE[1]:
         raise DataError(f"the mask covers {coverage:.0%} of the photo, expected 5 to 97 %; no garment was found")
@@ -92,12 +92,12 @@ def worn(cutout: Cutout, *, where: Literal["top", "bottom"]) -> Cutout:
     return replace(cutout, garment_rows=(neck / height, 1.0))
 
 
-def _white_border(photo: Pixels) -> bool:
+def white_border(photo: Pixels) -> bool:
     border = np.concatenate([photo[:4].reshape(-1, 3), photo[:, :4].reshape(-1, 3), photo[:, -4:].reshape(-1, 3)])
     return float((border.min(axis=1) >= WHITE - 4).mean()) > 0.3
 
 
-def _white_key(photo: Pixels) -> Pixels:
+def white_key(photo: Pixels) -> Pixels:
     """Background is white joined to the border, and larger areas of pure white: between an arm and the body."""
     white = (photo.min(axis=2) >= WHITE).astype(np.uint8)
     white = cv2.morphologyEx(white, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -110,7 +110,7 @@ def _white_key(photo: Pixels) -> Pixels:
     return np.where(background[1:-1, 1:-1], 0, 255).astype(np.uint8)
 
 
-def _grabcut(photo: Pixels) -> Pixels:
+def grabcut_mask(photo: Pixels) -> Pixels:
     """A few rounds from a frame: border and corners are background, the middle probably garment."""
     height, width = photo.shape[:2]
     mask = np.full((height, width), cv2.GC_PR_FGD, np.uint8)
@@ -127,7 +127,7 @@ def _grabcut(photo: Pixels) -> Pixels:
     return np.where((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
 
 
-def _clean(mask: Pixels) -> Pixels:
+def cleaned(mask: Pixels) -> Pixels:
     """Keep the parts that matter, close their small holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)

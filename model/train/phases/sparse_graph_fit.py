@@ -19,10 +19,10 @@ from torch import Tensor
 from threadmatch.model.certainty import match_values
 from threadmatch.model.dense import dense_similarity
 from threadmatch.model.errors import DataError
+from threadmatch.model.evaluate.certainty_fit import KnownSearch
 from threadmatch.model.matching import Floats
 from threadmatch.model.node_inputs import INPUTS, node_inputs
 from threadmatch.model.sparse_graph import COSINE_SCALE, TERMS, SparseGraph, node_terms
-from threadmatch.model.train.phases.certainty_fit import KnownSearch
 
 PULL = 0.02
 """Of squared weights, each in units of its term's deviation. Chosen on `val` (`model.synthetic.judging_sets`)."""

@@ -37,9 +37,10 @@ class SearchOptions(BaseModel):
     box: str | None = Field(
         default=None,
         max_length=200,
-        description="part of the photo to search, x0,y0,x1,y1 in pixels of the upright photo, or auto for the surest "
-        "proposal of the detector; all of the photo by default",
-        examples=["40,60,440,600", "auto"],
+        description="part of the photo to search: x0,y0,x1,y1 in pixels of the upright photo; none for all of it; auto "
+        "for what the detector is surest of. By default the service finds the main garment of a photo that shows "
+        "somebody, and searches all of any other",
+        examples=["40,60,440,600", "auto", "none"],
         json_schema_extra={"format": "pixel-box"},
     )
     filter: str | None = Field(

@@ -17,6 +17,8 @@ from threadmatch.model.certainty import VALUES, Certainty, probability, says_no_
 from threadmatch.model.errors import DataError
 
 MIN_OF_EACH = 20
+WRONGLY_SAID = 0.05
+"""The most searches with their garment in the gallery of which "no match" may be said."""
 PAGE = 10
 """Matches of a search that count: those a customer sees."""
 BEHIND = 0.1
@@ -52,7 +54,7 @@ class Saying:
     absent: float
 
 
-def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = 0.05) -> Certainty:
+def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = WRONGLY_SAID) -> Certainty:
     """Fit weights, ranges, and the threshold of "no match".
 
     Args:

@@ -1,0 +1,83 @@
+"""The kinds of garment that a parser tells apart, and what the labels of others may mean in them.
+
+A label is not always one kind: a cardigan is a top to some and outerwear to others. So what is known of a pixel is a
+set of kinds, kept as the bits of a number: bit k is set where kind k is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+KINDS: Final = (
+    "background", "top", "outerwear", "dress_or_jumpsuit", "skirt", "trousers", "shorts", "footwear", "bag", "hat",
+    "scarf", "skin_and_hair",
+)  # fmt: skip
+"""In the order of the parser's channels."""
+GARMENTS: Final = KINDS[1:-1]
+BODY_GARMENTS: Final = ("top", "outerwear", "dress_or_jumpsuit", "skirt", "trousers", "shorts")
+"""What somebody is asked about first; the rest is worn beside it."""
+
+STREET_LABELS: Final[dict[str, tuple[str, ...]]] = {
+    "background": ("background",),
+    **dict.fromkeys(
+        ("blouse", "bra", "intimate", "jumper", "shirt", "sweater", "sweatshirt", "t-shirt", "top"), ("top",)
+    ),
+    **dict.fromkeys(("blazer", "cape", "coat", "jacket"), ("outerwear",)),
+    "cardigan": ("outerwear", "top"),
+    "vest": ("outerwear", "top"),
+    "hoodie": ("top", "outerwear"),
+    "suit": ("outerwear", "trousers", "skirt"),
+    "bodysuit": ("top", "dress_or_jumpsuit"),
+    **dict.fromkeys(("dress", "romper"), ("dress_or_jumpsuit",)),
+    "skirt": ("skirt",),
+    **dict.fromkeys(("jeans", "leggings", "pants"), ("trousers",)),
+    **dict.fromkeys(("shorts", "panties"), ("shorts",)),
+    **dict.fromkeys(
+        ("boots", "clogs", "flats", "heels", "loafers", "pumps", "sandals", "shoes", "sneakers", "wedges"),
+        ("footwear",),
+    ),
+    **dict.fromkeys(("bag", "purse", "wallet"), ("bag",)),
+    "hat": ("hat",),
+    "scarf": ("scarf",),
+    **dict.fromkeys(
+        ("bracelet", "earrings", "glasses", "gloves", "hair", "ring", "skin", "socks", "stockings", "sunglasses",
+         "tights", "watch"),
+        ("skin_and_hair",),
+    ),
+    **dict.fromkeys(("belt", "necklace", "tie"), (*BODY_GARMENTS, "skin_and_hair")),
+    "swimwear": GARMENTS,
+    "accessories": KINDS,
+}  # fmt: skip
+"""Labels of Clothing Co-Parsing (Yang, Luo, Lin, CVPR 2014) to the kinds they may be, likeliest first.
+
+Legwear and jewellery belong to the person: nobody finds a dress by them. Belts, ties and necklaces lie on garments.
+"""
+
+LAID_LABELS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("Blouse", "Longsleeve", "Polo", "Shirt", "T-Shirt", "Top", "Undershirt"), ("top",)),
+    "Hoodie": ("top", "outerwear"),
+    **dict.fromkeys(("Blazer", "Outwear"), ("outerwear",)),
+    "Body": ("top", "dress_or_jumpsuit"),
+    "Dress": ("dress_or_jumpsuit",),
+    "Hat": ("hat",),
+    "Pants": ("trousers",),
+    "Shoes": ("footwear",),
+    "Shorts": ("shorts",),
+    "Skirt": ("skirt",),
+}
+"""Labels of clothing-dataset to kinds; "Not sure", "Other" and "Skip" are no kind."""
+
+
+def bits(kinds: Iterable[str]) -> int:
+    """The set of these kinds as a number.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    return sum(1 << KINDS.index(kind) for kind in set(kinds))
+
+
+ANYTHING: Final = (1 << len(KINDS)) - 1
+"""Every kind allowed: nothing is known."""
+BACKGROUND: Final = 1

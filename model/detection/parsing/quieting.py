@@ -1,0 +1,120 @@
+"""A photo with a quiet background: blurred and faded behind a garment, so that the street is not compared.
+
+Letters  S side of the model's square, h x w the grid of a mask over the whole photo
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from threadmatch.model.detection.parsing.garments import SURE_AREA, SURE_SCORE, Choice, Garment, Mask
+from threadmatch.model.images import Box, PreparedImage
+
+Pixels = NDArray[np.uint8]
+
+BLUR: Final = 0.08
+"""Standard deviation of the background's blur, share of the square's side."""
+FADE: Final = 0.5
+"""How far the blurred background goes towards its own mean colour: 0 not at all, 1 one colour."""
+EDGE: Final = 0.015
+"""How much further than the mask the garment is left as it is, share of the side: edges tell garments apart."""
+FILLS: Final = 0.25
+"""A mask must fill at least this share of the box that was searched, or the two mean different things."""
+WITHIN: Final = 0.6
+"""And at least this share of the mask must lie in that box."""
+MARGIN: Final = 0.03
+"""A box found is widened on each side by this share of its own, for what is cut off is lost."""
+
+
+def quiet(prepared: PreparedImage, mask: Mask) -> PreparedImage:
+    """Quiet what a mask leaves out.
+
+    Args:
+        prepared: the model's input, of a photo or of a box in it.
+        mask: (h, w) uint8 over the whole photo, 255 where it stays as it is.
+
+    Returns:
+        The same with other pixels; never a hard edge where the mask has none.
+    """
+    return replace(prepared, pixels=quiet_pixels(prepared.pixels, mask_of_crop(mask, prepared)))
+
+
+def mask_of_crop(mask: Mask, prepared: PreparedImage) -> Mask:
+    """(h, w) over the whole photo -> (S, S) over the part that `prepared` shows."""
+    height, width = mask.shape
+    across, down = width / prepared.width, height / prepared.height
+    box = prepared.box
+    area = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    side = prepared.pixels.shape[0]
+    return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR, box=area), np.uint8)
+
+
+def quiet_pixels(pixels: Pixels, mask: Mask, *, blur: float = BLUR, fade: float = FADE) -> Pixels:
+    """Blur and fade what a mask leaves out.
+
+        ground = blur((1 - m) x) / blur(1 - m),   out = m x + (1 - m) ((1 - fade) ground + fade mean)
+
+    The background is blurred by itself: the garment's colours do not run into it.
+
+    Args:
+        pixels: (S, S, 3) uint8 RGB x.
+        mask: (S, S) uint8; m is it in 0..1, grown by EDGE.
+        blur: share of S.
+        fade: 0..1.
+    """
+    side = pixels.shape[0]
+    radius = max(1, round(EDGE * side))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    grown = cv2.GaussianBlur(cv2.dilate(mask, kernel), (0, 0), radius)
+    kept = (grown.astype(np.float32) / 255)[..., None]  # (S, S, 1)
+    image = pixels.astype(np.float32)
+    outside = 1 - kept
+    if outside.sum() < 1:
+        return pixels
+    sigma = blur * side
+    spread = cv2.GaussianBlur(image * outside, (0, 0), sigma) if sigma > 0 else image * outside
+    share = cv2.GaussianBlur(outside[..., 0], (0, 0), sigma)[..., None] if sigma > 0 else outside
+    mean = (image * outside).sum(axis=(0, 1)) / outside.sum()  # (3,)
+    ground = np.where(share > 1e-3, spread / np.maximum(share, 1e-3), mean)
+    ground = (1 - fade) * ground + fade * mean
+    return np.asarray(np.clip(kept * image + outside * ground + 0.5, 0, 255), np.uint8)
+
+
+def garment_of_box(garments: list[Garment], box: Box) -> Garment | None:
+    """The garment that somebody's own box means; None where that is not sure, and the photo is left alone.
+
+    Args:
+        garments: of the whole photo.
+        box: as shares of the photo's sides.
+    """
+    best: Garment | None = None
+    filled = FILLS
+    for garment in garments:
+        if garment.score < SURE_SCORE or garment.area < SURE_AREA:
+            continue
+        height, width = garment.mask.shape
+        inside = garment.mask[
+            int(box.y0 * height) : max(int(box.y0 * height) + 1, round(box.y1 * height)),
+            int(box.x0 * width) : max(int(box.x0 * width) + 1, round(box.x1 * width)),
+        ]
+        within = float(inside.sum()) / max(1.0, float(garment.mask.sum()))
+        fills = float(inside.mean()) / 255
+        if within >= WITHIN and fills >= filled:
+            best, filled = garment, fills
+    return best
+
+
+def searched_box(choice: Choice, width: int, height: int) -> Box | None:
+    """The box to search, in pixels of a photo: the main garment's, a little wider; None for the whole photo."""
+    if choice.garment is None or choice.whole:
+        return None
+    box = choice.garment.box
+    across, down = MARGIN * box.width, MARGIN * box.height
+    wide = Box(box.x0 - across, box.y0 - down, box.x1 + across, box.y1 + down)
+    return Box(wide.x0 * width, wide.y0 * height, wide.x1 * width, wide.y1 * height).clipped(width, height)

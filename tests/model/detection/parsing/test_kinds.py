@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from threadmatch.model.detection.parsing.kinds import (
+    ANYTHING,
+    BACKGROUND,
+    GARMENTS,
+    KINDS,
+    LAID_LABELS,
+    STREET_LABELS,
+    bits,
+)
+
+STREET = Path(os.environ.get("THREADMATCH_TEST_DATA", "/work/shared/data")) / "street"
+
+
+def test_every_label_means_known_kinds() -> None:
+    for kinds in (*STREET_LABELS.values(), *LAID_LABELS.values()):
+        assert set(kinds) <= set(KINDS)
+        assert kinds
+
+
+def test_a_set_of_kinds_is_the_bits_of_a_number() -> None:
+    assert bits(["background"]) == BACKGROUND
+    assert bits(["top", "top", "outerwear"]) == 0b110
+    assert bits(KINDS) == ANYTHING
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="not in tuple"):
+        bits(["sock"])
+
+
+def test_neither_background_nor_skin_is_a_garment() -> None:
+    assert set(KINDS) - set(GARMENTS) == {"background", "skin_and_hair"}
+
+
+@pytest.mark.skipif(not STREET.exists(), reason="the street photos are not here (THREADMATCH_TEST_DATA)")
+def test_every_label_of_the_street_photos_has_kinds() -> None:
+    with (STREET / "labels.csv").open(newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == STREET_LABELS.keys()
