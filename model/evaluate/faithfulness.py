@@ -16,8 +16,10 @@ from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.metrics import paired_gain
 from threadmatch.model.explain import Evidence
+from threadmatch.model.grnet_matcher import GRNetMatcher
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
+from threadmatch.model.matchers import named
 from threadmatch.model.matching import Items, Photo
 from threadmatch.model.similarity import scale_spans
 

@@ -156,11 +156,10 @@ def evaluate_boxes(
     return _with_and_without(
         matching,
         parser,
-        side,
-        images,
-        [row["product_id"] for row in queries],
-        shown,
-        [row["product_id"] for row in items],
+        queries=images,
+        wanted=[row["product_id"] for row in queries],
+        shown=shown,
+        products=[row["product_id"] for row in items],
     )
 
 
@@ -173,24 +172,24 @@ def evaluate_shops(
     return _with_and_without(
         matching,
         parser,
-        matching.model.image_px,
-        [(_read(one.path), None) for one in backs],
-        [one.product_id for one in backs],
-        [_read(one.path) for one in mains],
-        [one.product_id for one in mains],
+        queries=[(_read(one.path), None) for one in backs],
+        wanted=[one.product_id for one in backs],
+        shown=[_read(one.path) for one in mains],
+        products=[one.product_id for one in mains],
     )
 
 
 def _with_and_without(
     matching: Matching,
     parser: ParserDetector,
-    side: int,
+    *,
     queries: Sequence[tuple[DecodedImage, Box | None]],
     wanted: Sequence[str],
     shown: Sequence[DecodedImage],
     products: Sequence[str],
 ) -> dict[str, Any]:
     """Top-1 as it is, with queries quieted, with both sides quieted; and which share of the queries was touched."""
+    side = matching.model.image_px
     plain = [prepare_image(image, image_px=side, box=box) for image, box in queries]
     parsed = [parser.parse(image.pixels) for image, _ in queries]
     quieted = [_boxed(image, box, parsing, side) for (image, box), parsing in zip(queries, parsed, strict=True)]

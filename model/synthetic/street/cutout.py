@@ -93,6 +93,7 @@ def worn(cutout: Cutout, *, where: Literal["top", "bottom"]) -> Cutout:
 
 
 def white_border(photo: Pixels) -> bool:
+    """Whether a photo was taken on white: much of its upper and side edges is."""
     border = np.concatenate([photo[:4].reshape(-1, 3), photo[:, :4].reshape(-1, 3), photo[:, -4:].reshape(-1, 3)])
     return float((border.min(axis=1) >= WHITE - 4).mean()) > 0.3
 

@@ -111,6 +111,7 @@ def _photo(folder: Path, source: str, row: dict[str, str]) -> SourcePhoto:
 
 
 def stable_hash(text: str) -> int:
+    """A number of a text that is the same in every process and release."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
@@ -244,10 +245,12 @@ def _make(task: _Task) -> dict[str, str] | None:
 
 
 def gallery_row(photo: SourcePhoto) -> dict[str, str]:
+    """A photo as a row of gallery.csv."""
     return {"image": str(photo.path), "id": photo.id, "product_id": photo.product_id, **dict(photo.row)}
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    """Write rows as CSV; what a row lacks is left empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

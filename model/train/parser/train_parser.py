@@ -289,7 +289,10 @@ def main() -> None:
     options.add_argument("recipe", type=Path)
     options.add_argument("--run", type=Path, required=True, help="folder of the run; an unfinished one goes on")
     given = options.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    shown = logging.StreamHandler()  # the command line alone sets up logging
+    shown.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(shown)
+    logger.setLevel(logging.INFO)
     cv2.setNumThreads(1)
     keep_freed_memory()
     print(train(read_recipe(given.recipe), given.run))

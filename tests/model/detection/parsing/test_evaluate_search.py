@@ -1,24 +1,11 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
 from threadmatch.model.evaluate.garments_found import TrueGarment, TruePhoto
-from threadmatch.model.evaluate.garments_searched import dense_scores, on_white
+from threadmatch.model.evaluate.garments_searched import on_white
 from threadmatch.model.images import Box
-
-
-def test_dense_scores_are_the_mean_of_each_cells_best_written_as_loops() -> None:
-    cells, items, item_cells, channels = 4, 3, 5, 6
-    rng = np.random.default_rng(0)
-    query = rng.standard_normal((cells, channels)).astype(np.float32)
-    gallery = rng.standard_normal((items, item_cells, channels)).astype(np.float32)
-    expected = np.zeros(items)
-    for n, i in itertools.product(range(items), range(cells)):
-        expected[n] += max(float(query[i] @ gallery[n, j]) for j in range(item_cells)) / cells
-    np.testing.assert_allclose(dense_scores(query, gallery), expected, rtol=1e-5)
 
 
 def test_a_cut_out_garment_lies_on_white_with_a_margin() -> None:
