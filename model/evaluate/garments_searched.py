@@ -146,7 +146,6 @@ def evaluate_boxes(
     matching: Matching, parser: ParserDetector, folder: Path, *, limit: int | None = None
 ) -> dict[str, Any]:
     """Queries with right boxes, of a folder with gallery.csv and queries.csv; see the module."""
-    side = matching.model.image_px
     with (folder / "gallery.csv").open(newline="") as file:
         items = list(csv.DictReader(file))
     with (folder / "queries.csv").open(newline="") as file:
