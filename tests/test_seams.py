@@ -153,7 +153,7 @@ def test_it_is_evaluated_beside_the_others_and_refused_by_name_where_it_cannot_b
     images = [LabelledImage(path, path.stem, path.stem, None, "", "") for path in sorted((folder / "images").iterdir())]
     settings = EvaluationSettings(methods=("global", "greedy", "tint", "grnet"), candidates=12, exhaustive=False)
     report, _ = evaluate(tinted, images, images, settings=settings)
-    assert report["methods"].keys() == {"global", "greedy", "tint", "grnet", "grnet_full"}
+    assert report["methods"].keys() == {"global", "greedy", "tint", "grnet"}
     assert report["methods"]["tint"]["top1"] == 1
     with pytest.raises(ConfigError, match=r"'tint' needs the features \['tint'\], this model makes"):
         evaluate(model_with(("embedding", "regions")), images, images, settings=settings)

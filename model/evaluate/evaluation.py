@@ -33,6 +33,8 @@ EXHAUSTIVE_PAIRS = 200_000
 """Most pairs of query and item for which the whole gallery is reranked too without being asked for; a minute to four on
 two cores."""
 DEFAULT_METHODS = ("global", "greedy", "grnet")
+GRNET = "grnet"
+"""The matcher that the yardstick is of."""
 OTHER_METHODS = (FULL, "color", "kpm")
 """Beside stage one and the matchers."""
 
@@ -48,7 +50,7 @@ class EvaluationSettings:
 
     Fields:
         methods: some of `known_methods`; "global" is always there, since the others rerank its shortlist. "grnet" is
-            the model's whole chain, "grnet_full" its last matcher over all candidates; the other matchers stand alone.
+            the model's whole chain, "grnet_full" GRNet alone over all candidates; the other matchers stand alone.
             "color" ranks the whole gallery by colour histograms. "kpm" needs `kpm`.
         candidates: k, how many stage one hands on.
         exhaustive: also let GRNet rank the whole gallery; None: where that is at most EXHAUSTIVE_PAIRS.
@@ -108,11 +110,11 @@ def rank(
         ]
         street, shop = street.having(map=maps[0]), shop.having(map=maps[1])
         methods["kpm"] = alone(KPMMatcher(head))
-    if FINAL in settings.methods or FULL in settings.methods:
+    if FULL in settings.methods:
+        methods[FULL] = alone(named(model.matchers, GRNET))
+    if FINAL in settings.methods:
         chain = Method(tuple((named(model.matchers, stage.matcher), stage.items) for stage in model.chain))
         methods[FINAL] = chain
-        if FULL in settings.methods or len(chain.stages) > 1:
-            methods[FULL] = alone(chain.stages[-1][0])
     _check_features(methods, shop)
     small = len(gallery) * len(queries) <= EXHAUSTIVE_PAIRS
     return rank_encoded(

@@ -25,7 +25,7 @@ from threadmatch.model.progress import Progress, unheard
 FINAL = "grnet"
 """The whole chain, as a search runs it."""
 FULL = "grnet_full"
-"""The chain's last matcher alone, over the whole shortlist: the yardstick of a chain."""
+"""GRNet alone, over the whole shortlist: the yardstick of a chain."""
 EXHAUSTIVE = "grnet_exhaustive"
 """The chain's last matcher over the whole gallery."""
 

@@ -71,7 +71,7 @@ export class Comparison {
     opinion(this.dialog.querySelector(".opinion"), answer, match);
     this.facts(match);
     this.regions.clear();
-    this.heat.show(match.heatmaps, this.query);
+    this.heat.show(match.heatmaps, this.query, match.stage);
     byId("reasoning").hidden = true;
     byId("reasons-note").textContent = "Reading the item …";
     this.record = null;

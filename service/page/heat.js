@@ -21,9 +21,13 @@ export class Heat {
   }
 
   // urls: {query, item} of a match, or undefined where it has none. query: {width, height, box} of the searched photo;
-  // its map covers the box, the item's covers the whole photo.
-  show(urls, { width, height, box: [x0, y0, x1, y1] }) {
+  // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; the sparse graph's
+  // contributions are exact, and it has no Grad-CAM.
+  show(urls, { width, height, box: [x0, y0, x1, y1] }, stage) {
     this.urls = urls ?? null;
+    const gradcam = byId("heat-gradcam");
+    gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage === "sparse";
+    if (gradcam.disabled && gradcam.checked) byId("heat-graph").checked = true;
     const share = (pixels, whole) => `${100 * pixels / whole}%`;
     Object.assign(this.layers[0].style, {
       left: share(x0, width), top: share(y0, height), width: share(x1 - x0, width), height: share(y1 - y0, height),
