@@ -43,7 +43,7 @@ class FoldRule:
     after_s: float
 
 
-class Folder:
+class Folding:
     """Watches one gallery. Lives on the event loop.
 
     Args:

@@ -14,7 +14,7 @@ from threadmatch.indexer.errors import IndexerError
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import NotReadyError
-from threadmatch.service.galleries.background_folding import Folder, FoldRule
+from threadmatch.service.galleries.background_folding import Folding, FoldRule
 from threadmatch.service.galleries.item_writer import ItemWriter
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.retriever import Retriever
@@ -45,7 +45,7 @@ class ServedGallery:
     folder: Path
     retriever: Retriever | None = None
     writer: ItemWriter | None = None
-    fold: Folder | None = None
+    fold: Folding | None = None
     missing: str = "the gallery is being opened"  # why there is no retriever
     newer_refused: str | None = None  # why a newer generation is not in service
 
@@ -81,7 +81,7 @@ class ServedGallery:
             self.name, gallery, queues, max_waiting=limits.max_waiting, max_unfolded=limits.max_unfolded
         )
         self.writer.start()
-        self.fold = Folder(self.name, gallery, limits.fold, metrics)
+        self.fold = Folding(self.name, gallery, limits.fold, metrics)
         self.retriever = Retriever(gallery, queues, name=self.name)
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         logger.info(

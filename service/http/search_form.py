@@ -241,6 +241,8 @@ def _fields_of(form: FormData, kind: type[Fields], image_field: str) -> Fields:
     for name, value in form.multi_items():
         if name == image_field:
             continue
+        if name not in kind.model_fields and not kind.model_fields:
+            raise InvalidFieldError(f"{name[:80]!r} is not a field; send the photo alone, as the file {image_field!r}")
         if name not in kind.model_fields:
             known = [*kind.model_fields, image_field]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

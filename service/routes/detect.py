@@ -6,20 +6,28 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
-from threadmatch.service.errors import InvalidFieldError, SearchTimeoutError, request_id_of
+from threadmatch.service.errors import SearchTimeoutError, request_id_of
 from threadmatch.service.http.schemas.detection import DetectAnswer, ProposalAnswer
-from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_search
+from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_photo_and
 from threadmatch.service.routes.openapi_parts import errors
 from threadmatch.service.search.answers import edges
 from threadmatch.service.search.detecting import detect
 from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
+
+
+class PhotoAlone(BaseModel):
+    """The text fields of POST /v1/detect: none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
 
 _FORM = {
     "title": "DetectForm",
@@ -46,11 +54,7 @@ async def detect_garments(request: Request, service: Annotated[ServiceState, Dep
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)
     queues = service.default.open_retriever().queues
     service.searches.check()
-    photo, options = await read_search(request, limits)
-    if options.model_fields_set:
-        raise InvalidFieldError(
-            f"detect takes the photo alone; found also {', '.join(sorted(options.model_fields_set))}"
-        )
+    photo, _ = await read_photo_and(request, limits, PhotoAlone)
     with service.searches.take():
         try:
             async with asyncio.timeout(settings.search_timeout_s):
