@@ -30,6 +30,7 @@ from threadmatch.model.synthetic.garments.svg import garment_group
 _FRAMES: Final = ((360, 480), (360, 480), (330, 480), (384, 480), (420, 420))
 _FINER: Final = 1.2  # layers are drawn this much larger than they will be seen, then warped
 _MOST_PIXELS: Final = 500_000  # of a layer: what is seen from far aside would be drawn much larger than it is seen
+_MOST_GROWN: Final = 30.0
 _LEAST_COVERED: Final = HARD_FRACTION + 0.03
 _MOST_COVERED: Final = HARD_FRACTION + 0.2
 _EASY_COVERED: Final = 0.12
@@ -227,7 +228,7 @@ def _grown_cover(inside: NDArray[np.bool_], covers: list[Floats], dice: Dice) ->
     at_y = float(y.mean()) + dice.between(-0.12, 0.3) * spread[1]
     svg = dice.pick(tuple(COVERS.values()))(dice)
     target = dice.between(_LEAST_COVERED, _MOST_COVERED)
-    scale = 0.45 * max(spread) / 150
+    least = scale = 0.45 * max(spread) / 150
     coarse_covers = [np.ascontiguousarray(cover[::_COARSE, ::_COARSE]) for cover in covers]
     while True:
         placed = f'<g transform="translate({at_x:.1f} {at_y:.1f})scale({scale:.3f})">{svg}</g>'
@@ -242,6 +243,8 @@ def _grown_cover(inside: NDArray[np.bool_], covers: list[Floats], dice: Dice) ->
             if _covered(inside, [*covers, cover]) >= _LEAST_COVERED:
                 return cover
         scale *= 1.12
+        if scale > _MOST_GROWN * least:  # a cover with a gap may have grown past the garment: it never hides enough
+            svg, scale = dice.pick(tuple(COVERS.values()))(dice), least
 
 
 def _box_of(visible: NDArray[np.bool_]) -> Box:

@@ -85,3 +85,9 @@ def test_the_same_seed_gives_the_same_pixels_and_another_one_another_scene() -> 
     assert (first.box, first.occluded_fraction) == (again.box, again.occluded_fraction)
     other = draw_street_query(item, setup=Setup.EASY, seed=2)
     assert other.image.shape != first.image.shape or (other.image != first.image).any()
+
+
+def test_a_cover_that_can_never_hide_enough_gives_way_to_another() -> None:
+    """Garment 8 of shop 3: its first cover has a gap, and grew without end."""
+    query = draw_street_query(garment(3, 8), setup=Setup.HARD_OCCLUSION, seed=2)
+    assert query.occluded_fraction > 0
