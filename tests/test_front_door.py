@@ -209,7 +209,9 @@ def test_a_picture_stands_as_its_camera_was_held(opened: LocalGallery) -> None:
 def test_threads_share_one_gallery(opened: LocalGallery) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(
-            threads.map(lambda seed: opened.search(photo(seed), top_k=1, matcher="global"), [*range(1, 13)] * 3)
+            threads.map(
+                lambda seed: opened.search(photo(seed), top_k=1, matcher="global", box="none"), [*range(1, 13)] * 3
+            )
         )
     assert [ids(answer) for answer in answers] == [[f"item-{number}"] for number in range(12)] * 3
 

@@ -128,7 +128,7 @@ class Client:
         photo = self._random.randrange(len(self._options.photos))
         reranked = self._random.random() < 0.5
         fields = {"candidates": str(CANDIDATES), "top_k": str(TOP_K), "collapse_duplicates": "false",
-                  "rerank": str(reranked).lower()}  # fmt: skip
+                  "box": "none", "rerank": str(reranked).lower()}  # fmt: skip
         answer = self._ask("search", "POST", "/v1/search", photo=photo, fields=fields, truth=(photo, reranked))
         if answer is not None and answer.status_code == 429:
             time.sleep(min(1.0, float(answer.headers.get("Retry-After", "1"))) * self._random.random())

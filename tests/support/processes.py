@@ -30,7 +30,7 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", **variables},
+        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", "THREADMATCH_DETECTOR": "grabcut", **variables},
     )
     log: list[str] = []
     assert process.stderr is not None

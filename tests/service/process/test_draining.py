@@ -81,7 +81,7 @@ async def test_a_connection_that_came_at_the_end_does_not_hold_it_up(
 
 def test_a_worker_that_is_slow_to_answer_is_waited_for_and_its_parent_is_not_held_up() -> None:
     listener = bind("127.0.0.1", 0)
-    worker = Worker(config("tests.service.test_draining:hello"), [listener])
+    worker = Worker(config("tests.service.process.test_draining:hello"), [listener])
     worker.start()
     assert worker.pid is not None
     try:

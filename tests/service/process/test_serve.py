@@ -56,7 +56,7 @@ def test_sixteen_clients_are_answered_and_sigterm_ends_well(served: tuple[str, .
 
 def _refuses_without_breaking_the_connection(client: httpx.Client) -> None:
     """A body that is too large gets its 413, declared or streamed; the next request works."""
-    large = b"x" * (24 * 1024 * 1024)
+    large = b"x" * (36 * 1024 * 1024)
     declared = client.post("/search", files={"image": ("a.jpg", large)})
     assert (declared.status_code, declared.json()["error"]) == (413, "TooLarge")
     streamed = client.post(

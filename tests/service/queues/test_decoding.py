@@ -56,7 +56,7 @@ async def test_a_whole_picture_comes_as_it_is_decoded(decoding: Decoding) -> Non
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b"", "empty"), (b"no image", "not_an_image"), (photo(1)[:300], "truncated"),
-     (picture("PNG", (4, 4)), "too_small"), (bytes(21 * MIB), "too_many_bytes")],
+     (picture("PNG", (4, 4)), "too_small"), (bytes(33 * MIB), "too_many_bytes")],
 )  # fmt: skip
 async def test_bad_files_are_refused_for_the_same_reasons(decoding: Decoding, data: bytes, reason: str) -> None:
     with pytest.raises(InvalidImageError) as caught:

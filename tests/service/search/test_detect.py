@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -13,9 +14,14 @@ from PIL import Image
 
 from tests.support.serving import is_error, photo, post, running, scene, settings
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.data.setups import Setup
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
 from threadmatch.model.inference import Model
+from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
+from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
+from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.service.app import create_app
 from threadmatch.service.errors import StartError
 from threadmatch.service.galleries.loading import open_detector
@@ -88,3 +94,55 @@ async def test_another_detector_takes_its_place(gallery_folder: Path, gallery: G
 def test_a_detector_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"detector\.json"):
         open_detector(str(tmp_path / "nowhere"))
+
+
+def _overlap(one: Sequence[float], other: Box) -> float:
+    """Intersection over union."""
+    across = max(0.0, min(one[2], other.x1) - max(one[0], other.x0))
+    down = max(0.0, min(one[3], other.y1) - max(one[1], other.y0))
+    area = (one[2] - one[0]) * (one[3] - one[1])
+    return across * down / (area + other.width * other.height - across * down)
+
+
+@pytest.mark.parametrize("number", [0, 2, 9])
+async def test_who_says_nothing_of_a_box_searches_the_main_garment(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model, number: int
+) -> None:
+    shown = draw_street_query(garment(7, number), setup=Setup.EASY, seed=number)
+    with io.BytesIO() as file:
+        Image.fromarray(shown.image).save(file, "JPEG", quality=92)
+        street = file.getvalue()
+    options = settings(gallery_folder, detector=DEFAULT_PARSER)
+    async with running(create_app(options, model=tiny_model, gallery=gallery)) as client:
+        asked = {}
+        for box in (None, "auto", "none", "10,20,60,90"):
+            response = await client.post(
+                "/v1/search", files={"image": ("street.jpg", street)}, data={} if box is None else {"box": box}
+            )
+            assert response.status_code == 200, response.text
+            asked[box] = response.json()
+        told = (await client.post("/v1/detect", files={"image": ("street.jpg", street)})).json()
+    height, width = shown.image.shape[:2]
+    assert _overlap(asked[None]["query"]["box"], shown.box) > 0.7
+    assert asked["auto"]["query"] == asked[None]["query"]
+    assert asked["none"]["query"]["box"] == [0, 0, width, height]
+    assert asked["10,20,60,90"]["query"]["box"] == [10, 20, 60, 90]
+    assert told["detector"] == DEFAULT_PARSER
+    assert _overlap(told["boxes"][0]["box"], shown.box) > 0.7, "the main garment comes first"
+    assert told["boxes"][0]["label"] is not None
+
+
+async def test_a_photo_that_shows_nobody_keeps_its_whole_frame(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    with io.BytesIO() as file:
+        Image.fromarray(draw_shop_image(garment(7, 3))).save(file, "JPEG")
+        laid = file.getvalue()
+    options = settings(gallery_folder, detector=DEFAULT_PARSER)
+    async with running(create_app(options, model=tiny_model, gallery=gallery)) as client:
+        whole, auto = [
+            (await client.post("/v1/search", files={"image": ("a.jpg", laid)}, data=data)).json()
+            for data in ({"box": "none"}, {})
+        ]
+    assert auto["query"] == whole["query"]
+    assert auto["matches"] == whole["matches"], "nor is anything quieted"
