@@ -16,6 +16,15 @@ from threadmatch.service.process.commands import CommandError
 
 TIMEOUT_S: Final = 120.0
 LEAST_SEARCHES: Final = 20
+WAYS: Final[dict[str, dict[str, str]]] = {
+    "as asked": {},
+    "box=none": {"box": "none"},
+    "one vector": {"box": "none", "matcher": "global"},
+}
+"""What is asked in turns: a photo alone, the garment found in it; the chain over the whole photo; and what a search with
+one vector a photo costs."""
+STAGES: Final = ("decode", "encode", "shortlist", "gather", "rerank", "pick", "explain")
+"""Parts of a search that lie beside each other; the matchers' own times are within rerank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class Latency:
     """What a number of clients saw.
 
     Fields:
+        way: of WAYS.
         clients: asking at once.
         searches: answered in the time measured.
         searches_per_s: answered a second, all clients together.
@@ -31,6 +41,7 @@ class Latency:
             the stages: the transfer, the parsing of the form, the JSON.
     """
 
+    way: str
     clients: int
     searches: int
     searches_per_s: float
@@ -46,7 +57,9 @@ class _Search:
     stages_ms: dict[str, float]
 
 
-def measure_latency(address: str, photos: list[bytes], *, clients: int, candidates: int, seconds: float) -> Latency:
+def measure_latency(
+    address: str, photos: list[bytes], *, clients: int, candidates: int, seconds: float, way: str = "as asked"
+) -> Latency:
     """Load a service.
 
     Args:
@@ -55,6 +68,7 @@ def measure_latency(address: str, photos: list[bytes], *, clients: int, candidat
         clients: threads, each with a connection of its own.
         candidates: of each search.
         seconds: how long; goes on until at least LEAST_SEARCHES are answered.
+        way: of WAYS.
 
     Raises:
         CommandError: a search was answered by something else than 200.
@@ -62,44 +76,46 @@ def measure_latency(address: str, photos: list[bytes], *, clients: int, candidat
     turn = itertools.count()
     lock = threading.Lock()
     found: list[_Search] = []
-    _search_once(address, photos, candidates)
+    fields = {"candidates": str(candidates), **WAYS[way]}
+    _search_once(address, photos, fields)
     started = time.perf_counter()
 
     def client() -> None:
         with httpx.Client(base_url=address, timeout=TIMEOUT_S) as connection:
             while time.perf_counter() < started + seconds or len(found) < LEAST_SEARCHES:
-                one = _search(connection, photos[next(turn) % len(photos)], candidates)
+                one = _search(connection, photos[next(turn) % len(photos)], fields)
                 with lock:
                     found.append(one)
 
     with ThreadPoolExecutor(clients) as pool:
         for done in [pool.submit(client) for _ in range(clients)]:
             done.result()
-    return _summary(found, clients, time.perf_counter() - started)
+    return _summary(found, way, clients, time.perf_counter() - started)
 
 
-def _search_once(address: str, photos: list[bytes], candidates: int) -> None:
+def _search_once(address: str, photos: list[bytes], fields: dict[str, str]) -> None:
     """Warm the path; not counted."""
     with httpx.Client(base_url=address, timeout=TIMEOUT_S) as connection:
-        _search(connection, photos[0], candidates)
+        _search(connection, photos[0], fields)
 
 
-def _search(connection: httpx.Client, photo: bytes, candidates: int) -> _Search:
+def _search(connection: httpx.Client, photo: bytes, fields: dict[str, str]) -> _Search:
     started = time.perf_counter()
-    response = connection.post("/search", files={"image": ("p.jpg", photo)}, data={"candidates": str(candidates)})
+    response = connection.post("/search", files={"image": ("p.jpg", photo)}, data=fields)
     took_ms = (time.perf_counter() - started) * 1000
     if response.status_code != httpx.codes.OK:
         raise CommandError(f"POST /search answered {response.status_code}: {response.text[:500]}")
     return _Search(took_ms, response.json()["timings_ms"])
 
 
-def _summary(found: list[_Search], clients: int, seconds: float) -> Latency:
+def _summary(found: list[_Search], way: str, clients: int, seconds: float) -> Latency:
     took = np.array([search.took_ms for search in found])
     p50, p95, p99 = (round(float(value), 1) for value in np.percentile(took, [50, 95, 99]))
-    stages = [stage for stage in found[0].stages_ms if stage != "total"]
+    stages = [stage for stage in STAGES if stage in found[0].stages_ms]
     share = {stage: sum(search.stages_ms.get(stage, 0.0) for search in found) / float(took.sum()) for stage in stages}
     share["http"] = max(0.0, 1 - sum(share.values()))
     return Latency(
+        way=way,
         clients=clients,
         searches=len(found),
         searches_per_s=round(len(found) / seconds, 2),

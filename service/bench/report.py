@@ -79,10 +79,11 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds",
-        ("clients", "searches", "a second", "p50", "p95", "p99"),
+        ("clients", "asked", "searches", "a second", "p50", "p95", "p99"),
         [
             (
                 row["clients"],
+                row["way"],
                 row["searches"],
                 f"{row['searches_per_s']:.1f}",
                 f"{row['p50_ms']:.0f}",
@@ -96,8 +97,11 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Where that time went, waiting for a turn included",
-        ("clients", *stages),
-        [(row["clients"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages)) for row in result["latency"]],
+        ("clients", "asked", *stages),
+        [
+            (row["clients"], row["way"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages))
+            for row in result["latency"]
+        ],
     )
 
 

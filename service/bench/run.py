@@ -23,7 +23,7 @@ from threadmatch.model.speed import decode_speed, encode_speed, machine, pick_de
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.service.bench.ingestion import first_rows, measure_ingestion
-from threadmatch.service.bench.latency import measure_latency
+from threadmatch.service.bench.latency import WAYS, measure_latency
 from threadmatch.service.process.commands import CommandError, program, service
 
 QUERIES: Final = 32
@@ -108,15 +108,17 @@ def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
     result["latency"] = []
     with service(serve, options.work / "serve.log") as running:
         for clients in options.clients:
-            say(f"{clients} clients ask for {options.seconds:g} s")
-            measured = measure_latency(
-                running.address,
-                photos,
-                clients=clients,
-                candidates=options.candidates,
-                seconds=options.seconds,
-            )
-            result["latency"].append(asdict(measured))
+            for way in WAYS:
+                say(f"{clients} clients ask for {options.seconds:g} s, {way}")
+                measured = measure_latency(
+                    running.address,
+                    photos,
+                    clients=clients,
+                    candidates=options.candidates,
+                    seconds=options.seconds,
+                    way=way,
+                )
+                result["latency"].append(asdict(measured))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from rich.console import Console
 from tests.support.checkout import IMPORT_PATH
 from threadmatch.model import speed
 from threadmatch.service.bench.ingestion import first_rows
+from threadmatch.service.bench.latency import WAYS
 from threadmatch.service.bench.report import show_bench
 from threadmatch.service.process.commands import program
 
@@ -49,7 +51,7 @@ def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model
     assert [row["width"] for row in result["decode"]][1] == 1500
     assert [row["items"] for row in result["ingestion"]] == [4, 20]
     assert all(row["images_per_second"] > 0 for row in result["ingestion"])
-    assert [row["clients"] for row in result["latency"]] == [1, 3]
+    assert [(row["clients"], row["way"]) for row in result["latency"]] == list(itertools.product([1, 3], WAYS))
     for row in result["latency"]:
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["searches"] >= 20
