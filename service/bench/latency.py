@@ -21,9 +21,9 @@ WAYS: Final[dict[str, dict[str, str]]] = {
     "box=none": {"box": "none"},
     "one vector": {"box": "none", "matcher": "global"},
 }
-"""What is asked in turns: a photo alone, the garment found in it; the chain over the whole photo; and what a search with
-one vector a photo costs."""
-STAGES: Final = ("decode", "encode", "shortlist", "gather", "rerank", "pick", "explain")
+"""What is asked in turns: a photo alone, so that its garment is found; the chain over the whole photo; and what a search
+with one vector a photo costs."""
+STAGES: Final[tuple[str, ...]] = ("decode", "encode", "shortlist", "gather", "rerank", "pick", "explain")
 """Parts of a search that lie beside each other; the matchers' own times are within rerank."""
 
 
