@@ -21,7 +21,7 @@ WAYS: Final[dict[str, dict[str, str]]] = {
     "box=none": {"box": "none"},
     "one vector": {"box": "none", "matcher": "global"},
 }
-"""What is asked in turns: a photo alone, so that its garment is found; the chain over the whole photo; and a search with
+"""What is asked in turns: a photo alone, whose garment is found; the chain over the whole photo; and a search with
 one vector a photo."""
 STAGES: Final[tuple[str, ...]] = ("decode", "encode", "shortlist", "gather", "rerank", "pick", "explain")
 """Parts of a search that lie beside each other; the matchers' own times are within rerank."""
