@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from threadmatch.indexer.catalogue.fetch import HostList
 from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
-from threadmatch.indexer.errors import CatalogueError, GalleryError
+from threadmatch.indexer.errors import CatalogueError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS
 from threadmatch.indexer.rejects import RejectBound, RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
@@ -38,6 +37,7 @@ from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
 from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
+from threadmatch.indexer.store.write_errors import disk_errors
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.features import Encoder
 from threadmatch.model.images import ImageLimits
@@ -149,17 +149,12 @@ def ingest(
     if not images.is_dir():
         raise CatalogueError(f"no folder of images at {images}; say where they are with --images")
     gallery.mkdir(mode=0o700, parents=True, exist_ok=True)  # photos and metadata are nobody else's affair
-    with generations.lock(gallery):
+    with disk_errors(gallery, kept="what was encoded is kept"), generations.lock(gallery):
         store = Store(gallery)
         try:
             return _Ingestion(source, gallery, store, model=model, options=options, progress=progress).run(
                 images, started
             )
-        except sqlite3.Error as error:
-            raise GalleryError(
-                f"writing to {gallery} failed: {error}; the gallery in service is as it was and what was encoded is "
-                "kept: mend that and run the same command again"
-            ) from error
         finally:
             store.close()
 

@@ -20,6 +20,7 @@ from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, publish, recover
 from threadmatch.indexer.store.versions import Store
+from threadmatch.indexer.store.write_errors import disk_errors
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def rollback(folder: Path, to: str | None = None, *, edits: bool = True) -> Mani
     current = generations.current_name(folder)
     if current is None:
         raise GalleryError(f"{folder} has no generation in service")
-    with generations.lock(folder):
+    with disk_errors(folder), generations.lock(folder):
         names = generations.generation_names(folder)
         earlier = [name for name in names if int(name) < int(current)]
         if to is None:
@@ -240,8 +241,9 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
     if keep < 1:
         raise ValueError("at least the generation in service must be kept")
     before = _size(folder)
-    folded = _fold_index(folder)
-    with generations.lock(folder):
+    with disk_errors(folder):
+        folded = _fold_index(folder)
+    with disk_errors(folder), generations.lock(folder):
         store = Store(folder)
         try:
             unfinished = recover(folder, store)

@@ -15,6 +15,7 @@ from threadmatch.indexer.store.schema import (
     SCHEMA,
     SCHEMA_VERSION,
 )
+from threadmatch.indexer.store.write_errors import database_reason
 
 DATABASE = "gallery.sqlite3"
 
@@ -41,7 +42,7 @@ def create_or_open(folder: Path) -> sqlite3.Connection:
         set_up(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise GalleryError(f"{path} is not a usable gallery database: {error}") from error
+        raise GalleryError(f"{path} cannot be used: {database_reason(error, folder)}") from error
     except GalleryError:
         connection.close()
         raise
@@ -86,7 +87,7 @@ def open_read_only(folder: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         wal = path.with_name(path.name + "-wal")
         if "open" not in str(error) and "readonly" not in str(error):
-            raise GalleryError(f"{path} is not a usable gallery database: {error}") from error
+            raise GalleryError(f"{path} cannot be used: {database_reason(error, folder)}") from error
         if wal.exists() and wal.stat().st_size:
             raise GalleryError(
                 f"{path} has writes that only a writable folder can show ({error}); give this process write access"

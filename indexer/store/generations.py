@@ -60,8 +60,9 @@ def lock(folder: Path, *, folding: bool = False) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _take(descriptor, folder, waits=not folding)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}{FOLDING if folding else ''}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk, where compaction or a way back are most needed
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()}{FOLDING if folding else ''}\n".encode(), 0)
         try:
             yield
         finally:

@@ -37,7 +37,7 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         shipped = ", ".join(shipped_models()) or "none"
         raise StartError(
             f"gallery {folder} was made with model {made_with!r}, which is not shipped with threadmatch ({shipped}): "
-            "say where it is with --model"
+            "say where it is with --model, or model= in Python"
         )
     try:
         loaded = load_model(model or made_with, device=device)
@@ -46,7 +46,9 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
     try:
         return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
     except GalleryModelMismatchError as error:
-        raise StartError(f"{error}; give --model, or ingest the catalogue again with this one") from error
+        raise StartError(
+            f"{error}; name that model (--model, or model= in Python), or ingest the catalogue again with this one"
+        ) from error
     except IndexerError as error:
         raise StartError(f"{error}") from error
 

@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +17,9 @@ from fastapi import FastAPI
 
 from threadmatch.service.config import Settings, variable
 from threadmatch.service.errors import StartError
+from threadmatch.service.owned_folders import owned_folder
 from threadmatch.service.process.connections import TimedHead
 from threadmatch.service.process.draining import DrainingServer
-from threadmatch.service.process.owned_folders import owned_folder
 from threadmatch.service.process.supervisor import Supervisor
 from threadmatch.service.search import recent_searches as recent
 
@@ -119,13 +118,10 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         timeout_graceful_shutdown=settings.drain_s,
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
-    with (
-        owned_folder(METRICS_FOLDER) as folder,
-        tempfile.TemporaryDirectory(prefix=recent.TEMPORARY, ignore_cleanup_errors=True) as remembered,
-    ):
+    with owned_folder(METRICS_FOLDER) as folder, owned_folder(recent.TEMPORARY) as remembered:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         if not settings.recent:
-            os.environ[variable("recent")] = remembered  # one for all workers
+            os.environ[variable("recent")] = str(remembered)  # one for all workers
         supervisor = Supervisor(config, sockets=[listener])
         address = listener.getsockname()
         threading.Thread(target=_announce, args=(address, ready, supervisor.should_exit), daemon=True).start()

@@ -13,7 +13,6 @@ import json
 import logging
 import math
 import sqlite3
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
 from threadmatch.service.config import Settings
 from threadmatch.service.errors import SearchNotFoundError
+from threadmatch.service.owned_folders import owned_folder
 from threadmatch.service.private_database import PrivateDatabase
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.search.results import Match, SearchResult
@@ -313,7 +313,7 @@ async def remembering(settings: Settings) -> AsyncIterator[RecentSearches | None
 
 def _temporary(ending: contextlib.ExitStack) -> Path | None:
     try:
-        return Path(ending.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True)))
+        return ending.enter_context(owned_folder(TEMPORARY))
     except OSError as error:  # a service without a folder for temporary files still searches
         logger.warning("recent searches are not kept", extra={"reason": str(error)})
         return None

@@ -174,7 +174,7 @@ def test_a_broken_newer_generation_is_refused_and_the_old_one_stays(shop: Shop) 
         ("generations/000001/manifest.json", '{"format": 99}', "manifest format 99"),
         ("generations/000001/manifest.json", "{", "cannot read"),
         ("generations/000001/manifest.json", '{"format": 1}', "not a manifest"),
-        ("gallery.sqlite3", "not a database at all, but long enough to look at", "not a usable gallery database"),
+        ("gallery.sqlite3", "not a database at all, but long enough to look at", "used: file is not a database"),
     ],
 )
 def test_a_gallery_that_cannot_be_read_says_why(shop: Shop, file: str, text: str, message: str) -> None:

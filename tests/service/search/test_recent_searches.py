@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.checkout import IMPORT_PATH
 from tests.support.serving import photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import Box, load_image
@@ -25,7 +27,7 @@ from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import SearchNotFoundError, StartError
-from threadmatch.service.search.recent_searches import FILE, RecentSearch, RecentSearches
+from threadmatch.service.search.recent_searches import FILE, RecentSearch, RecentSearches, remembering
 from threadmatch.service.shared import state_of
 
 KIB = 1024
@@ -167,3 +169,34 @@ async def test_with_zero_minutes_nothing_is_kept(gallery_folder: Path, gallery: 
     async with running(app) as client:
         assert (await post(client)).status_code == httpx.codes.OK
         assert state_of(app).recent is None
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from threadmatch.service.config import Settings
+from threadmatch.service.search.recent_searches import remembering
+
+async def main():
+    async with remembering(Settings(gallery=".")) as recent:
+        print(recent.folder, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_service_remembered_goes_when_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    left = Path(killed.stdout.strip())
+    assert left.parent == tmp_path, killed.stderr
+    assert (left / FILE).is_file()
+    async with remembering(settings(tmp_path)) as recent:
+        assert recent is not None
+        assert not left.exists()
+    assert not recent.folder.exists()

@@ -26,9 +26,11 @@ def owned_folder(prefix: str) -> Iterator[Path]:
     """A private temporary folder, removed when the block ends. Those of owners that were killed are removed first."""
     sweep(prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix))
-    descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    locked = folder / f"{OWNER}.new"  # gets its name when it is locked, so that nobody sees an owner without a lock
+    descriptor = os.open(locked, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locked.rename(folder / OWNER)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

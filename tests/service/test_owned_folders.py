@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import IMPORT_PATH
-from threadmatch.service.process.owned_folders import UNLOCKED_S, owned_folder, sweep
+from threadmatch.service.owned_folders import UNLOCKED_S, owned_folder, sweep
 
 HOLD = """
 import sys
-from threadmatch.service.process.owned_folders import owned_folder
+from threadmatch.service.owned_folders import owned_folder
 with owned_folder("swept-") as folder:
     print(folder, flush=True)
     sys.stdin.read()
