@@ -20,7 +20,7 @@ from threadmatch.indexer.errors import CatalogueError
 from threadmatch.model.data.photo_folder import IMAGE_SUFFIXES, photos_below
 from threadmatch.model.data.tables.opening import SUFFIXES
 from threadmatch.model.errors import DataError
-from threadmatch.model.synthetic.street.street_set import build_street_set
+from threadmatch.model.synthetic.street.street_set import build_street_set, holds_garments
 from threadmatch.model.synthetic.street.streetify import SourcePhoto, make_street_queries
 from threadmatch.service.demo.errors import DemoError
 
@@ -104,10 +104,10 @@ def real_photos() -> Path | None:
 
 
 def _known_parts(root: Path) -> list[str]:
-    """Sub-folders with an items.csv; "." where the folder itself has one."""
+    """Sub-folders with an items.csv of garments; "." where the folder itself has one."""
     if (root / KNOWN_TABLE).is_file():
-        return ["."]
-    return sorted(path.parent.name for path in root.glob(f"*/{KNOWN_TABLE}"))
+        return ["."] if holds_garments(root) else []
+    return sorted(path.parent.name for path in root.glob(f"*/{KNOWN_TABLE}") if holds_garments(path.parent))
 
 
 def _known(root: Path, work: Path, queries: int, parts: Sequence[str] | None) -> DemoSource:

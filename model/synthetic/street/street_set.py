@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -64,6 +64,23 @@ class _Task:
     neighbours: tuple[Path, ...]
     seed: int
     out: Path
+
+
+_WANTED: Final = (
+    frozenset({"image", "id", "photographer", "split", "label"}),
+    frozenset({"image", "id", "sku", "product_id", "view", "category", "name", "price", "color"}),
+)
+"""Columns of a folder of people's own garments, and of a shop's."""
+
+
+def holds_garments(folder: Path) -> bool:
+    """Whether a folder has an items.csv with the columns of a source, a photo of one garment a row."""
+    try:
+        with (folder / "items.csv").open(newline="", encoding="utf-8") as file:
+            columns = set(next(csv.reader(file), ()))
+    except (OSError, ValueError, csv.Error):
+        return False
+    return any(wanted <= columns for wanted in _WANTED)
 
 
 def read_sources(root: Path, sources: Sequence[str]) -> list[SourcePhoto]:

@@ -137,6 +137,14 @@ def test_real_photos_are_those_of_the_test_split(shared_data: Path, work: Path, 
     assert re.search(r"real photos that the model was not trained on \(\d+ of venia\)", done.stdout)
 
 
+def test_people_s_garments_and_shops_are_taken_and_photos_of_whole_streets_are_not(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    source = choose_source(shared_data, tmp_path, queries=1, parts=None, drawn_items=None, run_step=lambda _: None)
+    assert re.search(r"\(\d+ of clothing, \d+ of luma, \d+ of venia\)", source.title)
+    assert (shared_data / "street" / "items.csv").is_file()
+
+
 def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     done = demo(work, tiny_model_folder, "--data", str(tmp_path / "nowhere"))
     assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)

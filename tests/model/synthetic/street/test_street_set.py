@@ -15,7 +15,7 @@ from threadmatch.model.data.manifest.rows import Selection, Split, read_manifest
 from threadmatch.model.data.pairs import read_labelled
 from threadmatch.model.data.setups import HARD_FRACTION, Setup
 from threadmatch.model.errors import DataError
-from threadmatch.model.synthetic.street.street_set import _tasks, build_street_set, read_sources
+from threadmatch.model.synthetic.street.street_set import _tasks, build_street_set, holds_garments, read_sources
 from threadmatch.service.cli import app
 
 SOURCES = ("clothing", "shop")
@@ -102,6 +102,15 @@ def test_a_missing_folder_or_column_is_named(folders: Path, tmp_path: Path) -> N
     (tmp_path / "odd" / "items.csv").write_text("image,photographer\nx.jpg,1\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column"):
         build_street_set(tmp_path, tmp_path, sources=["odd"])
+
+
+def test_a_folder_of_garments_is_told_from_others(folders: Path, tmp_path: Path) -> None:
+    assert all(holds_garments(folders / name) for name in SOURCES)
+    for name, table in (("street", "image,mask,id,split\n"), ("empty", ""), ("binary", "\0\xff")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "items.csv").write_text(table, "latin-1")
+        assert not holds_garments(tmp_path / name)
+    assert not holds_garments(tmp_path / "missing")
 
 
 def test_the_command_makes_a_set_and_counts_it(folders: Path, tmp_path: Path) -> None:
