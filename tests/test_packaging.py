@@ -117,7 +117,7 @@ def expected() -> set[str]:
             inside = path.relative_to(ROOT / room)
             if path.is_file() and "__pycache__" not in path.parts:
                 wanted = path.suffix == ".py" or path.name == "py.typed"
-                if wanted or inside.parts[0] == "page" or "weights" in inside.parts:
+                if wanted or inside.parts[0] == "page" or {"weights", "photos"} & set(inside.parts):
                     listed.add(f"threadmatch/{room}/{inside.as_posix()}")
     return listed
 
@@ -127,6 +127,7 @@ def test_a_wheel_holds_the_three_rooms_their_data_and_nothing_else(wheel: Path) 
     assert held == expected()
     assert "threadmatch/model/weights/grnet-lite0/model.safetensors" in held
     assert "threadmatch/service/page/index.html" in held
+    assert "threadmatch/service/demo/photos/clothing/items.csv" in held
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]

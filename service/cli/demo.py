@@ -12,7 +12,7 @@ import typer
 def demo(
     *,
     data: Annotated[Path | None, typer.Option(help="Folder of images, with or without a catalogue in it.")] = None,
-    drawn: Annotated[int | None, typer.Option(min=10, help="Draw this many garments, even where photos are.")] = None,
+    drawn: Annotated[int | None, typer.Option(min=10, help="Draw this many garments in place of photos.")] = None,
     parts: Annotated[str, typer.Option(help="Sub-folders of the real photos to take, such as clothing,luma.")] = "",
     queries: Annotated[int, typer.Option(min=1, help="Street photos to search with.")] = 12,
     candidates: Annotated[int, typer.Option(min=1, help="Items the first stage hands to the reranker.")] = 200,

@@ -1,4 +1,4 @@
-"""What the demo searches: a folder that was named, the real photos beside the checkout, or drawn garments.
+"""What the demo searches: a folder that was named, real photos beside the checkout, those that ship, or drawn garments.
 
 Each source becomes a catalogue for `threadmatch ingest` and a queries.csv with the right answers.
 """
@@ -24,7 +24,8 @@ from threadmatch.model.synthetic.street.street_set import build_street_set, hold
 from threadmatch.model.synthetic.street.streetify import SourcePhoto, make_street_queries
 from threadmatch.service.demo.errors import DemoError
 
-DRAWN_ITEMS: Final = 200
+SHIPPED_PHOTOS: Final = Path(__file__).parent / "photos"
+"""A small gallery of people's own garments; its README says whose."""
 DRAWN_SEED: Final = 7
 KNOWN_TABLE: Final = "items.csv"
 QUERIES_TABLE: Final = "queries.csv"
@@ -76,17 +77,16 @@ def choose_source(
         work: folder for what has to be made.
         queries: how many to make where there are none.
         parts: sub-folders of the real photos to take; None takes all.
-        drawn_items: garments to draw even where there are photos; None draws only where there are none.
-        run_step: draws garments where there are no photos.
+        drawn_items: garments to draw in place of photos; None draws none.
+        run_step: draws them.
 
     Raises:
         DemoError: the folder holds nothing to search.
     """
     if data is None:
-        beside = None if drawn_items else real_photos()
-        if beside is not None:
-            return _known(beside, work, queries, parts)
-        return _drawn(work / "drawn", drawn_items or DRAWN_ITEMS, queries, run_step)
+        if drawn_items:
+            return _drawn(work / "drawn", drawn_items, queries, run_step)
+        return _known(real_photos() or SHIPPED_PHOTOS, work, queries, parts)
     if not data.is_dir():
         raise DemoError(f"no folder {data}; give a folder of images, with or without a catalogue in it")
     if _known_parts(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import signal
@@ -16,8 +17,10 @@ from PIL import Image
 from tests.support.checkout import IMPORT_PATH
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
 from threadmatch.model.synthetic.garments.garment import garment
+from threadmatch.model.synthetic.street.street_set import read_sources
 from threadmatch.service.access.keys import add_key
 from threadmatch.service.config import Settings, variable
+from threadmatch.service.demo import sources
 from threadmatch.service.demo.asking import DemoQuery, Outcome, read_queries
 from threadmatch.service.demo.errors import DemoError
 from threadmatch.service.demo.picture import choose_rows
@@ -143,6 +146,26 @@ def test_people_s_garments_and_shops_are_taken_and_photos_of_whole_streets_are_n
     source = choose_source(shared_data, tmp_path, queries=1, parts=None, drawn_items=None, run_step=lambda _: None)
     assert re.search(r"\(\d+ of clothing, \d+ of luma, \d+ of venia\)", source.title)
     assert (shared_data / "street" / "items.csv").is_file()
+
+
+def test_without_any_photos_those_that_ship_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "real_photos", lambda: None)
+    source = choose_source(None, tmp_path, queries=3, parts=None, drawn_items=None, run_step=lambda _: None)
+    assert source.title == "300 real photos that the model was not trained on (300 of clothing)"
+    with source.queries.open(newline="") as file:
+        asked = list(csv.DictReader(file))
+    assert len(asked) >= 3
+    assert all((source.queries.parent / row["image"]).is_file() for row in asked)
+
+
+def test_the_photos_that_ship_are_few_small_and_free() -> None:
+    folder = sources.SHIPPED_PHOTOS / "clothing"
+    shipped = list((folder / "images").iterdir())
+    assert len(shipped) == 300
+    assert sum(path.stat().st_size for path in shipped) < 5 * 2**20
+    assert max(max(Image.open(path).size) for path in shipped) <= 320
+    assert "CC0 1.0 Universal" in (folder / "LICENSE").read_text()
+    assert {photo.split for photo in read_sources(sources.SHIPPED_PHOTOS, ["clothing"])} == {"test"}
 
 
 def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
