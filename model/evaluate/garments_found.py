@@ -122,26 +122,26 @@ def box_iou(one: Box, other: Box) -> float:
 
 def measure(detector: Detector, photos: Iterator[TruePhoto]) -> dict[str, Any]:
     """Found garments, in all and by kind; `kind_right` counts those of the found whose best box names their kind."""
-    counts: dict[str, list[float]] = {}
+    outcomes: dict[str, list[tuple[bool, bool]]] = {}  # by kind: found, and named rightly too
     boxes = 0
     for photo in photos:
         proposals = detector.detect(photo.pixels)
         boxes += len(proposals)
         for garment in photo.garments:
-            overlaps = [box_iou(garment.box, proposal.box) for proposal in proposals]
-            best = int(np.argmax(overlaps)) if overlaps else -1
-            overlap = overlaps[best] if overlaps else 0.0
-            right = overlap >= FOUND_IOU and proposals[best].label == garment.kind
-            counts.setdefault(garment.kind, []).append((overlap >= FOUND_IOU) + 1j * right)  # type: ignore[arg-type]
-    every = np.array([value for values in counts.values() for value in values])
+            best = max(proposals, key=lambda proposal: box_iou(garment.box, proposal.box), default=None)
+            found = best is not None and box_iou(garment.box, best.box) >= FOUND_IOU
+            right = found and best is not None and best.label == garment.kind
+            outcomes.setdefault(garment.kind, []).append((found, right))
+    every = np.array([outcome for kind in outcomes.values() for outcome in kind], dtype=bool).reshape(-1, 2)
+    count_found, count_right = (int(count) for count in every.sum(axis=0))
     return {
         "garments": len(every),
-        "found": float(every.real.mean()),
-        "kind_right": float(every.imag.sum() / max(1.0, every.real.sum())),
+        "found": count_found / max(1, len(every)),
+        "kind_right": count_right / max(1, count_found),
         "boxes": boxes,
         "by_kind": {
-            kind: {"garments": len(values), "found": float(np.mean(np.real(values)))}
-            for kind, values in sorted(counts.items())
+            kind: {"garments": len(each), "found": sum(found for found, _ in each) / len(each)}
+            for kind, each in sorted(outcomes.items())
         },
     }
 

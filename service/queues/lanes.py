@@ -122,7 +122,8 @@ class FairLane:
         jobs.append(job)
         self._fill()
         try:
-            return await job.future  # type: ignore[no-any-return]
+            result: R = await job.future
+            return result
         except asyncio.CancelledError:
             job.stop.ask()
             raise

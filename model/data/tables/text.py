@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from threadmatch.model.data.tables.notes import Notes
 from threadmatch.model.errors import DataError
@@ -26,7 +26,7 @@ def open_bytes(path: Path) -> BinaryIO:
     """A file's bytes, unpacked where they are packed with gzip, whatever the file is called."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MARK
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
+    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
 
 
 class TextFile:

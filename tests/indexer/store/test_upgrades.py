@@ -156,6 +156,7 @@ def test_a_gallery_that_is_open_answers_and_takes_edits_while_another_process_br
     for thread in threads:
         thread.join()
     assert failures == []
+    assert rounds[0] >= before + 2, "nothing was searched after it"
     assert process.returncode == 0
     assert left(folder) == []
     assert made > 0

@@ -16,6 +16,7 @@ from torchvision.models import get_model
 from threadmatch.model.detection.proposals import GrabCutDetector
 from threadmatch.model.detection.torchvision_weights import TorchvisionDetector, load_detector
 from threadmatch.model.errors import CheckpointError
+from threadmatch.model.evaluate.garments_found import box_iou
 from threadmatch.model.images import Box
 
 ARCHITECTURE = "ssdlite320_mobilenet_v3_large"
@@ -29,19 +30,12 @@ def scene(box: tuple[int, int, int, int], size: tuple[int, int] = (300, 400)) ->
     return np.asarray(image)
 
 
-def iou(one: Box, other: Box) -> float:
-    across = min(one.x1, other.x1) - max(one.x0, other.x0)
-    down = min(one.y1, other.y1) - max(one.y0, other.y0)
-    both = max(0.0, across) * max(0.0, down)
-    return both / (one.width * one.height + other.width * other.height - both)
-
-
 @pytest.mark.parametrize("edges", [(90, 100, 210, 300), (60, 150, 190, 340), (110, 60, 260, 260)])
 def test_what_stands_out_is_found(edges: tuple[int, int, int, int]) -> None:
     photo = scene(edges)
     (found,) = GrabCutDetector().detect(photo)
     x0, y0, x1, y1 = edges
-    assert iou(found.box, Box(x0 / 300, y0 / 400, x1 / 300, y1 / 400)) > 0.8
+    assert box_iou(found.box, Box(x0 / 300, y0 / 400, x1 / 300, y1 / 400)) > 0.8
     assert 0.8 < found.score <= 1
     assert found.label is None
     assert GrabCutDetector().detect(photo) == [found], "the same photo gives the same box"
