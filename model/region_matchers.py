@@ -1,7 +1,7 @@
-"""Matchers that need no trained head: one feature of the photo against the same of the items.
+"""A function of two tensors as a matcher: greedy matching of regions, and the graph as the paper writes it.
 
 Letters  R regions, C channels, N items
-Paper    Kuang et al., ICCV 2019: Eq. 1 (global), Eq. 2 and 3 (greedy local)
+Paper    Kuang et al., ICCV 2019: Eq. 2 and 3 (greedy local)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threadmatch.model.engine import in_chunks
 from threadmatch.model.features import REGIONS
 from threadmatch.model.grnet import SimilarityHead
 from threadmatch.model.matching import Floats, Items, Photo
-from threadmatch.model.similarity import global_similarity, greedy_similarity
+from threadmatch.model.similarity import greedy_similarity
 
 GREEDY_CHUNK_PAIRS = 128  # so little work a pair that the graph's small chunks would take twice as long
 LITERAL_CHUNK_PAIRS = 64
@@ -68,13 +68,6 @@ class GreedyMatcher(FeatureMatcher):
 
     def __init__(self, grids: Sequence[tuple[int, int]], *, device: str = "cpu") -> None:
         super().__init__("greedy", REGIONS, lambda q, g: greedy_similarity(q, g, grids=grids), device=device)
-
-
-class GlobalRegionMatcher(FeatureMatcher):
-    """Cosine of the global regions (Eq. 1), -1..1: unlike stage one it reads what the other matchers read."""
-
-    def __init__(self, *, device: str = "cpu") -> None:
-        super().__init__("global_region", REGIONS, lambda q, g: global_similarity(q[:, 0], g[:, 0]), device=device)
 
 
 class LiteralMatcher(FeatureMatcher):

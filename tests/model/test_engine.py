@@ -13,7 +13,8 @@ from threadmatch.model.engine import Engine
 from threadmatch.model.features import REGIONS
 from threadmatch.model.grnet import SimilarityHead
 from threadmatch.model.matching import Matcher
-from threadmatch.model.region_matchers import FeatureMatcher, GlobalRegionMatcher, GreedyMatcher, LiteralMatcher
+from threadmatch.model.region_matchers import FeatureMatcher, GreedyMatcher, LiteralMatcher
+from threadmatch.model.similarity import global_similarity
 
 CHANNELS = 20
 SETTINGS: list[dict[str, Any]] = [
@@ -133,7 +134,8 @@ def test_every_matcher_answers_behind_one_interface() -> None:
     graph = FeatureMatcher("graph", REGIONS, engine.score_pairs, chunk_pairs=engine.chunk_pairs)
     for matcher in (graph, LiteralMatcher(head)):
         assert _scores(matcher, query, candidates).shape == (5,)
-    for matcher in (GlobalRegionMatcher(), GreedyMatcher(head.config.grids)):
+    cosine = FeatureMatcher("cosine", REGIONS, lambda q, g: global_similarity(q[:, 0], g[:, 0]))
+    for matcher in (cosine, GreedyMatcher(head.config.grids)):
         scores = _scores(matcher, query, candidates)
         assert int(scores.argmax()) == 3
         assert float(scores[3]) == pytest.approx(1, abs=1e-5)

@@ -15,7 +15,6 @@ LOGO_SHAPES: Final = (
     "circle", "ring", "star", "triangle", "diamond", "heart", "bolt", "leaf", "wave", "cross", "bars", "crown",
     "mountain", "moon", "arrow", "hexagon",
 )  # fmt: skip
-LOGO_PLACES: Final = ("chest", "centre", "hem", "sleeve", "hip", "thigh")
 
 _TEE_PATTERNS = (
     "plain", "plain", "plain", "plain", "stripes_h", "stripes_h", "colour_block", "dots", "chevron", "floral",
