@@ -35,7 +35,7 @@ from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, publish, recover, tie
+from threadmatch.indexer.store.publish import Occasion, lost_features, publish, recover, tie
 from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
 from threadmatch.indexer.store.write_errors import disk_errors
 from threadmatch.model.errors import InvalidImageError
@@ -218,7 +218,11 @@ class _Ingestion:
             images_per_second=round(now.encoded / seconds, 2) if seconds else 0.0,
             generation=manifest.generation,
             rejects_file=str(rejects.path) if now.rejected else None,
-            warnings=(*self.catalogue.warnings, *filter(None, [not_pruned])),
+            warnings=(
+                *self.catalogue.warnings,
+                *filter(None, [not_pruned]),
+                *lost_features(base_manifest, manifest, self.model),
+            ),
         )
 
     def _begin(self, base: Manifest | None, images: Path) -> Run:
@@ -243,7 +247,7 @@ class _Ingestion:
             str(images.resolve()),
             self.model.features_fingerprint,
             *mapped,
-            *filter(None, [self.options.preset]),
+            *filter(None, [self.options.preset, *(spec.made_by for spec in self.model.features)]),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -7,7 +7,7 @@ Paper    Szegedy et al., CVPR 2015 (GoogLeNet, the backbone of GRNet sec. 5.1); 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -93,10 +93,25 @@ class Backbone(nn.Module):
 
         With taps (B, C + their channels, h, w).
         """
+        return self.maps(pixels, ())[0]
+
+    def maps(self, pixels: Tensor, kept: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """`forward`, and the maps of some stages as they are.
+
+        Args:
+            pixels: (B, 3, S, S) values 0..255.
+            kept: stages counted from 0 as in `split`.
+
+        Returns:
+            What `forward` gives, and number -> (B, C', h', w').
+        """
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
-        body = _Tapped(self.stages(), self.taps) if self.taps else self.body
-        feature_map: Tensor = body(normalised)
-        return feature_map
+        if not self.taps and not kept:
+            feature_map: Tensor = self.body(normalised)
+            return feature_map, {}
+        body = _Tapped(self.stages(), self.taps)
+        found = body.maps(normalised, {*self.taps, *kept})
+        return body.joined(found), {n: found[n] for n in kept}
 
     def split(self, stage: int) -> tuple[nn.Module, nn.Module]:
         """Cut in two, for fine-tuning the second part alone: rest(front(pixels)) == self(pixels).
@@ -134,13 +149,22 @@ class _Tapped(nn.Sequential):
         self.taps = tuple(taps)
 
     def forward(self, images: Tensor) -> Tensor:
-        tapped: list[Tensor] = []
+        return self.joined(self.maps(images, self.taps))
+
+    def maps(self, images: Tensor, kept: Container[int]) -> dict[int, Tensor]:
+        """The maps of the stages `kept` and of the last, by number."""
+        found: dict[int, Tensor] = {}
         for number, stage in enumerate(self):
             images = stage(images)
-            if number in self.taps:
-                tapped.append(images)
-        rows, columns = images.shape[2:]
-        return torch.cat([images, *(F.adaptive_avg_pool2d(one, (rows, columns)) for one in tapped)], dim=1)
+            if number in kept or number == len(self) - 1:
+                found[number] = images
+        return found
+
+    def joined(self, found: Mapping[int, Tensor]) -> Tensor:
+        last = found[len(self) - 1]
+        rows, columns = last.shape[2:]
+        averaged = (F.adaptive_avg_pool2d(found[n], (rows, columns)) for n in self.taps)
+        return torch.cat([last, *averaged], dim=1)
 
 
 @contextmanager

@@ -5,27 +5,27 @@ A checkpoint is a folder:
     config.json         name, fingerprint, features_fingerprint, model (a GRNetConfig), calibration, chain,
                         graph and certainty where there are any
     README.md           the model card
+and a folder for each part (`parts`), where there are any
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
 from threadmatch.model.chain import DEFAULT_CHAIN, Chain
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE
 from threadmatch.model.errors import CheckpointError
+from threadmatch.model.part import Part
+from threadmatch.model.parts import PARTS, write_parts
+from threadmatch.model.tensor_files import digest, read_fitting, write_described
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
@@ -60,8 +60,13 @@ class Checkpointed(Protocol):
         """How sure the chain's scores are, where that is fitted."""
         ...
 
+    @property
+    def attached(self) -> Mapping[str, Part]:
+        """The parts on top of it, by name."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors by name."""
+        """Its tensors by name, those of its parts under "parts."."""
         ...
 
 
@@ -80,13 +85,13 @@ def fingerprints(model: Checkpointed) -> Fingerprints:
     """
     config = model.config.to_dict()
     kept = {name: config[name] for name in FEATURE_FIELDS if name in config}
-    tensors = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    tensors = _core_tensors(model)
     features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
     whole = {**config, "calibration": model.calibration.to_dict()}
     if model.chain != DEFAULT_CHAIN:  # older checkpoints keep their fingerprint
         whole["chain"] = [stage.to_dict() for stage in model.chain]
     whole |= _described(model)
-    return Fingerprints(model=_digest(whole, tensors), features=_digest(kept, features))
+    return Fingerprints(model=digest(whole, tensors), features=digest(kept, features))
 
 
 def _described(model: Checkpointed) -> dict[str, Any]:
@@ -95,12 +100,13 @@ def _described(model: Checkpointed) -> dict[str, Any]:
     return {name: part.to_dict() for name, part in parts.items() if part is not None}
 
 
-def _digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _core_tensors(model: Checkpointed) -> dict[str, Tensor]:
+    """What a checkpoint's own file holds: neither counters of batches nor the parts."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.endswith("num_batches_tracked") and not name.startswith("parts.")
+    }
 
 
 def save_checkpoint(model: Checkpointed, folder: Path, *, half: bool = True) -> Fingerprints:
@@ -108,19 +114,13 @@ def save_checkpoint(model: Checkpointed, folder: Path, *, half: bool = True) -> 
 
     Args:
         model: trained; its `name` (else the folder's) and `calibration` are written too.
-        folder: made if missing; files of the same names are replaced.
+        folder: made if missing; files of the same names are replaced. Parts trained on these features go with it.
         half: store float16, half the size.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     prints = fingerprints(model)
-    tensors = {
-        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
-        for key, value in model.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
+    tensors = _core_tensors(model)
     if model.config.step_weights == "shared":  # one storage under several names: keep the first
         tensors = {key: value for key, value in tensors.items() if not _is_shared_copy(key)}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt", "fingerprint": prints.model})
     description = {
         "name": model.name or folder.name,
         "fingerprint": prints.model,
@@ -130,9 +130,8 @@ def save_checkpoint(model: Checkpointed, folder: Path, *, half: bool = True) -> 
         "chain": [stage.to_dict() for stage in model.chain],
         **_described(model),
     }
-    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
-    # safetensors makes a file that only its owner reads; a service runs as somebody else
-    (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode & 0o777)
+    write_described(folder, description, tensors, half=half)
+    write_parts(model.attached.values(), folder, core=prints.features)
     return prints
 
 
@@ -147,26 +146,10 @@ def read_weights(network: Checkpointed, folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing or damaged, or does not fit the network.
     """
-    path = folder / WEIGHTS_FILE
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"no {WEIGHTS_FILE} in {folder}, where {CONFIG_FILE} is; the checkpoint is torn"
-        ) from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
-    expected = network.state_dict()
+    expected = {name: value for name, value in network.state_dict().items() if not name.startswith("parts.")}
     shared = network.config.step_weights == "shared"
-    needed = {k for k in expected if not k.endswith("num_batches_tracked") and not (shared and _is_shared_copy(k))}
-    missing, unknown = sorted(needed - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    wrong = sorted(k for k in needed & tensors.keys() if tensors[k].shape != expected[k].shape)
-    if missing or unknown or wrong:
-        raise CheckpointError(
-            f"{path} does not fit its {CONFIG_FILE}: "
-            f"missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
-        )
-    return {key: value.float() for key, value in tensors.items()}
+    may_lack = {k for k in expected if k.endswith("num_batches_tracked") or (shared and _is_shared_copy(k))}
+    return read_fitting(folder, expected, may_lack=frozenset(may_lack))
 
 
 def fetch_checkpoint(model_id: str, **hub: Any) -> Path:
@@ -186,4 +169,24 @@ def fetch_checkpoint(model_id: str, **hub: Any) -> Path:
             f"no model {model_id!r}: there is no such folder here, and the Hugging Face hub gave no {WEIGHTS_FILE} and "
             f"{CONFIG_FILE} under that name ({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from error
+    for part in PARTS:
+        _fetch_part(model_id, part, **hub)
     return Path(path).parent
+
+
+def _fetch_part(model_id: str, part: str, **hub: Any) -> None:
+    """A part's files beside the core's, where the hub has them.
+
+    Raises:
+        CheckpointError: the hub has the one and does not give the other.
+    """
+    try:
+        hf_hub_download(repo_id=model_id, filename=f"{part}/{CONFIG_FILE}", **hub)
+    except (EntryNotFoundError, LocalEntryNotFoundError):
+        return
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"the hub did not say whether {model_id!r} has a part {part!r} ({error})") from error
+    try:
+        hf_hub_download(repo_id=model_id, filename=f"{part}/{WEIGHTS_FILE}", **hub)
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"{model_id!r} has a part {part!r} without its {WEIGHTS_FILE} ({error})") from error

@@ -1,7 +1,7 @@
 """From prepared photos to named features: which features there are, and the engines that compute them.
 
 Adding a feature is an entry in FEATURES (and its name in a model's config, `GRNetConfig.features`); adding an engine is
-an entry in ENGINES.
+an entry in ENGINES. A part on top of the network (`part.Part`) brings features of its own.
 
 Letters  B photos, S image side, E embedding size, R regions, C channels, h x w the backbone's map
 """
@@ -9,7 +9,7 @@ Letters  B photos, S image side, E embedding size, R regions, C channels, h x w 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -22,25 +22,9 @@ from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
+from threadmatch.model.part import Part, Seen
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.region_matchers import tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a network has made of a batch: what features are computed from.
-
-    Fields:
-        images: (B, 3, S, S) uint8.
-        feature_map: (B, C + taps, h, w), the backbone's.
-        embedding: (B, E).
-        regions: (B, R, C).
-    """
-
-    images: Tensor
-    feature_map: Tensor
-    embedding: Tensor
-    regions: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +45,14 @@ def _cells_spec(network: GRNet) -> FeatureSpec:
     return FeatureSpec(CELLS, (rows * columns, network.region_channels), "int4")
 
 
-def _cells(network: GRNet, seen: Seen) -> Tensor:
-    """(B, h * w, C) unit vectors, row by row."""
-    columns = seen.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
-    return F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
+def see(network: GRNet, images: Tensor) -> Seen:
+    """All that features are computed from: (B, 3, S, S) uint8 -> `Seen`."""
+    stages = sorted({stage for part in network.attached.values() for stage in part.stages})
+    feature_map, maps = network.backbone.maps(images, stages)
+    pooled = pool_map(feature_map, network.config, network.backbone.channels)
+    columns = feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
+    cells = F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
+    return Seen(images, feature_map, *network.project(*pooled), cells, maps)
 
 
 FEATURES: Final[dict[str, FeatureKind]] = {
@@ -76,19 +64,37 @@ FEATURES: Final[dict[str, FeatureKind]] = {
         lambda network: FeatureSpec(REGIONS, (network.config.regions, network.region_channels)),
         lambda _, seen: seen.regions,
     ),
-    CELLS: FeatureKind(_cells_spec, _cells),
+    CELLS: FeatureKind(_cells_spec, lambda _, seen: seen.cells),
 }
 
 
 def feature_kinds(network: GRNet) -> dict[str, FeatureKind]:
-    """Those that the network's config asks for.
+    """Those that the network's config asks for, and those of its parts.
 
     Raises:
-        ConfigError: one is unknown.
+        ConfigError: one is unknown, or two have one name.
     """
     if unknown := [name for name in network.config.features if name not in FEATURES]:
         raise ConfigError(f"features has {unknown}, known are {', '.join(FEATURES)}")
-    return {name: FEATURES[name] for name in network.config.features}
+    kinds = {name: FEATURES[name] for name in network.config.features}
+    for part in network.attached.values():
+        for spec in part.specs:
+            if spec.name in kinds:
+                raise ConfigError(f"part {part.name!r} makes {spec.name!r}, which this model makes already")
+            kinds[spec.name] = _kind_of(part, spec)
+    return kinds
+
+
+def _kind_of(part: Part, spec: FeatureSpec) -> FeatureKind:
+    """A part's feature; the part computes all of its features at once, the first time that one is asked for."""
+    marked = replace(spec, made_by=part.fingerprint)
+
+    def make(_: GRNet, seen: Seen) -> Tensor:
+        if part.name not in seen.made:
+            seen.made[part.name] = part(seen)
+        return seen.made[part.name][spec.name]
+
+    return FeatureKind(lambda _: marked, make)
 
 
 class EncoderEngine(Protocol):
@@ -132,9 +138,7 @@ class TorchEngine:
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         """See `EncoderEngine.encode`; ValueError for another shape or type."""
         images = image_tensor(pixels, self._network.config.image_px, self._device)
-        feature_map = self._network.backbone(images)
-        pooled = pool_map(feature_map, self._network.config, self._network.backbone.channels)
-        seen = Seen(images, feature_map, *self._network.project(*pooled))
+        seen = see(self._network, images)
         return {
             name: kind.make(self._network, seen).float().contiguous().cpu().numpy()
             for name, kind in self._kinds.items()

@@ -46,16 +46,23 @@ class FeatureSpec:
         dtype: on disk. "int8" and "int4" keep each vector as whole numbers, from -127 to 127 and from -7 to 7 (two a
             byte), with a float16 scale that keeps its length.
         indexed: whether the shortlist searches it; the others are gathered for the items of a shortlist.
+        made_by: fingerprint of the part of a model that makes it (`part.Part`); "" where the core network does.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: FeatureType = "float16"
     indexed: bool = False
+    made_by: str = ""
 
     def __post_init__(self) -> None:
         if self.dtype == "int4" and self.shape[-1] % 2:
             raise ValueError(f"feature {self.name!r} has vectors of {self.shape[-1]} numbers; int4 packs two a byte")
+
+    @property
+    def key(self) -> str:
+        """Under which a gallery stores records: the name, and what tells apart those of other weights of a part."""
+        return f"{self.name}@{self.made_by}" if self.made_by else self.name
 
     @property
     def vectors(self) -> int:
@@ -126,13 +133,15 @@ class FeatureSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "indexed": self.indexed}
+        own = {"made_by": self.made_by} if self.made_by else {}
+        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "indexed": self.indexed, **own}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSpec:
         """Read what `to_dict` wrote."""
         shape = tuple(int(side) for side in values["shape"])
-        return cls(str(values["name"]), shape, values["dtype"], bool(values["indexed"]))
+        made_by = str(values.get("made_by", ""))
+        return cls(str(values["name"]), shape, values["dtype"], bool(values["indexed"]), made_by)
 
 
 class Encoder(Protocol):
@@ -178,3 +187,9 @@ def indexed_feature(features: Iterable[FeatureSpec]) -> FeatureSpec:
     if len(indexed) != 1:
         raise ValueError(f"{len(indexed)} features are indexed ({[spec.name for spec in indexed]}), expected one")
     return indexed[0]
+
+
+def in_common(kept: Iterable[FeatureSpec], made: Iterable[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+    """Of what a gallery keeps, what a model makes too: of a part's features those of the same weights alone."""
+    known = {spec.key for spec in made}
+    return tuple(spec for spec in kept if spec.key in known)

@@ -6,8 +6,9 @@ Paper    Kuang et al., ICCV 2019, sec. 3.2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -22,6 +23,8 @@ from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.neck import build_neck, linear
+from threadmatch.model.part import Part
+from threadmatch.model.parts import read_parts
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
 from threadmatch.model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
@@ -159,8 +162,29 @@ class GRNet(
         sizes = self.backbone.channels, self.config.embedding_channels
         self.embedding = linear(*sizes) if self.config.embedding_channels else None
         self.head = SimilarityHead(self.config, channels)
+        self.parts = nn.ModuleDict()
         self.region_channels = channels
         self.embedding_dim = self.config.embedding_channels or self.backbone.channels
+
+    @property
+    def attached(self) -> Mapping[str, Part]:
+        """The parts on top, by name."""
+        return cast("Mapping[str, Part]", dict(self.parts.items()))
+
+    def attach(self, part: Part) -> None:
+        """Put a part on top; the core stays as it is.
+
+        Raises:
+            CheckpointError: it was trained on other features than these.
+        """
+        core = fingerprints(self).features
+        if part.core not in ("", core):
+            raise CheckpointError(
+                f"part {part.name!r} was trained on features {part.core}, those of {self.name or 'this model'} are "
+                f"{core}; train one for this model, or take the part's folder out"
+            )
+        part.tie(core)
+        self.parts[part.name] = part
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images for both stages.
@@ -228,7 +252,7 @@ def load_checkpoint(folder: Path) -> GRNet:
     """Read a model from a folder, in evaluation mode, on the CPU, float32.
 
     Returns:
-        The network; `.name`, `.calibration`, `.chain`, `.graph` and `.certainty` as stored.
+        The network; `.name`, `.calibration`, `.chain`, `.graph`, `.certainty` and its parts as stored.
 
     Raises:
         CheckpointError: a file is missing or damaged, or weights and description do not belong together.
@@ -252,6 +276,8 @@ def load_checkpoint(folder: Path) -> GRNet:
             f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, the weights are {found}; "
             "the two files are of different models"
         )
+    for part in read_parts(folder):
+        model.attach(part)
     return model.eval()
 
 

@@ -58,6 +58,7 @@ class Model:
     Fields:
         matchers: by name, each made when first used.
         chain: the stages of a search behind the shortlist.
+        parts: fingerprints of the parts on top of the network, by name.
     """
 
     def __init__(self, network: GRNet, *, device: str = "cpu", engine: str = "auto", fold: bool = True) -> None:
@@ -66,6 +67,9 @@ class Model:
         self.calibration: Calibration = network.calibration
         self.chain: Chain = network.chain
         self.certainty: Certainty | None = network.certainty
+        for stale in [name for name, part in network.attached.items() if part.core != prints.features]:
+            del network.parts[stale]  # the network was trained further: what the part reads is gone
+        self.parts: Mapping[str, str] = {name: part.fingerprint for name, part in network.attached.items()}
         self.features: tuple[FeatureSpec, ...] = tuple(kind.spec(network) for kind in feature_kinds(network).values())
         self._network = network.eval().requires_grad_(False)
         # Not by build_engine where nothing is to be folded: such a network is one of torch's already.

@@ -23,7 +23,7 @@ class Content:
         asked_box: as in the catalogue, "" for the whole image.
         width, height: of the upright photo, pixels.
         box: x0, y0, x1, y1 of the part that was encoded, pixels.
-        features: records by name, packed.
+        features: records by `FeatureSpec.key`, packed.
         photo: JPEG for display.
     """
 
@@ -62,7 +62,7 @@ def content_of(
     missing = [spec.name for spec in specs if spec.name not in features]
     if missing:
         raise ValueError(f"the gallery keeps {', '.join(missing)}; the encoder made {', '.join(features)} only")
-    packed = {spec.name: spec.pack(features[spec.name]) for spec in specs}
+    packed = {spec.key: spec.pack(features[spec.name]) for spec in specs}
     return Content(source, sha256, asked_box, *size, box, packed, photo)
 
 

@@ -52,6 +52,8 @@ class Occasion:
 def tie(store: Store, model: Encoder) -> None:
     """Tie a new gallery to a model, or check that it is this one's.
 
+    What parts of the model make may differ from what the gallery kept so far: from now on it keeps what this one makes.
+
     Raises:
         GalleryModelMismatchError: the gallery was made by another model, or keeps other features.
         GalleryError: the indexed feature is no (E,) float32 vector.
@@ -63,18 +65,50 @@ def tie(store: Store, model: Encoder) -> None:
             f"{indexed.shape}, expected one float32 vector a photo"
         )
     meta = store.meta()
-    mine = {"model_name": model.name, "model_fingerprint": model.fingerprint}
+    listed = json.dumps([spec.to_dict() for spec in model.features])
+    mine = {"model_name": model.name, "model_fingerprint": model.fingerprint, FEATURES_KEY: listed}
     if not meta:
-        listed = json.dumps([spec.to_dict() for spec in model.features])
-        store.set_meta(mine | {"features_fingerprint": model.features_fingerprint, FEATURES_KEY: listed})
+        store.set_meta(mine | {"features_fingerprint": model.features_fingerprint})
         return
     check_model(meta["model_name"], meta["features_fingerprint"], model.name, model.features_fingerprint)
-    if store.features != model.features:
+    if _of_the_core(store.features) != _of_the_core(model.features):
         raise GalleryModelMismatchError(
             f"the gallery keeps {_named(store.features)}; model {model.name!r} makes {_named(model.features)}: ingest "
             "the catalogue into another folder with this one"
         )
     store.set_meta(mine)
+
+
+def _of_the_core(specs: Iterable[FeatureSpec]) -> list[FeatureSpec]:
+    return [spec for spec in specs if not spec.made_by]
+
+
+def kept_of_all(store: Store, seq: int) -> tuple[FeatureSpec, ...]:
+    """What each item at a row number has: a part's features may be of some only, until all are ingested again."""
+    lacking = (
+        f"SELECT 1 FROM items i WHERE {ALIVE} AND NOT EXISTS"  # noqa: S608
+        " (SELECT 1 FROM features f WHERE f.content = i.content AND f.name = :key) LIMIT 1"
+    )
+    rows = {spec.key: {"seq": seq, "key": spec.key} for spec in store.features if spec.made_by}
+    gone = {key for key, values in rows.items() if store.connection.execute(lacking, values).fetchone()}
+    return tuple(spec for spec in store.features if spec.key not in gone)
+
+
+def lost_features(before: Manifest | None, after: Manifest, model: Encoder) -> list[str]:
+    """Notes on features of parts that the new generation does not keep, though this model or the one before does."""
+    kept = {spec.key for spec in after.features}
+    notes = [
+        f"{spec.name} is kept of some items only, so no search of this generation uses it: ingest all items with "
+        f"model {model.name!r}, and it is added to those that lack it"
+        for spec in model.features
+        if spec.key not in kept
+    ]
+    made = {spec.name for spec in model.features}
+    return notes + [
+        f"{spec.name} is not kept any more: model {model.name!r} has no part that makes it"
+        for spec in (before.features if before else ())
+        if spec.name not in made
+    ]
 
 
 def _named(specs: Iterable[FeatureSpec]) -> str:
@@ -144,7 +178,7 @@ def publish(
                 fingerprint=meta["model_fingerprint"],
                 features_fingerprint=meta["features_fingerprint"],
             ),
-            features=store.features,
+            features=kept_of_all(store, seq),
             index=index,
             catalogue=occasion.catalogue,
             columns=columns(store, seq),

@@ -55,7 +55,7 @@ def read_photos(connection: sqlite3.Connection, contents: Iterable[int]) -> dict
 
 
 def write(connection: sqlite3.Connection, content: int, records: Mapping[str, bytes]) -> None:
-    """Add a content's records, by name of the feature, in the transaction that runs."""
+    """Add a content's records, by `FeatureSpec.key`, in the transaction that runs."""
     connection.executemany(
         "INSERT INTO features (content, name, data, crc32c) VALUES (?, ?, ?, ?)",
         [(content, name, data, checksum(data)) for name, data in records.items()],
@@ -78,7 +78,7 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
 def _rows(
     connection: sqlite3.Connection, table: str, query: str, contents: set[int], spec: FeatureSpec | None = None
 ) -> dict[int, tuple[bytes, int]]:
-    values = {"contents": json.dumps(sorted(contents)), **({"name": spec.name} if spec else {})}
+    values = {"contents": json.dumps(sorted(contents)), **({"name": spec.key} if spec else {})}
     try:
         query = f"{query} content IN (SELECT value FROM json_each(:contents))"  # noqa: S608
         found = connection.execute(query, values)

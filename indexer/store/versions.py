@@ -108,11 +108,15 @@ class Store:
         """Write keys, in a transaction of their own."""
         self.begin()
         self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+        self._features = None
         self.commit()
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
-        """What the gallery keeps of each photo; none before it is tied to a model."""
+        """What is kept of photos that are added; none before the gallery is tied to a model.
+
+        Of what a part of the model makes, older photos may lack records (`kept_of_all`).
+        """
         if self._features is None:
             listed = json.loads(self.meta().get(upgrades.FEATURES_KEY, "[]"))
             self._features = tuple(FeatureSpec.from_dict(values) for values in listed) or None

@@ -93,4 +93,5 @@ def encode_images(
 
 
 def _key(model: Model, images: Sequence[LabelledImage]) -> str:
-    return hashlib.sha256(model.features_fingerprint.encode() + identity(images)).hexdigest()[:24]
+    made_by = "".join((model.features_fingerprint, *(spec.made_by for spec in model.features)))
+    return hashlib.sha256(made_by.encode() + identity(images)).hexdigest()[:24]

@@ -36,10 +36,16 @@ def info(folder: Folder, *, as_json: AsJson = False) -> None:
         f"items       {items} ({manifest['rejected']} rows rejected)",
         f"changes     {_changes(changes)}",
         f"model       {stamp['name']} {stamp['fingerprint']} (features {stamp['features_fingerprint']})",
+        f"features    {', '.join(_feature(spec) for spec in manifest['features'])}",
         f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries;"
         f" {index['why']}",
         f"columns     {', '.join(f'{name} ({kind})' for name, kind in manifest['columns'].items()) or 'none'}",
     )
+
+
+def _feature(spec: dict[str, Any]) -> str:
+    part = f" (part {spec['made_by']})" if spec["made_by"] else ""
+    return f"{spec['name']} {'x'.join(map(str, spec['shape']))} {spec['dtype']}{part}"
 
 
 @gallery_app.command("list")

@@ -21,6 +21,7 @@ from threadmatch.indexer.errors import EditError, EditFailedError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
+from threadmatch.model.features import in_common
 from threadmatch.model.images import Box
 from threadmatch.service.errors import error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
@@ -124,7 +125,7 @@ class ItemWriter:
         features = await queues.encoder.submit(prepared.pixels)
         return content_of(
             features,
-            self._gallery.features,
+            in_common(self._gallery.features, queues.model.features),
             sha256=sha256,
             asked_box=asked_box,
             size=(prepared.width, prepared.height),

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from threadmatch.model.chain import STAGE_ONE, Chain, asked_chain
+from threadmatch.model.features import FeatureSpec, in_common
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.served_model import ServedModel
 
 
-def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str]) -> Chain:
+def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[FeatureSpec]) -> Chain:
     """The chain of one search; empty where the first stage's order stays.
 
     Args:
         options: of the search.
         model: that is asked.
-        kept: names of the features that the gallery keeps.
+        kept: the features that the gallery keeps.
 
     Raises:
         InvalidFieldError: the matcher is unknown, or needs a feature that the gallery does not keep; explain where the
@@ -29,12 +30,10 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str])
     chain = asked_chain(model.chain, matcher=asked, depth=options.depth)
     if not chain:
         return chain
+    usable = {spec.name for spec in in_common(kept, model.features)}
     for stage in chain:
-        if lacking := sorted(model.matchers[stage.matcher].needs - set(kept)):
-            raise InvalidFieldError(
-                f"matcher={stage.matcher} needs {', '.join(lacking)} of each item, and this gallery keeps "
-                f"{', '.join(kept)} alone; choose another matcher, or ingest with a model that makes it"
-            )
+        if lacking := sorted(model.matchers[stage.matcher].needs - usable):
+            raise InvalidFieldError(_lacking(stage.matcher, lacking, kept))
     last = model.matchers[chain[-1].matcher]
     if options.explain and not last.explains:
         able = ", ".join(name for name, matcher in model.matchers.items() if matcher.explains)
@@ -49,3 +48,15 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[str])
             "not; leave one of them out"
         )
     return chain
+
+
+def _lacking(matcher: str, lacking: Collection[str], kept: Collection[FeatureSpec]) -> str:
+    """Which features a gallery has not, and what adds them."""
+    names = [spec.name for spec in kept]
+    others = [name for name in lacking if name in names]
+    but = f"keeps {', '.join(others)} as other weights made it" if others else f"keeps {', '.join(names)} alone"
+    return (
+        f"matcher={matcher} needs {', '.join(lacking)} of each item, and this gallery {but}; choose another matcher, "
+        "or ingest its catalogue again with a model that makes it, which adds it: `threadmatch ingest CATALOGUE "
+        "--gallery DIR --model MODEL`"
+    )

@@ -114,7 +114,7 @@ class Retriever:
 
     def stages(self, options: SearchOptions) -> Chain:
         """The chain of a search in this gallery; InvalidFieldError for what model or gallery cannot do."""
-        return stages_of(options, self.model, [spec.name for spec in self.model.features])
+        return stages_of(options, self.model, self.gallery.features)
 
     def _note_damaged(self, error: DamagedItemError) -> None:
         if error.item_id not in self.damaged and len(self.damaged) < DAMAGED_MAX:
