@@ -205,7 +205,7 @@ def build_backbone(name: str) -> Backbone:
     """Build an untrained backbone; `pretrained.load_pretrained` or a checkpoint fills it.
 
     Args:
-        name: "googlenet", "googlenet_original", "efficientnet_lite0" or "timm:<name>", any model that timm knows.
+        name: one of BUILDERS, or "timm:<name>", any model that timm knows.
 
     Raises:
         ConfigError: the name is unknown; the known ones are listed.
@@ -352,6 +352,7 @@ def _norm(x: Tensor) -> Tensor:
 BUILDERS: dict[str, Callable[[], Backbone]] = {
     # timm's settings for this name differ from those its ImageNet weights were trained with, (pixel - 127) / 128
     "efficientnet_lite0": lambda: _from_timm("tf_efficientnet_lite0", LITE_MEAN, LITE_STD),
+    "efficientnet_lite2": lambda: _from_timm("tf_efficientnet_lite2", LITE_MEAN, LITE_STD),
     # torchvision's transform_input on ImageNet-normalised pixels comes to (pixel - 0.5) / 0.5
     "googlenet": lambda: Backbone(_TorchvisionGoogLeNet(), channels=1024, stride=32, mean=HALF, std=HALF),
     "googlenet_original": lambda: Backbone(_OriginalGoogLeNet(), channels=1024, stride=32),

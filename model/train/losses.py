@@ -3,7 +3,7 @@
 A phase says in `weights` of its settings which of LOSSES it takes and how much of each. A new loss is a function and
 its line in LOSSES here, and a setting there that weighs it.
 
-Letters  q queries and n items of a step, E embedding size, R regions, C channels, H heads
+Letters  q queries and n items of a step, E embedding size, R regions, P cells, C channels, H heads
 Paper    Kuang et al., ICCV 2019, Eq. 1 to 3 and sec. 3.2: what is compared; Shen et al., CVPR 2018: `same_or_different`
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from threadmatch.model.dense import dense_similarity_across
 from threadmatch.model.similarity import Grid, greedy_similarity_across
 
 
@@ -50,10 +51,11 @@ class Targets:
 
 
 class Vectors(NamedTuple):
-    """One side of a step: (n, E) unit embeddings and (n, R, C) regions."""
+    """One side of a step: (n, E) unit embeddings, (n, R, C) regions and, where they are compared, (n, P, C) cells."""
 
     embedding: Tensor
     regions: Tensor
+    cells: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,14 +150,22 @@ def _local(step: Compared) -> Tensor:
     return own_item(similar, step.targets, step.temperature)
 
 
+def _cells(step: Compared) -> Tensor:
+    queries, items = _vectors(step)
+    assert queries.cells is not None, "this phase makes no cells"
+    assert items.cells is not None
+    return own_item(dense_similarity_across(queries.cells, items.cells), step.targets, step.temperature)
+
+
 LOSSES: dict[str, Callable[[Compared], Tensor]] = {
     "pair": _pair,
     "listwise": _listwise,
     "embedding": _embedding,
     "local": _local,
+    "cells": _cells,
 }
 """By name: `pairs` and `own_item` of GRNet's scores; `own_item` of the embeddings' cosine (Eq. 1) and of greedy local
-matching (Eq. 2, 3)."""
+matching (Eq. 2, 3), and of dense matching over the cells of the last map (late interaction)."""
 
 METRIC = ("embedding", "local")
 """Those that teach what GRNet's head is built on."""

@@ -107,10 +107,9 @@ class PartAndHead(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(2 b, c, h, w) maps, queries first -> (2 b, E) embeddings, (2 b, R, C) regions, (b, b) scores of pairs."""
-        embedding, regions = (
-            one.float() for one in self.part(maps)
-        )  # in mixed precision too, as the head's own phase hands them on
-        regions = normed(regions, self.part.config)
+        made = self.part(maps)
+        # in mixed precision too, as the head's own phase hands them on
+        embedding, regions = made.embedding.float(), normed(made.regions.float(), self.part.config)
         b = len(maps) // 2
         queries, items = regions[:b].repeat_interleave(b, dim=0), regions[b:].repeat(b, 1, 1)
         return embedding, regions, self.head(queries, items).view(b, b)
@@ -146,7 +145,7 @@ def train_end_to_end(
     batches = Batches(
         train,
         settings,
-        embed=lambda: encode_maps(whole.part, train.gallery, progress=run.say)[0],
+        embed=lambda: encode_maps(whole.part, train.gallery, progress=run.say).embedding,
         garments=share,
         rank=run.processes.rank,
         refresh=every,
@@ -222,7 +221,7 @@ def _evaluate(whole: PartAndHead, val: Sides[MapSet], at_most: int, run: Run) ->
     at = spaced(len(val.queries.products), at_most).numpy()
 
     def projected(images: MapSet) -> FeatureSet:
-        embedding, regions = encode_maps(whole.part, images, progress=run.say)
+        embedding, regions, _ = encode_maps(whole.part, images, progress=run.say)
         return FeatureSet(embedding, normed(regions, whole.part.config), images.products, projected=True)
 
     head = copy.deepcopy(whole.head).to("cpu")

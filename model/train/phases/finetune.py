@@ -1,8 +1,10 @@
 """Fine-tune the last stages of a backbone together with neck and embedding, so that one network serves both stages.
 
 Each query is compared with the items of the step, which come in groups that look alike. Two softmaxes share the
-gradient: over the cosine of the embeddings (Eq. 1, stage one), and over greedy local matching (Eq. 2, 3), on which
-GRNet's head is built afterwards. Both read the last map alone; what a hypercolumn joins to it is fitted afterwards.
+gradient: over the cosine of the embeddings (Eq. 1, stage one), and over local matching: greedy over the regions
+(Eq. 2, 3), on which GRNet's head is built afterwards, or dense over the cells of the map (late interaction, as Khattab
+and Zaharia, SIGIR 2020, do with words), on which a chain is built that serves. All read the last map alone; what a
+hypercolumn joins to it is fitted afterwards.
 
 A memory of features of earlier steps (Cross-Batch Memory) was tried in place of the groups and taken out: from a
 pretrained start all features together move away from the memory, within twenty steps, and collapse.
@@ -27,7 +29,7 @@ from threadmatch.model.train.loop.optimisers import cosine_after_warm_up, relati
 from threadmatch.model.train.loop.precision import Precision, check_at_least_one, check_precision, mixed
 from threadmatch.model.train.loop.run_folder import FINETUNE, Run
 from threadmatch.model.train.loop.training_loop import Course, TrainingLoop
-from threadmatch.model.train.losses import METRIC, Compared, Targets, Vectors, losses_of
+from threadmatch.model.train.losses import Compared, Targets, Vectors, losses_of
 from threadmatch.model.train.phases.trained_part import TrainedPart, encode_maps, evaluate_maps
 
 
@@ -45,8 +47,12 @@ class FinetuneSettings(Drawing):
     rate: float = 2e-3
     """AdamW with a cosine to zero, as a share of each tensor's size (`optimisers.relative_groups`)."""
     weight_decay: float = 0.02
+    local: float = 1.0
+    """Weight of greedy matching over the regions."""
+    cells: float = 0.0
+    """Weight of dense matching over the cells. Above 0 the weights with the best dense matching are kept."""
     temperature: float = 0.05
-    """Of both softmaxes."""
+    """Of all softmaxes."""
     average: float = 0.998
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
@@ -66,13 +72,13 @@ class FinetuneSettings(Drawing):
     @property
     def weights(self) -> dict[str, float]:
         """Of the losses."""
-        return dict.fromkeys(METRIC, 1.0)
+        return {"embedding": 1.0, "local": self.local, "cells": self.cells}
 
 
 def finetune(
     network: GRNet, rest: nn.Module, train: Sides[MapSet], val: Sides[MapSet], *, settings: FinetuneSettings, run: Run
 ) -> dict[str, float]:
-    """Train in place; keep the averaged weights that rank `val` best by greedy matching.
+    """Train in place; keep the averaged weights that rank `val` best by greedy, or dense, matching.
 
     Each of several processes draws its own share of a step's queries, and their gradients are averaged. A query is
     compared with the items of its process.
@@ -91,7 +97,8 @@ def finetune(
         ConfigError: more processes than half the queries of a step.
     """
     share = run.processes.share(settings.queries)
-    part = TrainedPart.over(network, rest, train.gallery, hypercolumn=False).learn()
+    part = TrainedPart.over(network, rest, train.gallery, hypercolumn=False, cells=settings.cells > 0)
+    part.learn()
     part.to(run.processes.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(relative_groups(part, rate=settings.rate, weight_decay=settings.weight_decay))
     schedule = cosine_after_warm_up(optimiser, steps=settings.steps, warm_up=settings.warm_up)
@@ -99,7 +106,7 @@ def finetune(
         files=FINETUNE,
         steps=settings.steps,
         evaluate_every=settings.evaluate_every,
-        chosen_by="greedy_mrr",
+        chosen_by="dense_mrr" if settings.cells else "greedy_mrr",
         seed=settings.seed,
         average=settings.average,
         clip=1.0,
@@ -109,7 +116,7 @@ def finetune(
     batches = Batches(
         train,
         settings,
-        embed=lambda: encode_maps(part, train.gallery, progress=run.say)[0],
+        embed=lambda: encode_maps(part, train.gallery, progress=run.say).embedding,
         garments=share,
         rank=run.processes.rank,
         refresh=settings.evaluate_every,
@@ -136,12 +143,12 @@ def _losses(
     device = next(part.parameters()).device
     part.eval()  # batch norm keeps its statistics; those of garments alone lost 10 points on garments never seen
     with mixed(settings.precision, part):
-        embedding, regions = (one.float() for one in together(maps.to(device)))
+        made = [one.float() for one in together(maps.to(device)) if one is not None]
     b = len(batch.queries)
     step = Compared(
         targets=Targets.diagonal(batch.same(train).to(device)),
-        queries=Vectors(embedding[:b], regions[:b]),
-        items=Vectors(embedding[b:], regions[b:]),
+        queries=Vectors(*(one[:b] for one in made)),
+        items=Vectors(*(one[b:] for one in made)),
         grids=part.config.grids,
         temperature=settings.temperature,
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.data.sides import Sides
+from threadmatch.model.dense import dense_similarity_across
 from threadmatch.model.evaluate.metrics import first_hit, rates
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
@@ -22,8 +23,11 @@ from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.pyramid import pool_map
 from threadmatch.model.similarity import greedy_similarity_across
 from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.losses import Vectors
 
 ENCODE_BATCH = 64
+DENSE_CHUNK = 8
+"""Queries whose cells are compared at a time: 49 x 49 cosines an item each."""
 
 ENCODING = "encoding maps"
 """The stage that `progress` hears."""
@@ -62,9 +66,12 @@ class TrainedPart(nn.Module):
         rest: of its backbone; shared, not copied.
         sample: maps that the means of the features are taken from, (n, c, h, w).
         hypercolumn: whether regions have the earlier maps too, if the network reads some; False: the last one alone.
+        cells: whether the cells of the map are made, too.
     """
 
-    def __init__(self, network: GRNet, rest: nn.Module, sample: Tensor, *, hypercolumn: bool = True) -> None:
+    def __init__(
+        self, network: GRNet, rest: nn.Module, sample: Tensor, *, hypercolumn: bool = True, cells: bool = False
+    ) -> None:
         super().__init__()
         self.rest = rest
         self.config = network.config
@@ -77,20 +84,24 @@ class TrainedPart(nn.Module):
         self.neck = None if network.neck is None else _Centred(learned_layer(network.neck), mean)
         joins = hypercolumn and isinstance(network.neck, HypercolumnNeck)
         self.hypercolumn: HypercolumnNeck | None = copy.deepcopy(network.neck) if joins else None  # type: ignore[assignment]
-        self._whole = hypercolumn
+        self._whole, self._cells = hypercolumn, cells
         self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
     @classmethod
-    def over(cls, network: GRNet, rest: nn.Module, gallery: MapSet, *, hypercolumn: bool = True) -> TrainedPart:
+    def over(
+        cls, network: GRNet, rest: nn.Module, gallery: MapSet, *, hypercolumn: bool = True, cells: bool = False
+    ) -> TrainedPart:
         """One whose means are those of items spread over a gallery."""
         at = np.linspace(0, len(gallery.products) - 1, ENCODE_BATCH).astype(np.int64)
-        return cls(network, rest, gallery.take(at), hypercolumn=hypercolumn)
+        return cls(network, rest, gallery.take(at), hypercolumn=hypercolumn, cells=cells)
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions."""
-        pooled, regions = pool_map(self.rest(maps), self.config, self.channels)
+    def forward(self, maps: Tensor) -> Vectors:
+        """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions and, where asked for, cells."""
+        feature_map = self.rest(maps)
+        pooled, regions = pool_map(feature_map, self.config, self.channels)
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
-        return embedding, self._vectors(regions)
+        cells = self._vectors(feature_map.flatten(2).transpose(1, 2)) if self._cells else None
+        return Vectors(embedding, self._vectors(regions), cells)
 
     def write_to(self, network: GRNet) -> None:
         """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
@@ -115,20 +126,16 @@ class TrainedPart(nn.Module):
 
 
 @torch.no_grad()
-def encode_maps(part: TrainedPart, images: MapSet, *, progress: Progress = unheard) -> tuple[Tensor, Tensor]:
-    """(n, E) embeddings and (n, R, C) regions of a set of maps, on the CPU."""
+def encode_maps(part: TrainedPart, images: MapSet, *, progress: Progress = unheard) -> Vectors:
+    """What the part makes of a set of maps, on the CPU."""
     part.eval()
     device = next(part.parameters()).device
-    embeddings: list[Tensor] = []
-    regions: list[Tensor] = []
+    made: list[list[Tensor]] = []
     for start in range(0, len(images.products), ENCODE_BATCH):
-        embedding, many = part(
-            images.take(np.arange(start, min(start + ENCODE_BATCH, len(images.products)))).to(device)
-        )
-        embeddings.append(embedding.cpu())
-        regions.append(many.cpu())
-        progress(ENCODING, start + len(many), len(images.products))
-    return torch.cat(embeddings), torch.cat(regions)
+        at = np.arange(start, min(start + ENCODE_BATCH, len(images.products)))
+        made.append([one.cpu() for one in part(images.take(at).to(device)) if one is not None])
+        progress(ENCODING, start + len(at), len(images.products))
+    return Vectors(*(torch.cat(kind) for kind in zip(*made, strict=True)))
 
 
 @torch.no_grad()
@@ -168,17 +175,25 @@ def bare_features(
 
 
 def evaluate_maps(part: TrainedPart, pairs: Sides[MapSet], *, progress: Progress = unheard) -> dict[str, float]:
-    """top-1 and mean reciprocal rank over the whole gallery, by embedding and by greedy local matching."""
-    embedding, regions = encode_maps(part, pairs.gallery, progress=progress)
-    query_embedding, query_regions = encode_maps(part, pairs.queries, progress=progress)
+    """top-1 and mean reciprocal rank over the whole gallery: by embedding, greedy and, where there are cells, dense."""
+    items, queries = (encode_maps(part, side, progress=progress) for side in (pairs.gallery, pairs.queries))
     figures = {}
     with torch.no_grad():
-        chunks = [
-            greedy_similarity_across(chunk, regions, grids=part.config.grids)
-            for chunk in query_regions.split(ENCODE_BATCH)
-        ]
-        for name, similar in (("global", query_embedding @ embedding.T), ("greedy", torch.cat(chunks))):
-            order = similar.argsort(dim=1, descending=True).numpy()
-            ranks = first_hit(list(order), pairs.gallery.products, pairs.queries.products)
-            figures[f"{name}_top1"], figures[f"{name}_mrr"] = rates(ranks)["top1"], rates(ranks)["mrr"]
+        scores = {
+            "global": queries.embedding @ items.embedding.T,
+            "greedy": _in_chunks(
+                queries.regions, lambda some: greedy_similarity_across(some, items.regions, grids=part.config.grids)
+            ),
+        }
+        if queries.cells is not None and (shown := items.cells) is not None:
+            scores["dense"] = _in_chunks(queries.cells, lambda some: dense_similarity_across(some, shown), DENSE_CHUNK)
+    for name, similar in scores.items():
+        order = similar.argsort(dim=1, descending=True).numpy()
+        ranks = first_hit(list(order), pairs.gallery.products, pairs.queries.products)
+        figures[f"{name}_top1"], figures[f"{name}_mrr"] = rates(ranks)["top1"], rates(ranks)["mrr"]
     return figures
+
+
+def _in_chunks(queries: Tensor, similar: Callable[[Tensor], Tensor], size: int = ENCODE_BATCH) -> Tensor:
+    """(q, ...) -> (q, n) without all the products in memory at once."""
+    return torch.cat([similar(some) for some in queries.split(size)])

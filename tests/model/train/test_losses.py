@@ -25,7 +25,7 @@ from threadmatch.model.train.phases.head import HeadSettings
 
 Q, N, E, C = 3, 5, 7, 4
 GRIDS = [(1, 1), (1, 2)]
-R = 3
+R, P = 3, 4
 
 
 @pytest.fixture
@@ -96,7 +96,9 @@ def _compared(targets: Targets) -> Compared:
     torch.manual_seed(3)
 
     def side(count: int) -> Vectors:
-        return Vectors(torch.nn.functional.normalize(torch.randn(count, E), dim=1), torch.randn(count, R, C))
+        return Vectors(
+            torch.nn.functional.normalize(torch.randn(count, E), dim=1), torch.randn(count, R, C), torch.randn(count, P, C)
+        )
 
     return Compared(
         targets=targets, score=torch.randn(Q, N), queries=side(Q), items=side(N), grids=GRIDS, temperature=0.5,
@@ -119,6 +121,20 @@ def test_the_metric_losses_are_of_the_cosine_and_of_greedy_matching_written_as_l
                     local[q, n] += max(float(one @ other / one.norm() / other.norm()) for other in others) / R
     for name, similar in zip(METRIC, (cosine, local), strict=True):
         torch.testing.assert_close(LOSSES[name](step), own_item(similar, targets, 0.5))
+
+
+def test_the_loss_over_cells_is_of_each_cells_best_partner_written_as_loops(targets: Targets) -> None:
+    step = _compared(targets)
+    assert step.queries is not None
+    assert step.items is not None
+    assert step.queries.cells is not None
+    assert step.items.cells is not None
+    dense = torch.zeros(Q, N)
+    for q in range(Q):
+        for n in range(N):
+            for one in step.queries.cells[q]:
+                dense[q, n] += max(float(one @ other / one.norm() / other.norm()) for other in step.items.cells[n]) / P
+    torch.testing.assert_close(LOSSES["cells"](step), own_item(dense, targets, 0.5))
 
 
 def test_the_total_is_the_weighted_sum_and_what_weighs_nothing_is_not_computed(targets: Targets) -> None:
@@ -159,6 +175,6 @@ def test_the_diagonal_is_the_match_where_queries_share_their_items() -> None:
 def test_every_loss_is_weighed_by_a_setting_and_every_weight_is_of_a_loss() -> None:
     whole = EndToEndSettings(pair=2.0, listwise=3.0, metric=4.0).weights
     assert whole == {"pair": 2.0, "listwise": 3.0, "embedding": 4.0, "local": 4.0}
-    assert set(whole) == set(LOSSES), "all at once can take them all"
+    assert set(whole) | set(FinetuneSettings().weights) == set(LOSSES)
     for settings in (FinetuneSettings(), HeadSettings()):
         assert set(settings.weights) <= set(LOSSES)

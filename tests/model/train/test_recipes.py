@@ -124,7 +124,7 @@ def test_the_trained_part_gives_the_regions_of_the_network(backbone: Backbone) -
     whole, plain = (TrainedPart(network, rest, maps, hypercolumn=both).eval() for both in (True, False))
     features = features_of(network, rest, pairs).gallery
     with torch.no_grad():
-        embedding, regions = whole(maps)
+        embedding, regions, _ = whole(maps)
         expected = network.project(features.pooled[:4], features.regions[:4].float())
         torch.testing.assert_close(embedding, expected[0], rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(torch.nn.functional.normalize(regions, dim=-1), expected[1], rtol=1e-2, atol=1e-2)

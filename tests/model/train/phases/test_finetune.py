@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,3 +124,16 @@ def test_boxes_are_loosened_around_the_garment_and_the_same_every_time(tmp_path:
             assert box.x1 >= 48
             assert box.y0 <= 12.5
             assert box.y1 >= 57.5
+
+
+def test_cells_learn_to_match_where_they_are_weighed(backbone: Backbone, tmp_path: Path) -> None:
+    train, val = striped_maps(backbone, range(40), 0), striped_maps(backbone, range(1000, 1024), 1)
+    network, rest = start(backbone)
+    settings = replace(SETTINGS, steps=60, queries=16, evaluate_every=30, local=0.0, cells=1.0)
+    best = finetune(network, rest, train, val, settings=settings, run=Run(tmp_path / "cells"))
+    lines = (tmp_path / "cells" / "finetune.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    assert best["dense_mrr"] > first["dense_mrr"]
+    assert "loss_local" not in json.loads(lines[-1])
+    tuned = TrainedPart.over(network, rest, train.gallery, cells=True)
+    assert evaluate_maps(tuned, val)["dense_mrr"] == pytest.approx(best["dense_mrr"], abs=1e-3)
