@@ -37,7 +37,8 @@ class GRNetConfig:
 
     # --- features (sec. 3.2, 5.1) ---
     backbone: str = "efficientnet_lite0"
-    """"googlenet" (torchvision), "googlenet_original" (Caffe form), "efficientnet_lite0", "efficientnet_lite2", or "timm:<any timm name>".
+    """"googlenet" (torchvision), "googlenet_original" (Caffe form), "efficientnet_lite0" and "efficientnet_lite2", or
+    "timm:<any timm name>".
     The paper's is GoogLeNet; Lite0 retrieves as well here, is faster, and its weights may be shipped."""
     image_px: int = 224
     """Side of the square that the garment's box is resized to, aspect ratio not kept (sec. 5.1)."""

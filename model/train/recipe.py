@@ -3,11 +3,12 @@
 A recipe is TOML:
 
     name = "grnet-mine"
+    start = "grnet-lite0"        # a model that ships or a checkpoint's folder; left out: ImageNet's weights
     [data]                       # paths from the recipe's folder
     train = "train"              # folders with gallery.csv and queries.csv, or a list of them; or manifests,
     val = "val"                  # whose rows of that split are taken. val: other garments than train; it chooses
                                  # the weights and calibrates
-    [model]                      # GRNetConfig
+    [model]                      # GRNetConfig; with a start left out
     neck_channels = 256
     [finetune]                   # FinetuneSettings: the backbone, by what the head is built on
     steps = 2000
@@ -52,12 +53,14 @@ from threadmatch.model.train.phases.backbone_phase import (
     head_features,
     prepare,
     refit_hypercolumn,
+    start_from_maps,
 )
 from threadmatch.model.train.phases.calibration_scores import calibrate_network
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
 from threadmatch.model.train.phases.head import HeadSettings, possible, train_head
 from threadmatch.model.train.phases.principal_components import start_from_data
+from threadmatch.model.train.start import CHECKPOINT, settled, start_folder, started_config
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Recipe:
     finetune: FinetuneSettings | None
     end_to_end: EndToEndSettings | None
     backbone_weights: Path | None
+    start: Path | None = None  # folder of the model that training begins with
     skip_bad_rows: bool = False  # leave out rows that cannot be used and photos that are missing
 
 
@@ -94,11 +98,11 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not a readable recipe: {error}") from error
     data = dict(values.get("data", {}))
-    unknown = set(values) - {"name", "data", "model", *PHASES}
+    unknown = set(values) - {"name", "start", "data", "model", *PHASES}
     unknown |= set(data) - {"train", "val", "backbone_weights", "skip_bad_rows"}
     if unknown:
         raise ConfigError(
-            f"{path}: unknown {sorted(unknown)}; expected name, [data] train, val, [model]"
+            f"{path}: unknown {sorted(unknown)}; expected name, start, [data] train, val, [model]"
             f"{''.join(f', [{phase}]' for phase in PHASES)}"
         )
     if "train" not in data or "val" not in data:
@@ -106,6 +110,9 @@ def read_recipe(path: Path) -> Recipe:
     for part in PHASES:
         _check_settings(path, part, values.get(part, {}))
     weights = data.get("backbone_weights")
+    start = start_folder(str(values["start"]), path.parent) if "start" in values else None
+    if start and weights:
+        raise ConfigError(f"{path}: start and backbone_weights both say what to begin with; leave one out")
     finetune = FinetuneSettings(**values["finetune"]) if "finetune" in values else None
     end_to_end = EndToEndSettings(**values["end_to_end"]) if "end_to_end" in values else None
     if finetune and end_to_end and finetune.from_stage != end_to_end.from_stage:
@@ -113,23 +120,26 @@ def read_recipe(path: Path) -> Recipe:
             f"{path}: [finetune] trains from stage {finetune.from_stage} and [end_to_end] from stage"
             f" {end_to_end.from_stage}; one run keeps the maps of one stage, so give both the same from_stage"
         )
-    nothing_more = {"metric_steps": 0, "head_steps": 0} if end_to_end and "fit" not in values else {}
+    defaults: dict[str, Any] = {"metric_steps": 0, "head_steps": 0} if end_to_end and "fit" not in values else {}
+    if start:  # its neck and embedding are trained; the steps that start them would forget that
+        defaults.setdefault("metric_steps", 0)
     return Recipe(
         name=str(values.get("name", path.stem)),
         train=_folders(path, data["train"]),
         val=_folders(path, data["val"]),
-        model=_model(path, values.get("model", {})),
-        fit=HeadSettings(**values.get("fit", nothing_more)),
+        model=_model(path, values.get("model", {}), start),
+        fit=HeadSettings(**{**defaults, **values.get("fit", {})}),
         finetune=finetune,
         end_to_end=end_to_end,
         backbone_weights=path.parent / weights if weights else None,
+        start=start,
         skip_bad_rows=data.get("skip_bad_rows") is True,
     )
 
 
-def _model(path: Path, given: dict[str, Any]) -> GRNetConfig:
+def _model(path: Path, given: dict[str, Any], start: Path | None) -> GRNetConfig:
     try:
-        return GRNetConfig.from_dict(given)
+        return GRNetConfig.from_dict(given) if start is None else started_config(start, given)
     except ConfigError as error:
         raise ConfigError(f"{path}: [model] {error}") from error
 
@@ -151,7 +161,7 @@ def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:
 
 
 def train(
-    recipe: Recipe, folder: Path, *, progress: Progress = unheard, draw_curves: bool = True
+    recipe: Recipe, folder: Path, *, progress: Progress = unheard, draw_curves: bool = True, force: bool = False
 ) -> dict[str, Any] | None:
     """Train as the recipe says; an unfinished run in the same folder goes on.
 
@@ -160,6 +170,7 @@ def train(
         folder: of the run: the cached features, curves.jsonl, state.pt and checkpoint/.
         progress: hears what is done, and how far it is.
         draw_curves: at the end, as `write_curves` does.
+        force: make a checkpoint of a model that ranks `val` worse than the one it began with, too.
 
     Returns:
         The figures on `val` and where the checkpoint is; None in a helping process of several.
@@ -176,11 +187,14 @@ def train(
     train_on = read_sets(recipe.train, Split.TRAIN, skip_bad=skip_bad)
     val = read_sets(recipe.val, Split.VAL, skip_bad=skip_bad)
     keep_apart({"train": train_on, "val": val})
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.fit.seed)
-        network = GRNet(recipe.model)
-    load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
-    network.backbone.eval()
+    network = _begin(recipe)
+    if recipe.start and not (recipe.finetune or recipe.end_to_end) and "grnet" not in _served(network):
+        logger.warning(
+            "nothing that serves will change: %s answers by %s, and this recipe trains GRNet's head alone; add "
+            "[finetune] to train the features",
+            recipe.start.name,
+            " then ".join(_served(network)),
+        )
     prepared: Prepared | None = None
     training: Sides[FeatureSet] | None
     figures: dict[str, float] = {}
@@ -196,6 +210,9 @@ def train(
     if training is not None:
         figures = train_head(network, training, held_out, settings=recipe.fit, run=replace(run, processes=Processes()))
     result = _finish(network, recipe, held_out, figures, run)
+    if recipe.start is not None:
+        result |= settled(recipe.start, folder, val, force=force, progress=progress)
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     if draw_curves:
         try:
             write_curves(folder)
@@ -204,12 +221,33 @@ def train(
     return result
 
 
+def _begin(recipe: Recipe) -> GRNet:
+    """The network before its first step, in evaluation mode."""
+    if recipe.start is not None:
+        network = load_checkpoint(recipe.start)
+        network.config = network.head.config = recipe.model
+        network.head.dropout.p = recipe.model.dropout
+        return network
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.fit.seed)
+        network = GRNet(recipe.model)
+    load_pretrained(network.backbone, recipe.model.backbone, source=recipe.backbone_weights)
+    network.backbone.eval()
+    return network
+
+
+def _served(network: GRNet) -> list[str]:
+    """The matchers of its chain."""
+    return [stage.matcher for stage in network.chain]
+
+
 def _plan(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
     """The recipe's settings by part."""
     data = {
         "train": [str(path) for path in recipe.train],
         "val": [str(path) for path in recipe.val],
         "backbone_weights": str(recipe.backbone_weights or ""),
+        "start": str(recipe.start or ""),
     }
     return {"data": data, "model": asdict(recipe.model), **_phases(recipe)}
 
@@ -227,6 +265,8 @@ def _train_backbone(
     first = recipe.finetune or recipe.end_to_end
     assert first is not None
     prepared = prepare(network, train_on, val, from_stage=first.from_stage, seed=first.seed, run=run)
+    if recipe.start is None:
+        start_from_maps(network, prepared, seed=first.seed)
     maps = (network, prepared.rest, prepared.train, prepared.val)
     figures: dict[str, float] = {}
     if recipe.finetune is not None:
@@ -259,11 +299,11 @@ def _finish(
     network.eval()
     network.name = recipe.name
     network.calibration, scored = calibrate_network(network, held_out, progress=run.say)
-    prints = save_checkpoint(network, run.folder / "checkpoint")
+    prints = save_checkpoint(network, run.folder / CHECKPOINT)
     scores, same = scored.first_pages()
-    finished = Model(load_checkpoint(run.folder / "checkpoint"))
+    finished = Model(load_checkpoint(run.folder / CHECKPOINT))
     result = {
-        "checkpoint": str(run.folder / "checkpoint"),
+        "checkpoint": str(run.folder / CHECKPOINT),
         "fingerprint": prints.model,
         "val": figures,
         "calibration_error": expected_calibration_error(finished.probability(scores), same),
@@ -271,7 +311,6 @@ def _finish(
         **_phases(recipe),
         "model": recipe.model.to_dict(),
     }
-    (run.folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -285,7 +324,8 @@ def _start(
         return FeatureSet.of(encode_images(bare, images, cache=run.folder / "features", progress=run.say))
 
     training, held_out = train_on.map(encoded), val.map(encoded)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.fit.seed)
-        start_from_data(network, training)
+    if recipe.start is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.fit.seed)
+            start_from_data(network, training)
     return training, held_out

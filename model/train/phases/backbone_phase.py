@@ -53,13 +53,13 @@ def prepare(
     seed: int,
     run: Run,
 ) -> Prepared:
-    """Carry all images through the stages that stay as they are, and start neck, embedding and head from them.
+    """Carry all images through the stages that stay as they are.
 
     Args:
-        network: with its starting backbone, in evaluation mode; started in place.
+        network: with its starting backbone, in evaluation mode.
         train, val: images; the boxes of training queries are loosened (`front_maps.loosened`), those of val are not.
         from_stage: the first stage that is trained.
-        seed: of the loosened boxes and of the start.
+        seed: of the loosened boxes.
         run: keeps the maps in `maps`; its main process makes them.
 
     Raises:
@@ -75,9 +75,7 @@ def prepare(
 
     with run.processes.main_first():
         training = replace(train, queries=loosened(train.queries, seed=seed))
-        prepared = Prepared(rest, training.map(maps), val.map(maps))
-    start_from_maps(network, prepared, seed=seed)
-    return prepared
+        return Prepared(rest, training.map(maps), val.map(maps))
 
 
 def refit_hypercolumn(network: GRNet, prepared: Prepared) -> None:

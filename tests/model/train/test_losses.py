@@ -97,7 +97,9 @@ def _compared(targets: Targets) -> Compared:
 
     def side(count: int) -> Vectors:
         return Vectors(
-            torch.nn.functional.normalize(torch.randn(count, E), dim=1), torch.randn(count, R, C), torch.randn(count, P, C)
+            torch.nn.functional.normalize(torch.randn(count, E), dim=1),
+            torch.randn(count, R, C),
+            torch.randn(count, P, C),
         )
 
     return Compared(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import torch
 from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from tests.model.train.recipes import write_recipe
 from threadmatch.model.backbone import Backbone
+from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.data.manifest.rows import Split
+from threadmatch.model.data.sets import read_sets
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import load_checkpoint
@@ -23,6 +27,7 @@ from threadmatch.model.train.phases.backbone_phase import features_of
 from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
 from threadmatch.model.train.phases.trained_part import TrainedPart
 from threadmatch.model.train.recipe import Recipe, read_recipe, train
+from threadmatch.model.train.start import CHECKPOINT, WORSE, settled
 
 TAPPED = replace(CONFIG, hypercolumn=(STAGE,))
 TUNING = "\n[finetune]\nfrom_stage = {stage}\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 2\n"
@@ -145,3 +150,68 @@ def test_every_phase_takes_maps_of_earlier_stages(photo_sets: Path, tmp_path: Pa
     assert isinstance(learned.neck, HypercolumnNeck)
     rows = learned.neck.join.weight @ learned.neck.join.weight.T
     torch.testing.assert_close(rows, torch.eye(len(rows)), rtol=0, atol=1e-2)  # nothing trains it; float16 on disk
+
+
+def _begun(root: Path, start: str, *, model: str = "", rate: float = 1e-6) -> Path:
+    """A recipe that begins with a model and tunes it a little."""
+    path = root / "begun.toml"
+    path.write_text(
+        f'start = "{start}"\n[data]\ntrain = "train"\nval = "val"\n{model}'
+        f"[finetune]\nfrom_stage = 3\nsteps = 2\nqueries = 4\ngroup = 2\nevaluate_every = 1\nrate = {rate}\n"
+        "[fit]\nhead_steps = 2\nqueries = 4\nnegatives = 3\nshortlist = 6\nevaluate_every = 2\n"
+    )
+    return path
+
+
+def test_a_recipe_can_begin_with_a_trained_model_and_says_what_it_gained(photo_sets: Path, tmp_path: Path) -> None:
+    first = train(read_recipe(write_recipe(photo_sets)), tmp_path / "first", draw_curves=False)
+    assert first is not None
+    start = Path(first["checkpoint"])
+    begun = read_recipe(_begun(photo_sets, str(start)))
+    assert begun.model == load_checkpoint(start).config
+    assert begun.fit.metric_steps == 0, "a trained neck is not started anew"
+    result = train(begun, tmp_path / "second", draw_curves=False, force=True)
+    assert result is not None
+    lines = [json.loads(line) for line in (tmp_path / "second" / "finetune.jsonl").read_text().splitlines()]
+    rest = load_checkpoint(start).backbone.split(3)[1]
+    assert lines[0]["step"] == 0
+    found = result["compared_with_start"]
+    assert found["start"] == start.name
+    assert found["gain"]["top1"]["mean"] == pytest.approx(found["after"]["top1"] - found["before"]["top1"])
+    assert found["worse"] == (found["after"]["mrr"] < found["before"]["mrr"])
+    moved = load_checkpoint(Path(result["checkpoint"])).backbone.split(3)[1]
+    for before, after in zip(rest.parameters(), moved.parameters(), strict=True):
+        torch.testing.assert_close(before, after, rtol=0.05, atol=0.05)
+
+
+def test_a_model_that_became_worse_is_kept_but_is_no_checkpoint(photo_sets: Path, tmp_path: Path) -> None:
+    first = train(read_recipe(write_recipe(photo_sets)), tmp_path / "first", draw_curves=False)
+    assert first is not None
+    start, val = Path(first["checkpoint"]), read_sets([photo_sets / "val"], Split.VAL)
+    network = load_checkpoint(start)
+    assert network.embedding is not None
+    with torch.no_grad():  # all photos are alike to it
+        network.embedding.weight.zero_()
+        network.embedding.bias.fill_(1.0)
+        network.head.blend.zero_()  # type: ignore[union-attr, operator]
+        network.head.classifier.weight.zero_()
+    for force in (False, True):
+        save_checkpoint(network, tmp_path / "run" / CHECKPOINT)
+        found = settled(start, tmp_path / "run", val, force=force)
+        assert found["compared_with_start"]["worse"]
+        assert Path(found["checkpoint"]).name == (CHECKPOINT if force else WORSE)
+        assert (tmp_path / "run" / CHECKPOINT).is_dir() == force
+        assert (tmp_path / "run" / WORSE).is_dir() != force
+
+
+@pytest.mark.parametrize(
+    ("start", "model", "said"),
+    [
+        ("nowhere", "", "start = 'nowhere' is no model"),
+        ("grnet-lite0", "[model]\nneck_channels = 12\n", r"neck_channels = 12 \(the model has 256\)"),
+        ("grnet-lite0", "backbone_weights = 'x'\n", "leave one out"),
+    ],
+)
+def test_a_start_that_cannot_be_is_named(photo_sets: Path, start: str, model: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_recipe(_begun(photo_sets, start, model=model))
