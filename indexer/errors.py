@@ -80,6 +80,10 @@ class EditFailedError(EditError):
     """The database failed; the log has the reason."""
 
 
+class TooMuchMetadataError(EditError):
+    """An item's metadata would outgrow what is kept of one; nothing of the change was."""
+
+
 class ItemNotFoundError(IndexerError):
     """An item that is not in the gallery's current generation.
 

@@ -48,6 +48,7 @@ from threadmatch.indexer.errors import (
     GalleryFullError,
     IndexerError,
     ItemNotFoundError,
+    TooMuchMetadataError,
 )
 from threadmatch.model.errors import InvalidImageError
 
@@ -197,6 +198,7 @@ STATUS: dict[type[Exception], int] = {
     GalleryFullError: 507,
     BacklogError: 503,
     EditBusyError: 503,
+    TooMuchMetadataError: 422,
     EditError: 503,
     IndexerError: 503,
 }

@@ -9,13 +9,16 @@ after it began lies on top of what it publishes, until the next ingestion that n
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final, TypeAlias
 
+from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.errors import (
     BacklogError,
     EditBusyError,
@@ -24,6 +27,7 @@ from threadmatch.indexer.errors import (
     GalleryError,
     GalleryFullError,
     ReadOnlyError,
+    TooMuchMetadataError,
 )
 from threadmatch.indexer.reading.connections import identity
 from threadmatch.indexer.store import generations
@@ -35,6 +39,10 @@ from threadmatch.indexer.store.versions import Version, last_number, now
 logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 5_000
+KEEP: Final = "\0keep"
+"""In place of a product id: the one that the item has. No id holds this character."""
+MAX_METADATA_BYTES: Final = 256 * 1024
+"""Of one item, as JSON, after many changes; a photo's form holds far less."""
 MAX_PENDING = 50_000
 
 
@@ -44,6 +52,22 @@ class Put:
 
     version: Version
     content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """Change an item's fields and leave its photo, if there is such an item.
+
+    Fields:
+        id: of the item.
+        metadata: merged into what the item has (RFC 7396): a value takes the place of the one before, None takes the
+            column away, an object is merged into an object.
+        product_id: the new one; KEEP leaves it.
+    """
+
+    id: str
+    metadata: Mapping[str, Any]
+    product_id: str | None = KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,9 @@ class Edited:
 
 class ContentGoneError(EditError):
     """The features a `Put` counted on were removed meanwhile: encode the photo and put it again."""
+
+
+Edit: TypeAlias = Put | Change | Delete
 
 
 class Editor:
@@ -87,7 +114,7 @@ class Editor:
         with self._lock:
             self._close()
 
-    def apply(self, edits: Sequence[Put | Delete]) -> list[Edited | EditError]:
+    def apply(self, edits: Sequence[Edit]) -> list[Edited | EditError]:
         """Make edits durable, in their order; each is done wholly or not at all.
 
         Returns:
@@ -101,7 +128,7 @@ class Editor:
                     return [error]
         return [self.apply([edit])[0] for edit in edits]  # the fault of one must not be another's
 
-    def _together(self, edits: Sequence[Put | Delete]) -> list[Edited]:
+    def _together(self, edits: Sequence[Edit]) -> list[Edited]:
         connection = None
         try:
             connection = self._open()
@@ -139,7 +166,7 @@ class Editor:
             self._connection.close()
         self._connection, self._base = None, None
 
-    def _written(self, connection: sqlite3.Connection, edits: Sequence[Put | Delete]) -> list[Edited]:
+    def _written(self, connection: sqlite3.Connection, edits: Sequence[Edit]) -> list[Edited]:
         base = self._generation()
         if base.model.features_fingerprint != self._fingerprint:
             raise EditFailedError("another gallery, of another model, was put in this one's place; restart the service")
@@ -173,10 +200,14 @@ class _Edit:
     base: Manifest
     ingesting: int | None
 
-    def do(self, edit: Put | Delete) -> Edited:
-        if isinstance(edit, Delete):
-            return self._delete(edit.id)
-        return self._put(edit)
+    def do(self, edit: Edit) -> Edited:
+        match edit:
+            case Delete():
+                return self._delete(edit.id)
+            case Change():
+                return self._change(edit)
+            case Put():
+                return self._put(edit)
 
     def _put(self, edit: Put) -> Edited:
         version = edit.version
@@ -194,6 +225,18 @@ class _Edit:
             (version.id, version.product_id, version.metadata, version.source, version.content, now()),
         )
         return Edited(existed=before is not None, changed=True)
+
+    def _change(self, edit: Change) -> Edited:
+        before, _ = self._now(edit.id)
+        if before is None:
+            return Edited(existed=False, changed=False)
+        metadata = metadata_json(merged(json.loads(before.metadata), edit.metadata))
+        if len(metadata.encode()) > MAX_METADATA_BYTES:
+            raise TooMuchMetadataError(
+                f"the item's metadata would have {len(metadata.encode())} bytes, at most {MAX_METADATA_BYTES} are kept"
+            )
+        product_id = before.product_id if edit.product_id == KEEP else edit.product_id
+        return self._put(Put(replace(before, metadata=metadata, product_id=product_id)))
 
     def _delete(self, item_id: str) -> Edited:
         before, lasts = self._now(item_id)
@@ -222,6 +265,20 @@ class _Edit:
 
     def _has_content(self, number: int) -> bool:
         return self.connection.execute("SELECT 1 FROM contents WHERE content = ?", (number,)).fetchone() is not None
+
+
+def merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON merge patch (RFC 7396) applied; neither argument is changed."""
+    after = dict(before)
+    for name, value in patch.items():
+        if value is None:
+            after.pop(name, None)
+        elif isinstance(value, Mapping):
+            own = after.get(name)
+            after[name] = merged(own if isinstance(own, Mapping) else {}, value)
+        else:
+            after[name] = value
+    return after
 
 
 def _edit_error(error: sqlite3.Error) -> EditError:

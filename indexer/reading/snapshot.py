@@ -19,6 +19,7 @@ from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
+from threadmatch.indexer.reading.listing import START, Listed, Place
 from threadmatch.indexer.reading.overlay import Changes
 from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
@@ -168,6 +169,27 @@ class Snapshot:
             raise DamagedItemError(item_id, "photo")
         return bytes(data)
 
+    def page(self, count: int, *, start: Place = START, filter: str | None = None) -> tuple[list[Item], Place | None]:
+        """Some items, and where they end: see `listing`.
+
+        Args:
+            count: at most.
+            start: where the page before ended.
+            filter: as for `shortlist`.
+
+        Returns:
+            None for the place where nothing follows.
+
+        Raises:
+            FilterError: the expression cannot be understood.
+        """
+        where = parse_filter(filter, self.changes.columns) if filter is not None and filter.strip() else None
+        changes = self.changes
+        hidden = frozenset(changes.dead.tolist())
+        listed = Listed(self._query, self.manifest.seq, changes.after, changes.upto, hidden)
+        rows, end = listed.page(_ITEM, count, start=start, where=where)
+        return [_item(*row) for row in rows], end
+
     def stored_items(self) -> Iterator[StoredItem]:
         """Every item, those of the generation in the order of their rows, then edits; a few hundred in memory."""
         dead = set(self.changes.dead.tolist())
@@ -193,6 +215,10 @@ class Snapshot:
     def _page(self, query: str, last: int) -> list[tuple[Any, ...]]:
         with self.readers.connection() as connection:
             return connection.execute(query, {"last": last, **self._span()}).fetchall()
+
+    def _query(self, query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        with self.readers.connection() as connection:
+            return connection.execute(query, values).fetchall()
 
     def _span(self) -> dict[str, int]:
         return {"seq": self.manifest.seq, "after": self.changes.after, "upto": self.changes.upto}

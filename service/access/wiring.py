@@ -41,7 +41,7 @@ def install_access(app: FastAPI, settings: Settings, reject: Callable[[str], Non
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "If-None-Match"),
             expose_headers=("X-Request-ID", "Retry-After", "ETag"),
             max_age=600,  # no cookies: a session is for this service's own page

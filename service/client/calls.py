@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 from threadmatch.service.client.errors import AnswerNotUnderstoodError, failure_of
 from threadmatch.service.http.schemas.detection import DetectAnswer
 from threadmatch.service.http.schemas.feedback import FeedbackAnswer
-from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer, ItemsAnswer
 from threadmatch.service.http.schemas.health import ReadyAnswer
 from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
 
+ITEMS_A_PAGE = 500
 A = TypeVar("A")
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,6 +48,12 @@ class SearchFields(TypedDict, total=False):
     min_probability: float | None
     heatmaps: Literal["links", "inline"]
     collapse_duplicates: bool
+
+
+class ItemProduct(TypedDict, total=False):
+    """What of an item is changed beside its metadata. None takes it away; left out it stays."""
+
+    product_id: str | None
 
 
 class ItemText(TypedDict, total=False):
@@ -149,6 +156,21 @@ def put_item(
     params = as_text({"gallery": gallery})
     path, files = item_path(item_id), [("image", upload(photo))]
     return Call(method="PUT", path=path, read=_model(ItemAnswer), params=params, data=sent, files=files)
+
+
+def change_item(
+    item_id: str, *, gallery: str | None, metadata: Mapping[str, Any], fields: ItemProduct
+) -> Call[ItemAnswer]:
+    """PATCH /v1/items/{id}. The same change twice is as one."""
+    params = as_text({"gallery": gallery})
+    sent = {"metadata": dict(metadata), **fields}
+    return Call(method="PATCH", path=item_path(item_id), read=_model(ItemAnswer), params=params, json=sent)
+
+
+def items(filter: str | None, *, cursor: str | None, gallery: str | None) -> Call[ItemsAnswer]:
+    """GET /v1/items: one page."""
+    params = as_text({"filter": filter, "cursor": cursor, "gallery": gallery, "limit": ITEMS_A_PAGE})
+    return Call(method="GET", path="/v1/items", read=_model(ItemsAnswer), params=params)
 
 
 def delete_item(item_id: str, gallery: str | None) -> Call[DeletedAnswer]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from threadmatch.service.client import calls
-from threadmatch.service.client.calls import Call, HeatmapMethod, ItemText, Photo, SearchFields, Side, Verdict
+from threadmatch.service.client.calls import (
+    Call,
+    HeatmapMethod,
+    ItemProduct,
+    ItemText,
+    Photo,
+    SearchFields,
+    Side,
+    Verdict,
+)
 from threadmatch.service.client.retries import Retries
 from threadmatch.service.client.transport import DEFAULT_TIMEOUT_S, Attempts, Outcome, options_of, outcome_of
 from threadmatch.service.http.schemas.detection import DetectAnswer
 from threadmatch.service.http.schemas.feedback import FeedbackAnswer
-from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer, ListedItem
 from threadmatch.service.http.schemas.health import ReadyAnswer
 from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
 
@@ -113,6 +122,26 @@ class Client:
     ) -> ItemAnswer:
         """Add an item, or replace the one with this id. It is durable, and found, when this returns."""
         return self._send(calls.put_item(item_id, photo, gallery=gallery, metadata=metadata, fields=fields))
+
+    def change_item(
+        self,
+        item_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        gallery: str | None = None,
+        **fields: Unpack[ItemProduct],
+    ) -> ItemAnswer:
+        """Change an item's metadata and leave its photo: None takes a column away, what is not named stays."""
+        return self._send(calls.change_item(item_id, gallery=gallery, metadata=metadata or {}, fields=fields))
+
+    def items(self, filter: str | None = None, *, gallery: str | None = None) -> Iterator[ListedItem]:
+        """Every item, or those of a filter, asked for page by page; one that is edited meanwhile may come twice."""
+        cursor: str | None = None
+        while True:
+            page = self._send(calls.items(filter, cursor=cursor, gallery=gallery))
+            yield from page.items
+            if (cursor := page.next) is None:
+                return
 
     def delete_item(self, item_id: str, *, gallery: str | None = None) -> DeletedAnswer:
         """Take an item out of the gallery; one that is not there is no error."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
-from threadmatch.indexer.edits.live_writes import ContentGoneError, Delete, Edited, Editor, Put
-from threadmatch.indexer.errors import EditError, EditFailedError
+from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
+from threadmatch.indexer.errors import EditError, EditFailedError, ItemNotFoundError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
@@ -59,7 +59,7 @@ class ItemWriter:
         fingerprint = gallery.manifest.model.features_fingerprint
         self._editor = Editor(gallery.folder, features_fingerprint=fingerprint, max_pending=max_unfolded)
         self._thread = WorkThread(f"write-{name}")
-        self._batcher: MicroBatcher[Put | Delete, Edited | EditError] = MicroBatcher(
+        self._batcher: MicroBatcher[Edit, Edited | EditError] = MicroBatcher(
             "write",
             self._editor.apply,
             thread=self._thread,
@@ -107,6 +107,20 @@ class ItemWriter:
         assert seen is not None, "a photo is either stored or encoded"
         return Item(item.id, item.product_id, item.metadata, seen.width, seen.height, seen.box), edited
 
+    async def change(self, change: Change) -> Edited:
+        """Change an item's fields, not its photo. When this returns it is durable, and the next search finds it so.
+
+        Raises:
+            ItemNotFoundError: there is no such item.
+            EditError, OverloadedError, StoppedError: as for `put`.
+        """
+        with self._queues.in_progress():
+            edited = await self._write(change)
+            self._count("absent" if not edited.existed else "changed" if edited.changed else "unchanged")
+            if not edited.existed:
+                raise ItemNotFoundError(change.id)
+            return edited
+
     async def delete(self, item_id: str) -> bool:
         """Delete an item; whether there was one. When this returns it is durable, and no search finds it any more.
 
@@ -133,7 +147,7 @@ class ItemWriter:
             photo=unpacked.shown,
         )
 
-    async def _write(self, edit: Put | Delete) -> Edited:
+    async def _write(self, edit: Edit) -> Edited:
         outcome = await self._batcher.submit(edit)
         if isinstance(outcome, EditError):
             self._count(error_name(type(outcome)))

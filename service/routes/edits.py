@@ -12,16 +12,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from threadmatch.indexer.reading.filter_kinds import odd_values
+from threadmatch.indexer.reading.gallery import Item
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import SearchTimeoutError
 from threadmatch.service.galleries.served import ServedGallery
 from threadmatch.service.http.schemas.answers import GalleryStamp
-from threadmatch.service.http.schemas.gallery import DeletedAnswer, ItemAnswer, ItemFields
+from threadmatch.service.http.schemas.gallery import DeletedAnswer, ItemAnswer, ItemChange, ItemFields
 from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits
 from threadmatch.service.routes.gallery_choice import Chosen
-from threadmatch.service.routes.item_form import checked_id, read_item
-from threadmatch.service.routes.openapi_parts import errors, text_fields
+from threadmatch.service.routes.item_form import CHANGE_TYPES, checked_id, read_change, read_item
+from threadmatch.service.routes.openapi_parts import body_of, errors, text_fields
 from threadmatch.service.search.answers import item_answer
 from threadmatch.service.shared import ServiceState, service_of
 
@@ -58,7 +59,8 @@ def _form_schema() -> dict[str, Any]:
 async def put_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
     """Once this answers, the item is on the disk and the next search finds it, whichever process answers that.
 
-    An item with the same id is replaced (200); else it is new (201). The same request again changes nothing.
+    An item with the same id is replaced (200), all of it: metadata that is not sent is gone. PATCH changes some of it.
+    Without one it is new (201). The same request again changes nothing.
     """
     writer = chosen.open_writer()
     settings = service.settings
@@ -74,6 +76,33 @@ async def put_item(item_id: ItemId, request: Request, service: Service, chosen: 
     request.state.log.update(item=name, existed=edited.existed, changed=edited.changed)
     status = 200 if edited.existed else 201
     return Response(answer.model_dump_json(), status_code=status, media_type="application/json")
+
+
+@router.patch(
+    "/v1/items/{item_id:path}",
+    summary="Change an item's metadata",
+    response_model=ItemAnswer,
+    responses=errors(404, 405, 408, 413, 415, 422, 429, 500, 503, 507),
+    openapi_extra=body_of(ItemChange, *CHANGE_TYPES),
+)
+@needs("write")
+async def patch_item(item_id: ItemId, request: Request, service: Service, chosen: Chosen) -> Response:
+    """Merge into what the item has, and leave its photo: null takes a column away, what is not named stays.
+
+    Once this answers, it is on the disk and the next search finds it so. PUT replaces the whole item. The same request
+    again changes nothing.
+    """
+    writer = chosen.open_writer()
+    name = checked_id(request, _id_of(request, item_id))
+    change = await read_change(request, name, timeout_s=service.settings.upload_timeout_s)
+    with service.edits.take():
+        edited = await _in_time(service.settings.search_timeout_s, writer.change(change))
+    gallery = chosen.open_retriever().gallery
+    item, stamp = await asyncio.to_thread(_now, chosen, name)
+    warnings = odd_values(change.metadata, gallery.manifest.columns)
+    request.state.log.update(item=name, changed=edited.changed)
+    answer = item_answer(item, stamp, gallery=chosen.named_in_links, warnings=warnings)
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @router.delete(
@@ -101,6 +130,11 @@ def _id_of(request: Request, item_id: str) -> str:
     if raw_path.endswith(b"/image") and item_id.endswith("/image"):
         raise HTTPException(405, headers={"Allow": "GET"})
     return item_id
+
+
+def _now(chosen: ServedGallery, item_id: str) -> tuple[Item, GalleryStamp]:
+    snapshot = chosen.open_retriever().gallery.current
+    return snapshot.item(item_id), GalleryStamp(generation=snapshot.generation, items=snapshot.item_count)
 
 
 def _stamp(chosen: ServedGallery) -> GalleryStamp:

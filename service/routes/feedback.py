@@ -14,7 +14,7 @@ from threadmatch.service.errors import FeedbackOffError
 from threadmatch.service.http.json_body import read_json
 from threadmatch.service.http.schemas.feedback import FeedbackAnswer, FeedbackForm
 from threadmatch.service.routes.gallery_choice import gallery_for
-from threadmatch.service.routes.openapi_parts import errors
+from threadmatch.service.routes.openapi_parts import body_of, errors
 from threadmatch.service.shared import ServiceState, service_of
 
 router = APIRouter(tags=["search"])
@@ -26,9 +26,7 @@ router = APIRouter(tags=["search"])
     summary="Say whether a match was right",
     response_model=FeedbackAnswer,
     responses=errors(404, 408, 413, 415, 422, 429, 500, 503),
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackForm.model_json_schema()}}}
-    },
+    openapi_extra=body_of(FeedbackForm, "application/json"),
 )
 @needs("search")
 async def feedback(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:

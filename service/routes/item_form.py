@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -10,11 +11,14 @@ from starlette.requests import Request
 
 from threadmatch.indexer.catalogue.rows import RESERVED
 from threadmatch.indexer.catalogue.values import RowError, check_id, is_readable, json_value
+from threadmatch.indexer.edits.live_writes import KEEP, Change
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.galleries.item_writer import NewItem
-from threadmatch.service.http.schemas.gallery import ItemFields
+from threadmatch.service.http.json_body import parse_json, read_json
+from threadmatch.service.http.schemas.gallery import ItemChange, ItemFields
 from threadmatch.service.http.search_form import UploadLimits, read_photo_and
 
+CHANGE_TYPES = ("application/json", "application/merge-patch+json")
 MAX_DEPTH = 16  # of lists and objects in one another; SQLite's own limit is far above
 
 
@@ -28,10 +32,37 @@ async def read_item(request: Request, item_id: str, limits: UploadLimits) -> New
         UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
     """
     photo, fields = await read_photo_and(request, limits, ItemFields)
-    product_id = (fields.product_id or "").strip() or None
-    if product_id is not None and not is_readable(product_id):
+    metadata = _metadata(fields.metadata)
+    return NewItem(
+        id=item_id, photo=photo, product_id=checked_product(fields.product_id), box=fields.box, metadata=metadata
+    )
+
+
+def checked_product(product_id: str | None) -> str | None:
+    """A product id as a catalogue could hold it; None where there is none.
+
+    Raises:
+        InvalidFieldError: it holds what cannot be printed.
+    """
+    name = (product_id or "").strip() or None
+    if name is not None and not is_readable(name):
         raise InvalidFieldError("product_id holds characters that cannot be printed")
-    return NewItem(id=item_id, photo=photo, product_id=product_id, box=fields.box, metadata=_metadata(fields.metadata))
+    return name
+
+
+async def read_change(request: Request, item_id: str, *, timeout_s: float) -> Change:
+    """Read what of an item is to be changed.
+
+    Args:
+        item_id: checked already (`checked_id`).
+        timeout_s: seconds until the body's last byte.
+
+    Raises:
+        UnsupportedMediaTypeError, TooLargeError, UploadTimeoutError, InvalidFieldError: see each class.
+    """
+    given = await read_json(request, ItemChange, timeout_s=timeout_s, media_types=CHANGE_TYPES)
+    product = checked_product(given.product_id) if "product_id" in given.model_fields_set else KEEP
+    return Change(item_id, checked_metadata(given.metadata), product)
 
 
 def checked_id(request: Request, item_id: str) -> str:
@@ -56,11 +87,20 @@ def _metadata(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        parsed = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        parsed = parse_json(text)
+    except ValueError as error:
         raise InvalidFieldError(f"metadata is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise InvalidFieldError('metadata is no JSON object; expected the form {"color": "red", "price": 12.5}')
+    return checked_metadata(parsed)
+
+
+def checked_metadata(parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as a catalogue could hold it.
+
+    Raises:
+        InvalidFieldError: it holds what has a place of its own, is nested too deep, or is not valid Unicode.
+    """
     taken = [name for name in RESERVED if name in parsed]
     if taken:
         raise InvalidFieldError(f"metadata may not hold {', '.join(taken)}: they have places of their own")
@@ -73,17 +113,6 @@ def _metadata(text: str | None) -> dict[str, Any]:
         raise InvalidFieldError("metadata holds text that is not valid Unicode") from error
     except RowError as error:
         raise InvalidFieldError(str(error)) from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
-    return found
 
 
 def _depth(value: Any) -> int:

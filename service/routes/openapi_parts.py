@@ -17,6 +17,12 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def body_of(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads a JSON body itself."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in media_types}}}
+
+
 def text_fields(model: type[BaseModel]) -> dict[str, Any]:
     """The properties of a form with this model's fields, each as it can be sent.
 

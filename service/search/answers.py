@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.gallery import Gallery, Item
+from threadmatch.indexer.reading.listing import Place
 from threadmatch.model.images import Box
 from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
-from threadmatch.service.http.schemas.gallery import ColumnAnswer, GalleryAnswer, ItemAnswer
+from threadmatch.service.http.schemas.gallery import ColumnAnswer, GalleryAnswer, ItemAnswer, ItemsAnswer, ListedItem
 from threadmatch.service.http.schemas.matches import (
     DuplicateAnswer,
     EvidenceAnswer,
@@ -64,6 +65,22 @@ def item_answer(
         gallery=stamp,
         warnings=list(warnings),
     )
+
+
+def items_answer(
+    items: Sequence[Item], end: Place | None, stamp: GalleryStamp, *, gallery: str | None = None
+) -> ItemsAnswer:
+    """One page of GET /v1/items; `gallery` as in `search_answer`."""
+    listed = [
+        ListedItem(
+            id=item.id,
+            product_id=item.product_id,
+            image_url=image_url(item.id, gallery),
+            metadata=dict(item.metadata),
+        )
+        for item in items
+    ]
+    return ItemsAnswer(items=listed, next=None if end is None else str(end), gallery=stamp)
 
 
 def gallery_answer(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.support.shop import PixelEncoder, photo
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
-from threadmatch.indexer.edits.live_writes import Delete, Edited, Editor, Put
+from threadmatch.indexer.edits.live_writes import Delete, Edit, Edited, Editor, Put
 from threadmatch.indexer.errors import EditError
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
@@ -54,7 +54,7 @@ def put_edit(item_id: str, seed: int, *, box: str = "", **metadata: Any) -> Put:
     return Put(Version(item_id, None, metadata_json(metadata), "", 0), content(seed, box))
 
 
-def apply(folder: Path, edit: Put | Delete) -> Edited:
+def apply(folder: Path, edit: Edit) -> Edited:
     """One edit by a writer of its own, as another process would."""
     writer = editor(folder)
     outcome = writer.apply([edit])[0]

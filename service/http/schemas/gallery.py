@@ -49,6 +49,40 @@ class ItemAnswer(Answer):
     )
 
 
+class ItemChange(BaseModel):
+    """The body of PATCH /v1/items/{id}; what it does not name stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product_id: str | None = Field(
+        default=None, max_length=512, description="the new one; null takes it away", examples=["MH06-black"]
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        description="merged into the item's (RFC 7396): null takes a column away, what is not named stays",
+        examples=[{"price": 34.5, "season": None}],
+    )
+
+
+class ListedItem(Answer):
+    """One item of a list; GET /v1/items/{id} has its photo's size too."""
+
+    id: str = Field(examples=["MH06-black-main"])
+    product_id: str | None = Field(examples=["MH06-black"])
+    image_url: str = Field(examples=["/v1/items/MH06-black-main/image"])
+    metadata: dict[str, Any] = Field(examples=[{"name": "Stark Fundamental Hoodie"}])
+
+
+class ItemsAnswer(Answer):
+    """One page of the gallery's items."""
+
+    items: list[ListedItem]
+    next: str | None = Field(
+        description="`cursor` of the next page; null where this is the last", examples=["000003.1200"]
+    )
+    gallery: GalleryStamp
+
+
 class DeletedAnswer(Answer):
     """What became of DELETE /v1/items/{id}."""
 

@@ -56,6 +56,9 @@ def test_every_call_is_answered_by_a_real_service(address: str, tmp_path: Path) 
             path.read_bytes(), top_k=4, candidates=20, box="0,0,100,100.5", filter="price < 30"
         ).model_copy(update={"timings_ms": answer.timings_ms, "request_id": answer.request_id})
         assert all(match.metadata["price"] < 30 for match in answer.matches)
+        cheap = [item.id for item in client.items("price < 30")]
+        assert {match.id for match in answer.matches} <= set(cheap)
+        assert len(list(client.items())) == 40
 
 
 @pytest.mark.parametrize("item_id", ODD_IDS)
@@ -207,7 +210,7 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 def test_both_clients_have_the_same_calls() -> None:
     def calls(kind: type) -> dict[str, str]:
         own = {name: call for name, call in vars(kind).items() if not name.startswith("_") and "close" not in name}
-        return {name: str(inspect.signature(call)) for name, call in own.items()}
+        return {name: str(inspect.signature(call)).replace("AsyncIterator", "Iterator") for name, call in own.items()}
 
     assert calls(Client) == calls(AsyncClient)
 

@@ -1,4 +1,4 @@
-"""PUT and DELETE /v1/items/{id}: found by the next search, safe to repeat, refused with a reason."""
+"""PUT, PATCH and DELETE /v1/items/{id}, and their list: found at once, safe to repeat, refused with a reason."""
 
 from __future__ import annotations
 
@@ -117,6 +117,79 @@ async def test_an_item_is_found_by_the_search_after_its_put(shop: httpx.AsyncCli
     is_error(await shop.get("/v1/items/new"), 404, "ItemNotFound")
 
 
+async def change(client: httpx.AsyncClient, item_id: str, body: object, **options: Any) -> httpx.Response:
+    return await client.patch(f"/v1/items/{quote(item_id, safe='')}", json=body, **options)
+
+
+async def test_metadata_is_changed_without_the_photo(shop: httpx.AsyncClient) -> None:
+    await put(shop, "new", NEW_PHOTO, product_id="p", metadata='{"color": "red", "price": 3}')
+    shown = (await shop.get("/v1/items/new/image")).content
+    changed = await change(shop, "new", {"metadata": {"price": 4, "color": None, "size": "M"}})
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["metadata"], changed.json()["product_id"]) == ({"price": 4, "size": "M"}, "p")
+    assert (await shop.get("/v1/items/new")).json() == changed.json()
+    assert (await shop.get("/v1/items/new/image")).content == shown
+    assert [m["id"] for m in await found(shop, NEW_PHOTO, filter='price == 4 and size == "M"')] == ["new"]
+    assert (await change(shop, "new", {"product_id": None})).json()["product_id"] is None
+    merge_patch = {"Content-Type": "application/merge-patch+json"}
+    response = await shop.patch("/v1/items/new", content=b'{"metadata": {"size": "L"}}', headers=merge_patch)
+    assert response.json()["metadata"] == {"price": 4, "size": "L"}
+    odd = await change(shop, "item-1", {"metadata": {"price": "7"}})
+    assert "send 7 without quotes" in odd.json()["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "body"),
+        (b'{"metadata": 3}', "metadata"),
+        (b'{"price": 3}', "price"),
+        (b'{"metadata": {"a": 1, "a": 2}}', "twice"),
+        (b'{"metadata": {"a": NaN}}', "no JSON number"),
+        (b'{"metadata": {"id": "x"}}', "places of their own"),
+        (b'{"metadata": ' + b'{"a": ' * 40 + b"1" + b"}" * 40 + b"}", "deep"),
+        (b"[" * 15_000, "deep"),
+        (b'{"product_id": "a\\u0000b"}', "printed"),
+        (b'{"metadata": {"a": "\\ud800"}}', "Unicode"),
+        (b"\xff", "JSON"),
+    ],
+)
+async def test_a_change_that_no_item_can_hold_is_refused(shop: httpx.AsyncClient, body: bytes, said: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = is_error(await shop.patch("/v1/items/item-1", content=body, headers=headers), 422, "InvalidField")
+    assert said in refused
+    assert (await shop.get("/v1/gallery")).json()["unfolded"] == 0
+
+
+async def test_a_change_of_what_is_not_there_is_refused(shop: httpx.AsyncClient) -> None:
+    is_error(await change(shop, "nosuch", {"metadata": {"a": 1}}), 404, "ItemNotFound")
+    is_error(await change(shop, "item-1/image", {"metadata": {"a": 1}}), 404, "ItemNotFound")
+    assert (await shop.patch("/v1/items/item-1/image", json={})).status_code == 405
+    text = await shop.patch("/v1/items/item-1", content=b"{}", headers={"Content-Type": "text/plain"})
+    is_error(text, 415, "UnsupportedMediaType")
+
+
+async def test_items_are_listed_page_by_page(shop: httpx.AsyncClient) -> None:
+    await put(shop, "new/1", NEW_PHOTO, metadata='{"color": "red"}')
+    ids: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await shop.get("/v1/items", params={"limit": "2", **cursor})).json()
+        ids += [item["id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert ids == [*(f"item-{n}" for n in range(6)), "new/1"]
+    assert page["items"][-1]["image_url"] == "/v1/items/new%2F1/image"
+    assert page["gallery"]["items"] == 7
+    red = (await shop.get("/v1/items", params={"filter": 'id == "new/1"'})).json()["items"]
+    assert [(item["id"], item["metadata"]) for item in red] == [("new/1", {"color": "red"})]
+    is_error(await shop.get("/v1/items", params={"filter": "color ="}), 422, "Filter")
+    assert "take `next`" in is_error(await shop.get("/v1/items", params={"cursor": "x"}), 422, "InvalidField")
+    assert (await shop.get("/v1/items", params={"limit": "501"})).status_code == 422
+
+
 async def test_the_same_request_again_changes_nothing(shop: httpx.AsyncClient, folder: Path) -> None:
     for expected in (201, 200, 200):
         assert (await put(shop, "a", 600, metadata='{"x": 1}')).status_code == expected
@@ -180,7 +253,7 @@ async def test_bodies_and_addresses_that_are_none_are_refused(shop: httpx.AsyncC
         is_error(refused, 405, "MethodNotAllowed")
         assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     allowed = (await shop.options("/v1/items/item-1")).headers["Allow"]
-    assert set(allowed.split(", ")) == {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
+    assert set(allowed.split(", ")) == {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}
     assert (await shop.get("/v1/gallery")).json()["items"] == 6
 
 

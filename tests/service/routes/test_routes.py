@@ -30,7 +30,7 @@ from threadmatch.service.openapi import COMMITTED, description
 
 GET_ROUTES = (
     "/", "/docs", "/page/page.js", "/openapi.json", "/metrics", "/health/live", "/health/ready", "/v1/gallery",
-    "/v1/items/plain", "/v1/items/plain/image",
+    "/v1/items", "/v1/items/plain", "/v1/items/plain/image",
 )  # fmt: skip
 POST_ROUTES = ("/search", "/v1/search", "/v1/search/batch", "/v1/feedback")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW")
@@ -81,7 +81,7 @@ def _answers_well(response: httpx.Response, path: str, method: str) -> None:
     elif known and method == "OPTIONS":
         assert response.status_code == 204
         allowed = {"GET", "HEAD", "OPTIONS"} if path in GET_ROUTES else {"POST", "OPTIONS"}
-        allowed |= {"PUT", "DELETE"} if path == "/v1/items/plain" else set()
+        allowed |= {"PUT", "PATCH", "DELETE"} if path == "/v1/items/plain" else set()
         assert set(response.headers["Allow"].split(", ")) == allowed
     elif path in POST_ROUTES and method == "POST":
         is_error(response, 415, "UnsupportedMediaType")
