@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,21 +92,39 @@ class RejectFile:
 
     def ids(self) -> Iterator[tuple[str, int]]:
         """Id and row of every reject so far that has an id."""
+        return ((reject.id, reject.row) for reject in self._read() if reject.id is not None)
+
+    def commonest(self) -> tuple[str, int, Reject] | None:
+        """The reason that most rows so far have, how many do, and the first of them; None without rejects."""
+        counts: Counter[str] = Counter()
+        first: dict[str, Reject] = {}
+        for reject in self._read():
+            counts[reject.reason] += 1
+            first.setdefault(reject.reason, reject)
+        if not counts:
+            return None
+        reason, count = counts.most_common(1)[0]
+        return reason, count, first[reason]
+
+    def _read(self) -> Iterator[Reject]:
         if self._file is not None:
             self._file.flush()
             with self.path.open(encoding="utf-8") as file:
                 for line in file:
-                    reject = json.loads(line)
-                    if reject["id"] is not None:
-                        yield reject["id"], reject["row"]
+                    yield Reject(**json.loads(line))
 
 
 def refuse_too_many(bound: RejectBound, rejects: RejectFile, *, rows: int, catalogue: Path) -> None:
     """Raise CatalogueError where more rows were rejected than may be; the message leads to the reasons."""
     if fault := bound.fault(rejects.count, rows):
+        common = rejects.commonest()
+        why = ""
+        if common is not None:
+            reason, count, first = common
+            why = f"; {count} of {rejects.count} are {reason}, such as row {first.row}: {first.message}"
         raise CatalogueError(
             f"{catalogue}: {fault}, so nothing of it was put in service; photos that were encoded are kept. "
-            f"The reasons are in {rejects.path}"
+            f"The reasons are in {rejects.path}{why}"
         )
 
 

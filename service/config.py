@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import annotated_types
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
@@ -320,9 +320,8 @@ def variable(field: str) -> str:
 
 def value_range(field: FieldInfo) -> str:
     """The range of a field in words, read off its type and bounds."""
-    choices = getattr(field.annotation, "__args__", ())
-    if choices:
-        return " | ".join(map(str, choices))
+    if get_origin(field.annotation) is Literal:
+        return " | ".join(map(str, get_args(field.annotation)))
     if field.annotation is bool:
         return "true | false"
     low = next((rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge)), None)
@@ -347,6 +346,15 @@ def settings_table() -> list[tuple[str, str, str, str]]:
         )
         for name, field in Settings.model_fields.items()
     ]
+
+
+def shown_default(name: str) -> str:
+    """The default of a setting as help texts have it; "" where there is none, or no such setting."""
+    field = Settings.model_fields.get(name)
+    if field is None or field.is_required():
+        return ""
+    default = field.get_default(call_default_factory=True)
+    return "" if default in ("", {}, (), None) or isinstance(default, bool) else str(default)
 
 
 def _shown(default: object) -> str:

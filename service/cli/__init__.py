@@ -5,6 +5,8 @@ Heavy imports (torch, faiss) stand inside the command functions, so that `--help
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from threadmatch.service.cli.bench import bench
@@ -17,6 +19,7 @@ from threadmatch.service.cli.explanations import evaluate_detector, evaluate_exp
 from threadmatch.service.cli.gallery import gallery_app
 from threadmatch.service.cli.ingest import ingest
 from threadmatch.service.cli.keys import keys_app
+from threadmatch.service.cli.plain_help import speak_plainly
 from threadmatch.service.cli.search import search
 from threadmatch.service.cli.serve import ServeCommand, serve
 from threadmatch.service.cli.table import table
@@ -30,6 +33,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"threadmatch {version('threadmatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Say which release this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What comes before a subcommand."""
+
+
 app.command("bench")(bench)
 app.command("calibrate")(calibrate)
 app.command("curves")(curves)
@@ -50,4 +72,6 @@ app.command("train")(train)
 def main() -> None:
     """Entry point of the `threadmatch` command."""
     let_waiting_threads_sleep()
-    app()
+    command = typer.main.get_command(app)
+    speak_plainly(command)
+    command()

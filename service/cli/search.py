@@ -27,7 +27,10 @@ def search(
     ] = True,
     min_probability: Annotated[float | None, typer.Option(help="Leave out less probable matches, 0 to 1.")] = None,
     matcher: Annotated[
-        str | None, typer.Option(help="grnet (default), greedy or global: what orders the matches.")
+        str | None,
+        typer.Option(
+            help="What has the last word, such as dense; global keeps stage one's order. Else the model's whole chain."
+        ),
     ] = None,
     rerank: Annotated[bool | None, typer.Option("--rerank/--no-rerank", help="Second stage on or off.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Name the regions that weigh most.")] = False,
@@ -52,6 +55,7 @@ def search(
         data = sys.stdin.buffer.read() if str(photo) == "-" else photo.read_bytes()
     except OSError as error:
         _fail(f"cannot read {photo}: {error.strerror}")
+    typer.echo(f"threadmatch search: opening {gallery} and its model", err=True)
     answer = _answer(data, options, gallery=gallery, model=model, device=device)
     if as_json:
         print(answer.model_dump_json(indent=2))

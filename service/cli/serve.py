@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from threadmatch.service.config import Settings
@@ -16,8 +19,14 @@ class ServeCommand(TyperCommand):
     """Lists every setting below its help; made when asked, so that other commands need not import the settings."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        from threadmatch.service.config import settings_table, shown_default
+
+        for option in self.params:
+            default = shown_default(option.name or "")
+            said = option.help.rstrip(".")  # type: ignore[attr-defined]
+            if default and not said.endswith(")"):
+                option.help = f"{said} (default: {default})."  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
-        from threadmatch.service.config import settings_table
 
         typer.echo("Settings, as environment variables; an option given on the command line wins:\n")
         for name, possible, default, description in settings_table():
@@ -77,6 +86,7 @@ def _run(settings: Settings) -> None:
     from threadmatch.service.process.server import address_of, bind, run_here, run_workers
 
     check_reach(settings)
+    logger.info("starting", extra={"gallery": str(settings.gallery), "workers": settings.workers})
     with bind(settings.host, settings.port) as listener:
 
         def ready() -> None:

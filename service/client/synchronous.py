@@ -44,7 +44,7 @@ class Client:
     (`service.client.errors`), and OSError for a photo that cannot be read.
 
     Args:
-        address: of the service, such as "http://127.0.0.1:8000".
+        address: of the service, such as "http://127.0.0.1:8000"; without a scheme as `transport.with_scheme` says.
         key: an API key, where the service asks for one.
         timeout_s: for connecting and for each pause in sending and receiving, not for a call as a whole.
         retries: when to ask again.

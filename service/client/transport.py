@@ -22,12 +22,24 @@ def options_of(address: str, key: str | None, timeout_s: float) -> dict[str, Any
     """Arguments that both kinds of httpx client take."""
     headers = {"User-Agent": "threadmatch-client"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return {
-        "base_url": address,
+        "base_url": with_scheme(address),
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
         "limits": httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
         "trust_env": False,  # the key goes to this address and to no proxy
     }
+
+
+def with_scheme(address: str) -> str:
+    """The address with a scheme, where a person left it out.
+
+    http for this machine and where a port other than 443 is named, as in `localhost` and `10.0.0.5:8000`; https else.
+    """
+    if "://" in address:
+        return address
+    url = httpx.URL(f"http://{address}")
+    plain = url.port not in (None, 443) or url.host in ("localhost", "127.0.0.1", "::1")
+    return f"{'http' if plain else 'https'}://{address}"
 
 
 class Attempts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from threadmatch.model.inference import Model, load_model
 from threadmatch.service.config import DEFAULT_GALLERY, Settings
 from threadmatch.service.errors import StartError
 from threadmatch.service.queues.served_model import ServedModel
+
+logger = logging.getLogger(__name__)
 
 
 def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[Model, Gallery]:
@@ -39,10 +42,12 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
             f"gallery {folder} was made with model {made_with!r}, which is not shipped with threadmatch ({shipped}): "
             "say where it is with --model, or model= in Python"
         )
+    logger.info("loading the model", extra={"model": model or made_with})
     try:
         loaded = load_model(model or made_with, device=device)
     except CheckpointError as error:
         raise StartError(f"{error}") from error
+    logger.info("reading the index", extra={"gallery": str(folder)})
     try:
         return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
     except GalleryModelMismatchError as error:

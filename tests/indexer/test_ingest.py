@@ -230,8 +230,10 @@ def test_the_hostile_corpus_is_taken_or_rejected_image_by_image(shop: Shop) -> N
 
 
 def test_a_catalogue_with_nothing_usable_fails_and_makes_no_gallery(shop: Shop) -> None:
-    with pytest.raises(CatalogueError, match="none of the 2 rows"):
-        shop.ingest([shop.row(0, image="a.jpg"), shop.row(1, image="b.jpg")])
+    shop.images.mkdir(parents=True)
+    (shop.images / "no.jpg").write_bytes(b"<html>")
+    with pytest.raises(CatalogueError, match=r"none of the 3 rows.*; 2 of 3 are \w+, such as row 2: .*a\.jpg"):
+        shop.ingest([shop.row(2, image="no.jpg"), shop.row(0, image="a.jpg"), shop.row(1, image="b.jpg")])
     assert not (shop.gallery / "CURRENT").exists()
     assert shop.ingest(shop.rows(2)).generation == "000001"
 

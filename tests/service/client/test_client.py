@@ -37,6 +37,7 @@ from threadmatch.service.client import (
 )
 from threadmatch.service.client.calls import SearchFields
 from threadmatch.service.client.retries import retry_after_s
+from threadmatch.service.client.transport import with_scheme
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.shared import state_of
 
@@ -205,6 +206,22 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after_s({"Retry-After": "Thu, 01 Jan 2026 11:00:00 GMT"}, now=now) == 0.0
     assert retry_after_s({"Retry-After": "soon"}) is None
     assert retry_after_s({}) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        ("localhost", "http://localhost"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("10.0.0.5:8000/shop", "http://10.0.0.5:8000/shop"),
+        ("search.shop.example", "https://search.shop.example"),
+        ("search.shop.example:443", "https://search.shop.example:443"),
+        ("http://search.shop.example", "http://search.shop.example"),
+    ],
+)
+def test_an_address_without_a_scheme_is_understood(given: str, understood: str) -> None:
+    assert with_scheme(given) == understood
 
 
 def test_both_clients_have_the_same_calls() -> None:
