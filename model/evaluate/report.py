@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from threadmatch.model.evaluate.ranking import Rankings
+from threadmatch.model.evaluate.verdict import SMALL_GROUP, verdict
 
 COLUMNS = ("top1", "top5", "top20", "top50", "mrr")
 HEADER = "| queries | method | n | top-1 | top-5 | top-20 | top-50 | MRR |\n|---|---|---|---|---|---|---|---|"
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report as tables."""
-    lines = [HEADER]
-    groups = {"all": {"queries": result["queries"], **result["methods"]}, **result["by_setup"], **result["by_category"]}
-    for group, figures in groups.items():
-        for name, values in figures.items():
-            if name in result["methods"]:
-                cells = " | ".join(percent(values[key]) for key in COLUMNS)
-                lines.append(f"| {group} | {name} | {figures['queries']} | {cells} |")
+    """The report for people: the verdict, one small table, then groups, small ones in one."""
+    whole = {"queries": result["queries"], **result["methods"]}
+    lines = [*(f"- {sentence}" for sentence in verdict(result)), "", HEADER, *_rows("all", whole, result)]
+    groups = folded({**result["by_setup"], **result["by_category"]})
+    if groups:
+        lines += ["", HEADER, *(row for group, own in groups.items() for row in _rows(group, own, result))]
     recall = ", ".join(f"{percent(value)} at {k}" for k, value in result["shortlist_recall"].items())
     lines += ["", f"Shortlist recall in per cent: {recall}; {result['candidates']} are reranked.", ""]
     for baseline, gain in result.get("gain_over", {}).items():
@@ -36,6 +36,34 @@ def markdown(result: dict[str, Any]) -> str:
             f"queries whose product is there, not said of {percent(no_match['false_accept'])} % once it is taken out"
         )
     return "\n".join(lines).rstrip() + "\n"
+
+
+def folded(groups: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Groups of few queries as one, since their rates say little each.
+
+    Args:
+        groups: {label: {"queries", method: rates, ...}} of a report.
+
+    Returns:
+        The large ones as they are, and the others together, their rates weighed by their queries.
+    """
+    kept = {label: own for label, own in groups.items() if own["queries"] >= SMALL_GROUP}
+    small = [own for label, own in groups.items() if label not in kept]
+    if len(small) < 2:
+        return dict(groups)
+    total = sum(own["queries"] for own in small)
+    together: dict[str, Any] = {"queries": total}
+    measured = [name for name, own in small[0].items() if isinstance(own, dict) and isinstance(own.get("mrr"), float)]
+    for method in measured:
+        together[method] = {key: sum(own["queries"] * own[method][key] for own in small) / total for key in COLUMNS}
+    return {**kept, f"{len(small)} groups of fewer than {SMALL_GROUP}": together}
+
+
+def _rows(group: str, own: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
+    for name in result["methods"]:
+        if name in own:
+            cells = " | ".join(percent(own[name][key]) for key in COLUMNS)
+            yield f"| {group} | {name} | {own['queries']} | {cells} |"
 
 
 def percent(rate: float) -> str:

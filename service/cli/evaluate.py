@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from threadmatch.model.data.manifest.rows import Selection
     from threadmatch.model.evaluate.ranking import Rankings
+    from threadmatch.model.inference import Model
 
 
 class Part(StrEnum):
@@ -60,6 +61,7 @@ def evaluate(
     trec_depth: Annotated[int, typer.Option(min=0, help="items a query in the TREC run files; 0 writes none")] = 100,
     cache: Annotated[Path | None, typer.Option(help="folder to keep features in, for the next time")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    html: Annotated[Path | None, typer.Option(help="page to write, one file: verdict, curves, and what failed")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
     """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
@@ -88,10 +90,30 @@ def evaluate(
         if warning := unanswerable(gallery, queries):
             console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
         models = [load_model(name, device=device) for name in model or [DEFAULT_MODEL]]
-        _write(measure_models(models, gallery, queries, settings, console), out, trec_depth, as_json=as_json)
+        measured = measure_models(models, gallery, queries, settings, console)
+        _write_page(models, measured, html, candidates=min(candidates, len(gallery)))
+        _write(measured, out, trec_depth, as_json=as_json)
     except (ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def _write_page(
+    models: list[Model], measured: dict[str, tuple[dict[str, Any], Rankings]], page: Path | None, *, candidates: int
+) -> None:
+    if page is None:
+        return
+    from threadmatch.model.evaluate.latency import measure_latency
+    from threadmatch.model.evaluate.provenance import command_line
+    from threadmatch.model.evaluate.report_page import write_page
+
+    queries = next(iter(measured.values()))[1].queries
+    latency = {
+        name: measure_latency(model, queries, candidates=candidates)
+        for name, model in zip(measured, models, strict=True)
+    }
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(measured, page, latency=latency, command=command_line())
 
 
 def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec_depth: int, *, as_json: bool) -> None:
