@@ -19,7 +19,7 @@ class ServeCommand(TyperCommand):
     """Lists every setting below its help; made when asked, so that other commands need not import the settings."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from threadmatch.service.config import settings_table, shown_default
+        from threadmatch.service.settings_table import settings_table, shown_default
 
         for option in self.params:
             default = shown_default(option.name or "")
