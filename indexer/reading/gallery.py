@@ -112,6 +112,7 @@ class Gallery:
             return False  # another thread is at it
         try:
             readers = self._loaded.readers
+            readers.thaw()
             if identity(self.folder) != readers.identity:  # another gallery was put in this one's place
                 readers = Readers(self.folder)
             elif _current_name(readers) == self.generation:
