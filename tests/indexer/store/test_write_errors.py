@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.disks import fill, mounted, remount
 from tests.support.shop import EMBEDDING_SIZE, Shop
 from threadmatch.indexer.edits.live_writes import Delete, Edited, Editor
 from threadmatch.indexer.errors import GalleryError, GalleryFullError, ReadOnlyError
@@ -23,30 +21,12 @@ from threadmatch.indexer.store.database import DATABASE
 from threadmatch.indexer.store.write_errors import disk_errors
 from threadmatch.indexer.upkeep import compact, rollback
 
-SMALL_DISK_MIB = 4
-
 
 @pytest.fixture
 def small_disk(shop: Shop) -> Iterator[Path]:
     """The gallery's folder as a disk of its own, of a few MiB."""
-    shop.gallery.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "none", str(shop.gallery)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield shop.gallery
-    subprocess.run(["umount", "-l", str(shop.gallery)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no byte free."""
-    path = folder / "fill"
-    with path.open("wb", buffering=0) as file:
-        for size in (2**16, 1):
-            with suppress(OSError):
-                while True:
-                    file.write(b"0" * size)
-    assert shutil.disk_usage(folder).free == 0
-    return path
+    with mounted(shop.gallery) as folder:
+        yield folder
 
 
 def test_a_full_disk_leaves_the_gallery_as_it_was_and_says_so(shop: Shop, small_disk: Path) -> None:
@@ -61,10 +41,6 @@ def test_a_full_disk_leaves_the_gallery_as_it_was_and_says_so(shop: Shop, small_
     ballast.unlink()
     assert shop.open().item_count == 4
     assert shop.ingest(shop.rows(6)).items == 6
-
-
-def remount(folder: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("killed", [False, True])
