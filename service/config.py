@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.errors import SettingsError
+from threadmatch.service.http.forwarded import is_prefix
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
@@ -83,6 +84,14 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def check_root_path(path: str) -> str:
+    """Refuse what is no prefix; a slash at the end is dropped."""
+    bare = path.rstrip("/")
+    if bare and not is_prefix(bare):
+        raise ValueError("expected a path such as /shop, of letters, digits, - . _ ~, and none that is of our own")
+    return bare
+
+
 Names = Annotated[
     tuple[str, ...],
     NoDecode,
@@ -112,6 +121,11 @@ class Settings(BaseSettings):
         default=(),
         description="names by which clients call this service, *.example.org for all below; empty: without keys on a "
         "loopback address its names, else any",
+    )
+    root_path: Annotated[str, AfterValidator(check_root_path)] = Field(
+        default="",
+        description="path prefix below which a proxy shows this service, such as /shop; empty: what a trusted hop says "
+        "in X-Forwarded-Prefix, or none",
     )
     cors_origins: Names = Field(
         default=(), description="origins of other sites whose pages may ask, such as https://shop.example"

@@ -7,7 +7,7 @@ const make = (tag, text, className) => {
   return element;
 };
 
-fetch("/openapi.json").then((response) => response.json()).then((api) => {
+fetch("openapi.json").then((response) => response.json()).then((api) => {
   const operations = [];
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) operations.push(draw(api, path, method, operation));
@@ -28,7 +28,7 @@ function draw(api, path, method, operation) {
     Object.entries(form.properties).map(([name, field]) => [
       name + (form.required.includes(name) ? " (required)" : ""), field.description, shown(field.default), possible(field),
     ])));
-  if (path === "/v1/search") body.append(scrolling(make("pre", `curl -F image=@photo.jpg ${location.origin}/search`), "From a shell"));
+  if (path === "/v1/search") body.append(scrolling(make("pre", `curl -F image=@photo.jpg ${new URL("search", location.href)}`), "From a shell"));
   body.append(make("h2", "Answers"), table(
     ["status", "when", "form"],
     Object.entries(operation.responses).map(([status, answer]) => {

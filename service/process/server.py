@@ -82,6 +82,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the app reads them itself, see `http.forwarded`
         timeout_graceful_shutdown=settings.drain_s,
     )
     # Once drained, uvicorn raises the signal again, for the handler it found. Ours makes that end an ordinary one.
@@ -116,6 +117,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the app reads them itself, see `http.forwarded`
         timeout_graceful_shutdown=settings.drain_s,
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
