@@ -43,6 +43,7 @@ RECALL_QUERIES = 200
 HNSW_LINKS = 32
 HNSW_EF_CONSTRUCTION = 80
 HNSW_EF_SEARCH = (200, 400, 800, 1600)
+NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
 FILTER_EXACT_SHARE = (
     0.2  # a graph loses its way when few of its nodes are allowed; below this share the search is exact
 )
@@ -131,6 +132,20 @@ class VectorIndex:
             graph = self._exact_search(query, k, positions)
         found, similarities = graph
         return self.ids[found], similarities
+
+    def nearest(self, vectors: Vectors, k: int) -> tuple[Ids, Vectors]:
+        """The vectors most like each of many, on all cores; as good as the index is, whatever was deleted since.
+
+        Args:
+            vectors: (Q, E) unit length.
+            k: how many of each.
+
+        Returns:
+            (Q, K) ids, -1 where there are fewer, and (Q, K) inner products, highest first.
+        """
+        parameters = None if self.exact else faiss.SearchParametersHNSW(efSearch=max(NEAREST_EF_SEARCH, k))
+        similarities, found = self._inner.search(np.ascontiguousarray(vectors), k, params=parameters)
+        return np.where(found >= 0, self.ids[found] if len(self) else -1, -1), similarities
 
     def vector(self, number: int) -> Vectors:
         """(E,) the vector stored under an id, as the index holds it (a graph's is rounded to float16)."""

@@ -90,7 +90,7 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where an ingestion is: "reading", "encoding", "indexing" or "verifying", and rows so far."""
+    """Where an ingestion is: "reading", "encoding", "indexing", "comparing photos" or "verifying", and rows so far."""
 
     stage: str
     rows: int = 0
@@ -261,7 +261,11 @@ class _Ingestion:
             catalogue=CatalogueStamp(name=self.catalogue.path.name, sha256=self.catalogue.sha256),
             flat_max=self.options.flat_max,
         )
-        return publish(self.folder, self.store, run, occasion, tell=lambda stage: self._report(stage=stage))
+        return publish(self.folder, self.store, run, occasion, tell=self._tell_publishing)
+
+    def _tell_publishing(self, stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG002
+        seconds = time.monotonic() - self.started
+        self.tell(replace(self.progress, stage=stage, done=done, rows=total or self.progress.rows, seconds=seconds))
 
     def _encode_all(self, run: Run, images: Path, rejects: RejectFile) -> None:
         options = self.options

@@ -14,11 +14,11 @@ from threadmatch.indexer.edits.folding import editing, fold
 from threadmatch.indexer.errors import DamagedItemError, GalleryError
 from threadmatch.indexer.index import VectorIndex, verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations, records
+from threadmatch.indexer.store import generations, looks, records
 from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, publish, recover
+from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, look_at_missing, publish, recover
 from threadmatch.indexer.store.versions import Store
 from threadmatch.indexer.store.write_errors import disk_errors
 
@@ -155,6 +155,11 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
         manifest = generations.read_manifest(folder, current)
         _verify_items(connection, manifest, report, tell)
         _verify_edits(connection, manifest, report)
+        if bad := looks.damaged(connection):
+            report.problems.append(
+                f"looks of {len(bad)} photos are damaged (content {bad[0]}); searches compare the photos themselves, "
+                "`threadmatch gallery compact` makes them again"
+            )
         try:
             _verify_index(folder, connection, manifest)
         except GalleryError as error:
@@ -257,6 +262,7 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
                 generations.remove_generation(folder, name)
             kept = [generations.read_manifest(folder, name) for name in names if name not in gone]
             points = sorted({manifest.seq for manifest in kept} | {manifest.index.seq for manifest in kept})
+            _mend_looks(store, generations.read_manifest(folder, current), folder)
             rows, contents = _remove_unneeded(
                 store, points, open_run=unfinished.run if unfinished else -1, edits=min(m.edits for m in kept)
             )
@@ -268,6 +274,16 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
     freed = before - _size(folder)
     removed = {"generations": len(gone), "rows": rows, "contents": contents, "bytes": freed}
     return {"generation": current, **removed, "folded": folded, "pending": pending}
+
+
+def _mend_looks(store: Store, manifest: Manifest, folder: Path) -> None:
+    store.begin()
+    if bad := looks.drop_damaged(store.connection):
+        logger.warning("looks are damaged and made again", extra={"looks": bad})
+    store.commit()
+    path = generations.generation_folder(folder, manifest.generation)
+    rows = Rows(store.connection, seq=manifest.seq, spec=manifest.indexed)
+    look_at_missing(store, rows, path, manifest.index)
 
 
 def _fold_index(folder: Path) -> int:

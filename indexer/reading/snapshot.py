@@ -23,7 +23,9 @@ from threadmatch.indexer.reading.listing import START, Listed, Place
 from threadmatch.indexer.reading.overlay import Changes
 from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
+from threadmatch.indexer.store import looks
 from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.indexer.store.records import checksum
 from threadmatch.indexer.store.versions import NEWEST_EDITS
@@ -142,6 +144,14 @@ class Snapshot:
     def embeddings(self, candidates: Sequence[Candidate]) -> Vectors:
         """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
         return self._shortlist.vectors([candidate.row for candidate in candidates])
+
+    def looks(self, candidates: Sequence[Candidate]) -> list[Look | None]:
+        """What the candidates' photos look like, in their order; None where that is not known."""
+        rows = [candidate.row for candidate in candidates]
+        with self.readers.connection() as connection:
+            contents = {row: fields[0] for row, fields in by_row(connection, "i.content", rows).items()}
+            found = looks.read(connection, contents.values())
+        return [found.get(contents.get(row, 0)) for row in rows]
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""

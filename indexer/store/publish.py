@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ import numpy as np
 from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
 from threadmatch.indexer.stamps import CatalogueStamp, IndexStamp, ModelStamp, check_model
-from threadmatch.indexer.store import generations
+from threadmatch.indexer.store import generations, looks
 from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.looking import look_at_new
 from threadmatch.indexer.store.manifest import JSON_KINDS, ColumnKind, Kind, Manifest, merge_kinds
 from threadmatch.indexer.store.upgrades import FEATURES_KEY
 from threadmatch.indexer.store.vectors import item_vectors
 from threadmatch.indexer.store.versions import Run, Store, now
 from threadmatch.model.features import Encoder, FeatureSpec, indexed_feature
+from threadmatch.model.progress import Progress, unheard
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +141,7 @@ def recover(folder: Path, store: Store) -> Run | None:
     return run
 
 
-def publish(
-    folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Callable[[str], None] = lambda _: None
-) -> Manifest:
+def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Progress = unheard) -> Manifest:
     """Make a generation of all rows written so far and put it in service.
 
     Args:
@@ -149,7 +149,7 @@ def publish(
         store: with every row committed.
         run: that this finishes.
         occasion: for the manifest.
-        tell: called with the name of each stage: "indexing", "verifying".
+        tell: hears how far it is: "indexing", "comparing photos", "verifying".
 
     Raises:
         DamagedItemError: a vector to index fails its checksum.
@@ -160,7 +160,7 @@ def publish(
     seq = store.last_seq()
     name = generations.next_name(folder)
     reader = Rows(store.connection, seq=seq, spec=indexed_feature(store.features))
-    tell("indexing")
+    tell("indexing", 0, reader.count)
     with generations.staged(folder, name) as staging:
         index = None if occasion.new_index else _linked_index(folder, staging, store, run.base)
         index = index or _built_index(staging, reader, occasion.flat_max)
@@ -184,7 +184,8 @@ def publish(
             columns=columns(store, seq),
         )
         generations.write_manifest(staging, manifest)
-        tell("verifying")
+        look_at_missing(store, reader, staging, index, tell=tell)
+        tell("verifying", reader.count, reader.count)
         _verify(staging, reader)
         store.checkpoint()
     generations.set_current(folder, name)
@@ -303,6 +304,46 @@ def _linked_index(folder: Path, staging: Path, store: Store, base: str) -> Index
     except OSError:
         shutil.copyfile(source, target)  # a file system without hard links
     return stamp
+
+
+class _Nearest:
+    """The index of a generation, and the rows that came after it."""
+
+    def __init__(self, index: VectorIndex, late: Ids, late_vectors: Vectors) -> None:
+        self._index, self._late, self._late_vectors = index, late, late_vectors
+
+    def nearest(self, vectors: Vectors, k: int) -> tuple[Ids, Vectors]:
+        """See `store.looking.Neighbours`."""
+        rows, cosines = self._index.nearest(vectors, k)
+        if not len(self._late):
+            return rows, cosines
+        rows = np.concatenate([rows, np.broadcast_to(self._late, (len(vectors), len(self._late)))], axis=1)
+        cosines = np.concatenate([cosines, vectors @ self._late_vectors.T], axis=1)
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(rows, best, 1), np.take_along_axis(cosines, best, 1)
+
+
+def look_at_missing(store: Store, rows: Rows, folder: Path, stamp: IndexStamp, *, tell: Progress = unheard) -> None:
+    """Find what near-duplicates are told by, for contents of live items that have it not yet.
+
+    Args:
+        store: of the gallery, whose lock the caller holds.
+        rows: of the generation.
+        folder: that holds its index.
+        stamp: of the index.
+        tell: hears how far it is.
+
+    Raises:
+        GalleryError: the index is damaged. DamagedItemError: the vector of a row beside it.
+    """
+    contents = looks.missing(store.connection, ALIVE, {"seq": rows.seq})
+    if not contents:
+        return
+    index = VectorIndex.read(folder / generations.INDEX_FILE, stamp)
+    query = f"SELECT i.seq, i.id, i.content FROM items i WHERE i.seq > :index AND {ALIVE} ORDER BY i.seq"  # noqa: S608
+    late = store.connection.execute(query, {"seq": rows.seq, "index": stamp.seq}).fetchall()
+    numbers, vectors = np.array([row[0] for row in late], np.int64), item_vectors(store.connection, rows.spec, late)
+    look_at_new(store, rows.spec, contents, _Nearest(index, numbers, vectors), tell)
 
 
 def _verify(staging: Path, rows: Rows) -> None:
