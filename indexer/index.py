@@ -43,15 +43,47 @@ RECALL_QUERIES = 200
 HNSW_LINKS = 32
 HNSW_EF_CONSTRUCTION = 80
 HNSW_EF_SEARCH = (200, 400, 800, 1600)
+GATHERED_SHARE = 0.25  # of an exact index: from here on all products cost less than a copy of those rows
 NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
 FILTER_EXACT_SHARE = (
     0.2  # a graph loses its way when few of its nodes are allowed; below this share the search is exact
 )
-BLOCK_ROWS = 4096
+
+
+class Choice:
+    """Which vectors of an index a search may give; made by `VectorIndex.choice`. It never changes.
+
+    Attributes:
+        count: how many.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self.count = int(mask.sum())
+        self._bits = np.packbits(mask, bitorder="little")
+        self._positions = np.flatnonzero(mask) if self.count <= GATHERED_SHARE * len(mask) else None
+        self.total = len(mask)
+
+    @property
+    def share(self) -> float:
+        """Of the index."""
+        return self.count / max(1, self.total)
+
+    @property
+    def positions(self) -> Ids | None:
+        """Ascending, where they are few; else None: then `mask` costs less."""
+        return self._positions
+
+    def mask(self) -> NDArray[np.bool_]:
+        """(N,) by position."""
+        return np.unpackbits(self._bits, count=self.total, bitorder="little").astype(bool)
+
+    def selector(self) -> Any:
+        """For Faiss."""
+        return faiss.IDSelectorBitmap(self._bits)
 
 
 class VectorIndex:
-    """An index in memory. Thread-safe.
+    """An index, mapped from its file where it was read from one. Thread-safe.
 
     Args:
         index: an IndexIDMap whose ids ascend.
@@ -94,7 +126,7 @@ class VectorIndex:
                 raise GalleryError(
                     f"{path} does not match its manifest (size or checksum); roll back or compact the gallery"
                 )
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # its pages are shared by all processes
         except (OSError, RuntimeError) as error:
             raise GalleryError(f"cannot read the index {path}: {error}; roll back or compact the gallery") from error
         ef_search = stamp.parameters.get("efSearch")
@@ -103,33 +135,33 @@ class VectorIndex:
             raise GalleryError(f"{path} holds {len(loaded)} vectors, its manifest says {stamp.items}")
         return loaded
 
-    def search(
-        self, query: Vectors, k: int, *, allowed: Ids | None = None, dead: Ids | None = None
-    ) -> tuple[Ids, Vectors]:
+    def choice(self, rows: NDArray[np.bool_]) -> Choice:
+        """What a search may give, for many searches.
+
+        Args:
+            rows: by id, whether it may; ids beyond its end may not.
+        """
+        if len(self) and self.ids[-1] >= len(rows):
+            rows = np.append(rows, np.zeros(int(self.ids[-1]) + 1 - len(rows), bool))
+        return Choice(rows[self.ids])
+
+    def search(self, query: Vectors, k: int, *, choice: Choice | None = None) -> tuple[Ids, Vectors]:
         """The vectors most like a query.
 
         Args:
             query: (E,) unit length.
             k: how many; fewer come back only where fewer are allowed.
-            allowed: ascending ids to choose from, None for all; ids the index lacks are passed over.
-            dead: ascending ids to leave out.
+            choice: which to choose from, None for all.
 
         Returns:
             (K,) ids and (K,) inner products, highest first; equal ones in the order of their ids.
         """
-        positions = None if allowed is None else self._positions(allowed)
-        if dead is not None and len(dead):
-            alive = np.zeros(len(self), dtype=bool)
-            alive[slice(None) if positions is None else positions] = True
-            alive[self._positions(dead)] = False
-            positions = np.flatnonzero(alive)
-        total = len(self) if positions is None else len(positions)
-        k = min(k, total)
+        k = min(k, len(self) if choice is None else choice.count)
         if k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        graph = self._inner_search(query, k, positions) if self._use_graph(positions) else None
+        graph = self._graph_search(query, k, choice) if self._use_graph(choice) else None
         if graph is None:
-            graph = self._exact_search(query, k, positions)
+            graph = self._exact_search(query, k, choice)
         found, similarities = graph
         return self.ids[found], similarities
 
@@ -162,43 +194,37 @@ class VectorIndex:
         present: Ids = places[self.ids[places] == ids]
         return present
 
-    def _use_graph(self, positions: Ids | None) -> bool:
-        return not self.exact and (positions is None or len(positions) >= FILTER_EXACT_SHARE * len(self))
+    def _use_graph(self, choice: Choice | None) -> bool:
+        return not self.exact and (choice is None or choice.share >= FILTER_EXACT_SHARE)
 
-    def _inner_search(self, query: Vectors, k: int, positions: Ids | None) -> tuple[Ids, Vectors] | None:
-        """Ask the graph; None when it finds fewer than there are."""
-        selector = None
-        if positions is not None:
-            bits = np.zeros(len(self), dtype=bool)
-            bits[positions] = True
-            selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, k), sel=selector)
+    def _graph_search(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors] | None:
+        """Ask the graph, the wider the fewer of its nodes may be given; None when it finds fewer than there are."""
+        wide = max(self.ef_search, k) if choice is None else math.ceil(max(self.ef_search, k) / choice.share)
+        parameters = faiss.SearchParametersHNSW(efSearch=wide, sel=choice.selector() if choice else None)
         similarities, found = self._inner.search(query[None], k, params=parameters)
         if (found[0] < 0).any():
             return None
         return found[0], similarities[0]
 
-    def _exact_search(self, query: Vectors, k: int, positions: Ids | None) -> tuple[Ids, Vectors]:
-        if positions is None:
-            similarities = np.concatenate([block @ query for _, block in self._blocks(np.arange(len(self)))])
-            positions = np.arange(len(self))
-        elif self._vectors is not None and 4 * len(positions) > len(self):
-            similarities = (self._vectors @ query)[positions]  # cheaper than gathering a copy of most rows
+    def _exact_search(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors]:
+        """Compare with all that may be given; a graph's vectors are read where they lie, one pass over them."""
+        if self._vectors is None:
+            stored = faiss.downcast_index(self._inner.storage)
+            parameters = faiss.SearchParameters(sel=choice.selector()) if choice else None
+            similarities, found = stored.search(query[None], k, params=parameters)
+            order = np.lexsort((found[0], -similarities[0]))
+            return found[0][order], similarities[0][order]
+        positions = choice.positions if choice else None
+        if positions is not None:
+            products = self._vectors[positions] @ query
         else:
-            similarities = np.concatenate([block @ query for _, block in self._blocks(positions)])
-        best = np.argpartition(-similarities, k - 1)[:k] if k < len(similarities) else np.arange(k)
-        best = best[np.lexsort((best, -similarities[best]))]
-        return positions[best], similarities[best]
-
-    def _blocks(self, positions: Ids) -> Iterator[tuple[Ids, Vectors]]:
-        """Vectors at some positions, in blocks; the whole exact index at once, without a copy."""
-        if self._vectors is not None and len(positions) == len(self):
-            yield positions, self._vectors
-            return
-        for start in range(0, len(positions), BLOCK_ROWS):
-            part = positions[start : start + BLOCK_ROWS]
-            block = self._vectors[part] if self._vectors is not None else self._inner.reconstruct_batch(part)
-            yield part, block
+            products = self._vectors @ query  # cheaper than gathering a copy of most rows
+            if choice is not None:
+                positions = np.flatnonzero(choice.mask())
+                products = products[positions]
+        best = np.argpartition(-products, k - 1)[:k] if k < len(products) else np.arange(k)
+        best = best[np.lexsort((best, -products[best]))]
+        return best if positions is None else positions[best], products[best]
 
 
 def build(blocks: Blocks, path: Path, *, count: int, dim: int, seq: int, flat_max: int = FLAT_MAX_ITEMS) -> IndexStamp:

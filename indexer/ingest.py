@@ -90,7 +90,7 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where an ingestion is: "reading", "encoding", "indexing", "comparing photos" or "verifying", and rows so far."""
+    """Where an ingestion is: "reading", "encoding", or a stage of `store.publish`, and rows so far."""
 
     stage: str
     rows: int = 0

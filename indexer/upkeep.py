@@ -14,7 +14,7 @@ from threadmatch.indexer.edits.folding import editing, fold
 from threadmatch.indexer.errors import DamagedItemError, GalleryError
 from threadmatch.indexer.index import VectorIndex, verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations, looks, records
+from threadmatch.indexer.store import generations, looks, records, side_files
 from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
 from threadmatch.indexer.store.manifest import Manifest
@@ -160,6 +160,9 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
                 f"looks of {len(bad)} photos are damaged (content {bad[0]}); searches compare the photos themselves, "
                 "`threadmatch gallery compact` makes them again"
             )
+        state = side_files.State(connection, manifest.seq, manifest.features)
+        for problem in side_files.problems(generations.generation_folder(folder, current), state):
+            report.problems.append(f"{problem}; `threadmatch gallery compact` makes them again")
         try:
             _verify_index(folder, connection, manifest)
         except GalleryError as error:
@@ -262,7 +265,7 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
                 generations.remove_generation(folder, name)
             kept = [generations.read_manifest(folder, name) for name in names if name not in gone]
             points = sorted({manifest.seq for manifest in kept} | {manifest.index.seq for manifest in kept})
-            _mend_looks(store, generations.read_manifest(folder, current), folder)
+            _mend(store, generations.read_manifest(folder, current), folder)
             rows, contents = _remove_unneeded(
                 store, points, open_run=unfinished.run if unfinished else -1, edits=min(m.edits for m in kept)
             )
@@ -276,12 +279,17 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
     return {"generation": current, **removed, "folded": folded, "pending": pending}
 
 
-def _mend_looks(store: Store, manifest: Manifest, folder: Path) -> None:
+def _mend(store: Store, manifest: Manifest, folder: Path) -> None:
+    """Make again what was derived for the generation in service and is missing or damaged."""
     store.begin()
     if bad := looks.drop_damaged(store.connection):
         logger.warning("looks are damaged and made again", extra={"looks": bad})
     store.commit()
     path = generations.generation_folder(folder, manifest.generation)
+    state = side_files.State(store.connection, manifest.seq, manifest.features)
+    if not side_files.complete(path, state):
+        logger.warning("side files are made again", extra={"generation": manifest.generation})
+        side_files.mend(path, state)
     rows = Rows(store.connection, seq=manifest.seq, spec=manifest.indexed)
     look_at_missing(store, rows, path, manifest.index)
 

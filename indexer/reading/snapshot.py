@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
-from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
+from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, MappedFeatures, SqliteFeatures
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.listing import START, Listed, Place
 from threadmatch.indexer.reading.overlay import Changes
-from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
 from threadmatch.indexer.store import looks
+from threadmatch.indexer.store.cards import Card
 from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
@@ -72,7 +72,8 @@ class Snapshot:
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self.readers, self.changes = loaded, loaded.readers, changes
         self._shortlist: Shortlist = FaissShortlist(loaded, changes)
-        self._features: FeatureStore = SqliteFeatures(loaded.readers, loaded.manifest.features)
+        behind = SqliteFeatures(loaded.readers, loaded.manifest.features)
+        self._features: FeatureStore = MappedFeatures(loaded.side, behind)
 
     @property
     def manifest(self) -> Manifest:
@@ -147,21 +148,25 @@ class Snapshot:
 
     def looks(self, candidates: Sequence[Candidate]) -> list[Look | None]:
         """What the candidates' photos look like, in their order; None where that is not known."""
-        rows = [candidate.row for candidate in candidates]
+        contents = {row: card.content for row, card in self._cards(candidates).items()}
         with self.readers.connection() as connection:
-            contents = {row: fields[0] for row, fields in by_row(connection, "i.content", rows).items()}
             found = looks.read(connection, contents.values())
-        return [found.get(contents.get(row, 0)) for row in rows]
+        return [found.get(contents[candidate.row]) for candidate in candidates]
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        rows = [candidate.row for candidate in candidates]
-        with self.readers.connection() as connection:
-            found = by_row(connection, _ITEM, rows, "JOIN contents c USING (content)")
+        cards = self._cards(candidates)
+        return [
+            Item(card.id, card.product_id, card.metadata, *card.size, Box(*card.box))
+            for card in (cards[candidate.row] for candidate in candidates)
+        ]
+
+    def _cards(self, candidates: Sequence[Candidate]) -> dict[int, Card]:
+        cards = self._loaded.cards.get([candidate.row for candidate in candidates])
         for candidate in candidates:
-            if candidate.row not in found:
+            if candidate.row not in cards:
                 raise ItemNotFoundError(candidate.id)
-        return [_item(*found[candidate.row]) for candidate in candidates]
+        return cards
 
     def features_of(self, name: str, item_id: str) -> NDArray[Any]:
         """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""

@@ -20,7 +20,7 @@ import numpy as np
 from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
 from threadmatch.indexer.stamps import CatalogueStamp, IndexStamp, ModelStamp, check_model
-from threadmatch.indexer.store import generations, looks
+from threadmatch.indexer.store import generations, looks, side_files
 from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.looking import look_at_new
 from threadmatch.indexer.store.manifest import JSON_KINDS, ColumnKind, Kind, Manifest, merge_kinds
@@ -149,7 +149,7 @@ def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: P
         store: with every row committed.
         run: that this finishes.
         occasion: for the manifest.
-        tell: hears how far it is: "indexing", "comparing photos", "verifying".
+        tell: hears how far it is: "indexing", "writing side files", "comparing photos", "verifying".
 
     Raises:
         DamagedItemError: a vector to index fails its checksum.
@@ -184,6 +184,8 @@ def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: P
             columns=columns(store, seq),
         )
         generations.write_manifest(staging, manifest)
+        base = generations.generation_folder(folder, run.base) if run.base else None
+        side_files.write(staging, side_files.State(store.connection, seq, store.features), base, tell=tell)
         look_at_missing(store, reader, staging, index, tell=tell)
         tell("verifying", reader.count, reader.count)
         _verify(staging, reader)

@@ -54,10 +54,15 @@ def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: floa
     random = np.random.default_rng(3)
     allowed = np.sort(random.choice(ids, int(2000 * share), replace=False))
     allowed_and_more = np.append(allowed, [99_999])  # ids that the index lacks are passed over
+    rows = np.zeros(100_000, bool)
+    rows[allowed_and_more] = True
     dead = allowed[::4]
     left = np.setdiff1d(allowed, dead)
+    rows[dead] = False
+    choice = index.choice(rows)
+    assert choice.count == len(left)
     for query in vectors(5, seed=2):
-        found, _ = index.search(query, 100, allowed=allowed_and_more, dead=dead)
+        found, _ = index.search(query, 100, choice=choice)
         assert len(found) == min(100, len(left))
         assert np.isin(found, left).all()
         best = left[np.argsort(-values[left - 5] @ query)[: len(found)]]
