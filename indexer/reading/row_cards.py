@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from threadmatch.indexer.index import Ids
 from threadmatch.indexer.reading.connections import Readers
 from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.side_files import SideFiles
-from threadmatch.indexer.store.cards import Card
+from threadmatch.indexer.store.cards import Card, card_of
 
 _FIELDS = "i.id, i.product_id, i.metadata, i.content, c.width, c.height, c.x0, c.y0, c.x1, c.y1"
 
@@ -33,8 +32,6 @@ class RowCards:
         if missing:
             with self._readers.connection() as connection:
                 rest = by_row(connection, _FIELDS, missing, "JOIN contents c USING (content)")
-            for row, (item_id, product_id, metadata, content, width, height, *box) in rest.items():
-                x0, y0, x1, y1 = box
-                about = json.loads(metadata)
-                found[row] = Card(item_id, product_id, about, content, (width, height), (x0, y0, x1, y1))
+            for row, (item_id, product_id, metadata, content, *place) in rest.items():
+                found[row] = card_of(item_id, product_id, metadata, content, place)
         return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.filter_sql import to_sql
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import Changes
+from threadmatch.indexer.store.cards import Card
 
 REMEMBERED_FILTERS = 8
 
@@ -31,6 +32,7 @@ class Candidate:
     id: str
     row: int  # of the generation; negative for an edit on top of it
     distance: float
+    card: Card | None = field(default=None, compare=False, repr=False)  # what is shown of it, where that was read
 
 
 class Shortlist(Protocol):
@@ -100,7 +102,7 @@ class FaissShortlist:
                 "compacted"
             )
         return [
-            Candidate(cards[row].id, row, max(0.0, 1.0 - float(similarity)))
+            Candidate(cards[row].id, row, max(0.0, 1.0 - float(similarity)), cards[row])
             for row, similarity in zip(rows.tolist(), similarities, strict=True)
         ]
 

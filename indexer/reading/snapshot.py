@@ -148,25 +148,28 @@ class Snapshot:
 
     def looks(self, candidates: Sequence[Candidate]) -> list[Look | None]:
         """What the candidates' photos look like, in their order; None where that is not known."""
-        contents = {row: card.content for row, card in self._cards(candidates).items()}
+        contents = [card.content for card in self._cards(candidates)]
         with self.readers.connection() as connection:
-            found = looks.read(connection, contents.values())
-        return [found.get(contents[candidate.row]) for candidate in candidates]
+            found = looks.read(connection, contents)
+        return [found.get(content) for content in contents]
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        cards = self._cards(candidates)
         return [
-            Item(card.id, card.product_id, card.metadata, *card.size, Box(*card.box))
-            for card in (cards[candidate.row] for candidate in candidates)
+            _item(card.id, card.product_id, card.metadata, *card.size, *card.box) for card in self._cards(candidates)
         ]
 
-    def _cards(self, candidates: Sequence[Candidate]) -> dict[int, Card]:
-        cards = self._loaded.cards.get([candidate.row for candidate in candidates])
+    def _cards(self, candidates: Sequence[Candidate]) -> list[Card]:
+        """In the order of the candidates; those of a shortlist have them already."""
+        rows = [candidate.row for candidate in candidates if candidate.card is None]
+        read = self._loaded.cards.get(rows) if rows else {}
+        found = []
         for candidate in candidates:
-            if candidate.row not in cards:
+            card = candidate.card or read.get(candidate.row)
+            if card is None:
                 raise ItemNotFoundError(candidate.id)
-        return cards
+            found.append(card)
+        return found
 
     def features_of(self, name: str, item_id: str) -> NDArray[Any]:
         """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""

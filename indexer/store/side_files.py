@@ -188,7 +188,8 @@ def _write_span(staging: Path, state: State, first: int, rows: Ids, tell: Progre
             tell("writing side files", done, len(rows))
             done += len(block)
             for seq, content, item_id, product_id, metadata, *place in block:
-                writers[CARDS].add(seq, cards.pack(item_id, product_id, metadata, content, tuple(place)))
+                card = cards.card_of(item_id, product_id, metadata, content, place)
+                writers[CARDS].add(seq, cards.pack(card))
                 columns.append((seq, item_id, product_id, metadata))
                 if len(columns) == column_chunks.CHUNK_ROWS:
                     writers[COLUMNS].add(columns[0][0], column_chunks.chunk(columns))
