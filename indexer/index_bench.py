@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from threadmatch.indexer.index import RECALL_DEPTH, Ids, VectorIndex, Vectors, build, sample_queries
+from threadmatch.indexer.index import Ids, VectorIndex, Vectors
+from threadmatch.indexer.index_building import RECALL_DEPTH, build, sample_queries
 
 DIRECTIONS, CLUSTERS, NOISE = 64, 200, 0.1
 BLOCK_ROWS = 5_000

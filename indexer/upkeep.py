@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from threadmatch.indexer.edits.folding import editing, fold
 from threadmatch.indexer.errors import DamagedItemError, GalleryError
-from threadmatch.indexer.index import VectorIndex, verify_by_search
+from threadmatch.indexer.index import VectorIndex
+from threadmatch.indexer.index_building import verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
 from threadmatch.indexer.store import generations, looks, records, side_files
 from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
+from threadmatch.indexer.store.generation_index import Rows, check_rows, look_at_missing
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, look_at_missing, publish, recover
+from threadmatch.indexer.store.publish import Occasion, is_fold, publish, recover
 from threadmatch.indexer.store.versions import Store
 from threadmatch.indexer.store.write_errors import disk_errors
 
@@ -227,8 +227,10 @@ def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
     path = generations.generation_folder(folder, manifest.generation) / generations.INDEX_FILE
     index = VectorIndex.read(path, manifest.index)
     rows = Rows(connection, seq=manifest.index.seq, spec=manifest.indexed)
-    if not np.array_equal(index.ids, rows.numbers()):
-        raise GalleryError(f"{path} does not hold exactly the rows it stands for; run `threadmatch gallery compact`")
+    try:
+        check_rows(index, manifest.index, rows.numbers())
+    except GalleryError as error:
+        raise GalleryError(f"{path}: {error}; run `threadmatch gallery compact`") from error
     verify_by_search(index, rows.sample(256))
 
 

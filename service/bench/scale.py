@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from threadmatch.indexer.index import VectorIndex, Vectors, sample_queries
+from threadmatch.indexer.index import VectorIndex, Vectors
+from threadmatch.indexer.index_building import sample_queries
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store import generations
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where to make them; a temporary folder by default")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--keep", action="store_true", help="leave the galleries")
+    parser.add_argument("--no-pictures", action="store_true", help="photos that are none: comparing is not measured")
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.probe:
@@ -85,22 +87,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for items in (int(text) for text in options.items.split(",")):
         root = Path(tempfile.mkdtemp(prefix=f"scale-{items}-", dir=options.folder))
         try:
-            results[items] = measure(root / "gallery", items)
+            results[items] = measure(root / "gallery", items, pictures=not options.no_pictures)
+            sys.stderr.write(json.dumps({items: results[items]}) + "\n")
         finally:
             if not options.keep:
                 shutil.rmtree(root)
     sys.stdout.write(table(results, markdown=options.markdown))
 
 
-def measure(folder: Path, items: int) -> dict[str, Any]:
+def measure(folder: Path, items: int, *, pictures: bool = True) -> dict[str, Any]:
     """Make a gallery of this size and measure it."""
     before = os.getloadavg()[0]
     told = _Told()
     started = time.perf_counter()
-    _, publish_s = add_items(folder, 0, items, told)
+    _, publish_s = add_items(folder, 0, items, told, pictures=pictures)
     result: dict[str, Any] = {"write_s": time.perf_counter() - started - publish_s, "publish_s": publish_s}
     result["stages_s"] = dict(told.seconds)
-    more, result["more_publish_s"] = add_items(folder, items, max(1, int(MORE_SHARE * items)), told)
+    more, result["more_publish_s"] = add_items(folder, items, max(1, int(MORE_SHARE * items)), told, pictures=pictures)
     result["index"] = more.index.type
     sizes = {path: path.stat().st_size for path in _newest(folder)}
     count = more.items

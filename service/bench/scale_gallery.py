@@ -38,6 +38,8 @@ SPECS: Final = (
 )
 PHOTO_PX: Final = (192, 256)
 PHOTOS: Final = 512
+PHOTO_BYTES: Final = 4096
+"""About what one of those has."""
 CELL_RECORDS: Final = 512
 COMMIT_ROWS: Final = 500
 SHARES: Final = 1000
@@ -59,13 +61,14 @@ class MadeUp:
         raise NotImplementedError(f"{pixels.shape}")
 
 
-def add_items(folder: Path, first: int, count: int, tell: Progress) -> tuple[Manifest, float]:
+def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures: bool = True) -> tuple[Manifest, float]:
     """Write items `first` and on, and publish a generation of them and what was there.
 
     Args:
         folder: of the gallery, made when missing.
         first, count: numbers of the items.
         tell: hears how far it is.
+        pictures: False for photos that are none, which nobody compares: a million of them take long.
 
     Returns:
         The manifest, and the seconds that publishing took.
@@ -79,7 +82,7 @@ def add_items(folder: Path, first: int, count: int, tell: Progress) -> tuple[Man
             base = generations.read_manifest(folder, current) if current else None
             run = store.start_run(kind="ingest", plan=f"scale {first}", base=base)
             store.commit()
-            for number, (version, content) in enumerate(items(first, count)):
+            for number, (version, content) in enumerate(items(first, count, pictures=pictures)):
                 added = store.add_content(content)
                 store.put_version(run, Version(version.id, version.product_id, version.metadata, "", added))
                 if number % COMMIT_ROWS == COMMIT_ROWS - 1:
@@ -106,9 +109,9 @@ def put_items(folder: Path, first: int, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def items(first: int, count: int) -> Iterator[tuple[Version, Content]]:
+def items(first: int, count: int, *, pictures: bool = True) -> Iterator[tuple[Version, Content]]:
     """Items by number; the same each time."""
-    photos = [_photo(seed) for seed in range(PHOTOS)]
+    photos = [_photo(seed) if pictures else bytes(PHOTO_BYTES) for seed in range(PHOTOS)]
     cells = [_cells(seed) for seed in range(CELL_RECORDS)]
     random = np.random.default_rng(first)
     for numbers, vectors in made_up(count, DIM, seed=first)():

@@ -24,7 +24,7 @@ from threadmatch.indexer.errors import (
     ItemNotFoundError,
 )
 from threadmatch.indexer.reading.gallery import Gallery
-from threadmatch.indexer.store import publish
+from threadmatch.indexer.store import generation_index
 from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import compact, list_generations, rollback, verify
 
@@ -291,8 +291,8 @@ def test_deleting_an_item_publishes_a_generation_without_it(shop: Shop) -> None:
 
 
 def test_a_few_changes_beside_a_large_index_are_searched_exactly(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
-    monkeypatch.setattr(publish, "DELTA_SHARE", 0.5)
+    monkeypatch.setattr(generation_index, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
+    monkeypatch.setattr(generation_index, "DELTA_SHARE", 0.5)
     shop.ingest(shop.rows(20), batch_size=8)
     delete_items(shop.gallery, ["item-3"])
     put(shop.gallery, "new", 77, color="red", price=0)
