@@ -7,29 +7,41 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.made_up import build, unit
 from tests.support.shop import Shop
+from tests.support.side_files import side_files, take_away
 from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.write_errors import disk_errors
-from threadmatch.indexer.upkeep import compact, rollback
+from threadmatch.indexer.upkeep import compact, rollback, verify
 
 SMALL_DISK_MIB = 4
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    """A folder as a disk of its own, of a few KiB or MiB."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
 def small_disk(shop: Shop) -> Iterator[Path]:
     """The gallery's folder as a disk of its own, of a few MiB."""
     shop.gallery.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "none", str(shop.gallery)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield shop.gallery
-    subprocess.run(["umount", "-l", str(shop.gallery)], check=True)
+    with mounted(shop.gallery, f"{SMALL_DISK_MIB}m"):
+        yield shop.gallery
 
 
 def fill(folder: Path) -> Path:
@@ -56,6 +68,24 @@ def test_a_full_disk_leaves_the_gallery_as_it_was_and_says_so(shop: Shop, small_
     ballast.unlink()
     assert shop.open().item_count == 4
     assert shop.ingest(shop.rows(6)).items == 6
+
+
+def test_side_files_that_find_no_room_leave_answers_as_they_were(tmp_path: Path) -> None:
+    folder = tmp_path / "gallery"
+    build(folder, {f"item-{n}": vector for n, vector in enumerate(unit(600))})
+    take_away(folder)
+    before = Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50)
+    parts, kept = folder / "generations", tmp_path / "kept"
+    shutil.copytree(parts, kept)
+    with mounted(parts, "112k"):
+        shutil.copytree(kept, parts, dirs_exist_ok=True)
+        with pytest.raises(GalleryError, match="its disk is full"):
+            compact(folder)
+        assert Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50) == before
+    compact(folder)
+    assert len(side_files(folder)) == 4
+    assert Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50) == before
+    assert verify(folder).problems == []
 
 
 def test_a_lock_needs_no_room_for_its_holders_name(tmp_path: Path) -> None:
