@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,8 @@ class RecordWriter:
     def __init__(self, path: Path, about: Described, *, align: int = 1) -> None:
         self._file: BinaryIO = path.open("xb")
         self._about, self._align, self._at = about, align, 0
-        self._rows: list[int] = []
-        self._starts: list[int] = []
-        self._sizes: list[int] = []
-        self._checksums: list[int] = []
+        self._rows, self._starts, self._sizes = array("q"), array("q"), array("q")  # 28 bytes a record in all
+        self._checksums = array("I")
 
     def __enter__(self) -> RecordWriter:
         return self
@@ -95,8 +94,8 @@ class RecordWriter:
         tables = b"\0" * (-self._at % 8)
         shift = len(tables)
         for numbers in (self._rows, self._starts, self._sizes):
-            tables += np.array(numbers, "<i8").tobytes()
-        tables += np.array(self._checksums, _CRC).tobytes()
+            tables += np.asarray(numbers, "<i8").tobytes()
+        tables += np.asarray(self._checksums, _CRC).tobytes()
         about = self._about
         described = {"name": about.name, "first": about.first, "last": about.last, "form": about.form}
         text = json.dumps(described | {"records": len(self._rows), "shift": shift}).encode()
