@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-SMALL_DISK_MIB = 4
+SMALL_DISK_KIB = 4096
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, *, size_mib: int = SMALL_DISK_MIB) -> Iterator[Path]:
+def mounted(folder: Path, *, size_kib: int = SMALL_DISK_KIB) -> Iterator[Path]:
     """A folder as a disk of its own; the test is skipped where that needs more rights."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "none", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     try:

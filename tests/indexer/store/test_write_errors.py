@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 
 from tests.support.disks import fill, mounted, remount
+from tests.support.made_up import build, unit
 from tests.support.shop import EMBEDDING_SIZE, Shop
+from tests.support.side_files import side_files, take_away
 from threadmatch.indexer.edits.live_writes import Delete, Edited, Editor
 from threadmatch.indexer.errors import GalleryError, GalleryFullError, ReadOnlyError
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE
 from threadmatch.indexer.store.write_errors import disk_errors
-from threadmatch.indexer.upkeep import compact, rollback
+from threadmatch.indexer.upkeep import compact, rollback, verify
 
 
 @pytest.fixture
@@ -91,6 +94,24 @@ def test_a_gallery_on_a_full_disk_is_opened_and_searched_and_sees_writes_once_th
 def found(gallery: Gallery) -> set[str]:
     any_vector = np.eye(1, EMBEDDING_SIZE, dtype=np.float32)[0]
     return {candidate.id for candidate in gallery.shortlist(any_vector, 10)}
+
+
+def test_side_files_that_find_no_room_leave_answers_as_they_were(tmp_path: Path) -> None:
+    folder = tmp_path / "gallery"
+    build(folder, {f"item-{n}": vector for n, vector in enumerate(unit(600))})
+    take_away(folder)
+    before = Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50)
+    parts, kept = folder / "generations", tmp_path / "kept"
+    shutil.copytree(parts, kept)
+    with mounted(parts, size_kib=112):
+        shutil.copytree(kept, parts, dirs_exist_ok=True)
+        with pytest.raises(GalleryError, match="its disk is full"):
+            compact(folder)
+        assert Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50) == before
+    compact(folder)
+    assert len(side_files(folder)) == 4
+    assert Gallery.open(folder).shortlist(unit(1, seed=1)[0], 50) == before
+    assert verify(folder).problems == []
 
 
 def test_a_lock_needs_no_room_for_its_holders_name(tmp_path: Path) -> None:
