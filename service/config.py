@@ -128,6 +128,22 @@ class Settings(BaseSettings):
     )
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        default="auto",
+        description="what encodes photos and finds garments; auto takes OpenVINO on the CPU, torch on CUDA and for "
+        "networks that OpenVINO cannot run",
+    )
+    cache: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        default=None,
+        description="folder for what OpenVINO made of the networks, so that the next start is faster; empty: "
+        "threadmatch in $XDG_CACHE_HOME, or in ~/.cache; where it cannot be written, each start makes it anew",
+    )
+    model_threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="threads of one call of the model in each worker; 0: OMP_NUM_THREADS, or one for each core",
+    )
     detector: str = Field(
         default=DEFAULT_PARSER,
         description="what finds the garments of a photo: the parser that is shipped, grabcut for what stands out from "

@@ -47,6 +47,9 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="File of API keys, made by `threadmatch keys add`.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, torch or openvino: what encodes photos and finds garments.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model name or folder; else the gallery's own.")] = None,
     wait_for_gallery: Annotated[
         bool | None,
@@ -67,6 +70,7 @@ def serve(
             keys=keys,
             workers=workers,
             device=device,
+            engine=engine,
             model=model,
             wait_for_gallery=wait_for_gallery,
         )
