@@ -36,6 +36,7 @@ class GRNetMatcher:
     calibrated = True
     explains = True
     pointwise = True
+    cost = 1.0
 
     def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
         self._network, self._device = network, device

@@ -223,9 +223,14 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="candidates of all searches in progress together (each holds about 60 KB); beyond: 429",
     )
-    encode_batch: int = Field(default=16, ge=1, le=4096, description="photos in one call of the model")
+    encode_batch: int = Field(
+        default=8, ge=1, le=4096, description="photos in one call of the model, or of the parser; more suits a GPU"
+    )
     rerank_pairs: int = Field(
-        default=400, ge=1, le=1_000_000, description="pairs in one call of the model; more suits a GPU"
+        default=400,
+        ge=1,
+        le=1_000_000,
+        description="pairs in one call of the model, in pairs of GRNet (more of cheaper matchers); more suits a GPU",
     )
     max_edits: int = Field(
         default=64, ge=1, le=100_000, description="items being put or deleted, waiting ones included; beyond: 429"

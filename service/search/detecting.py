@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.detection.parsing.detector import ParserDetector, read_kinds
 from threadmatch.model.detection.parsing.quieting import quiet, searched_box
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_image
@@ -42,10 +45,14 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
     image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
-    if queues.detector.on_model_thread:
-        proposals = await queues.explainer.submit(partial(queues.detector.detect, image.pixels))
+    detector = queues.detector
+    if isinstance(detector, ParserDetector):
+        kinds = await _kinds(queues, detector, image)
+        proposals = await queues.run_in(queues.readers, lambda: read_kinds(kinds, image.pixels).proposals)
+    elif detector.on_model_thread:
+        proposals = await queues.explainer.submit(partial(detector.detect, image.pixels))
     else:
-        proposals = await queues.detecting.run(lambda _: queues.detector.detect(image.pixels))
+        proposals = await queues.detecting.run(lambda _: detector.detect(image.pixels))
     return Detection(image, [(_in_original(proposal.box, image), proposal) for proposal in proposals])
 
 
@@ -57,8 +64,8 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     """
     if isinstance(queues.detector, ParserDetector):
         image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
-        parsing = await queues.explainer.submit(partial(queues.detector.parse, image.pixels))
-        return await queues.run_in(queues.readers, _garment, image, parsing, queues.model.image_px), image
+        kinds = await _kinds(queues, queues.detector, image)
+        return await queues.run_in(queues.readers, _garment, image, kinds, queues.model.image_px), image
     found = await detect(queues, photo)
     large = [box for box, _ in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box = large[0] if large else None
@@ -66,7 +73,14 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     return prepared, found.image
 
 
-def _garment(image: DecodedImage, parsing: Parsing, image_px: int) -> PreparedImage:
+async def _kinds(queues: ModelQueues, detector: ParserDetector, image: DecodedImage) -> NDArray[np.float32]:
+    """What kind each place of a photo is; only the network itself takes the model's turn, with other photos."""
+    sized = await queues.run_in(queues.readers, lambda: detector.sized(image.pixels))
+    return await queues.parser.submit(sized)
+
+
+def _garment(image: DecodedImage, kinds: NDArray[np.float32], image_px: int) -> PreparedImage:
+    parsing = read_kinds(kinds, image.pixels)
     box = searched_box(parsing.choice, image.width, image.height)
     if box is None or min(box.width, box.height) < LEAST_PX:
         return prepare_image(image, image_px=image_px)

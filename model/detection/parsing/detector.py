@@ -70,6 +70,13 @@ class Parsing:
         """What to search for where nobody says."""
         return choose(self.garments, self.person, plain=self.plain)
 
+    @property
+    def proposals(self) -> list[Proposal]:
+        """The garments, surest first; the main one before all where one is sure."""
+        main = self.choice.garment
+        ordered = sorted(self.garments, key=lambda garment: (garment is not main, -garment.score))
+        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+
 
 class ParserNetwork(nn.Module):
     """A parser as one function from sized photos to kinds: what every engine computes."""
@@ -114,11 +121,8 @@ class ParserDetector:
         )
 
     def detect(self, photo: Pixels) -> list[Proposal]:
-        """See `detection.Detector.detect`; the main garment comes first where one is sure."""
-        parsing = self.parse(photo)
-        main = parsing.choice.garment
-        ordered = sorted(parsing.garments, key=lambda garment: (garment is not main, -garment.score))
-        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+        """See `detection.Detector.detect`."""
+        return self.parse(photo).proposals
 
     def parse(self, photo: Pixels) -> Parsing:
         """(H, W, 3) uint8 RGB to its garments, with their masks."""

@@ -79,11 +79,11 @@ def quiet_pixels(pixels: Pixels, mask: Mask, *, blur: float = BLUR, fade: float 
     grown = cv2.GaussianBlur(cv2.dilate(mask, kernel), (0, 0), radius)
     kept = (grown.astype(np.float32) / 255)[..., None]  # (S, S, 1)
     image = pixels.astype(np.float32)
-    outside = 1 - kept
+    outside = np.asarray(1 - kept, np.float32)
     if outside.sum() < 1:
         return pixels
     mean = (image * outside).sum(axis=(0, 1)) / outside.sum()  # (3,)
-    ground = _blurred(image, outside, blur * side, mean)
+    ground = _blurred(image, outside, blur * side, np.asarray(mean, np.float32))
     ground = (1 - fade) * ground + fade * mean
     return np.asarray(np.clip(kept * image + outside * ground + 0.5, 0, 255), np.uint8)
 
@@ -102,12 +102,13 @@ def _blurred(image: Floats, outside: Floats, sigma: float, mean: Floats) -> Floa
     """
     side = image.shape[0]
     step = COARSE if sigma >= COARSE_FROM_PX else 1
-    spread, share = image * outside, outside[..., 0]
-    if step > 1:
-        size = (-(-side // step), -(-side // step))
-        spread, share = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (spread, share))
-    if sigma > 0:
-        spread, share = (cv2.GaussianBlur(each, (0, 0), sigma / step) for each in (spread, share))
+    size = (-(-side // step), -(-side // step))
+
+    def blur(values: Floats) -> Floats:
+        small = values if step == 1 else cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.GaussianBlur(small, (0, 0), sigma / step) if sigma > 0 else small, np.float32)
+
+    spread, share = blur(image * outside), blur(outside[..., 0])
     ground = np.where(share[..., None] > 1e-3, spread / np.maximum(share[..., None], 1e-3), mean).astype(np.float32)
     return ground if step == 1 else np.asarray(cv2.resize(ground, (side, side), interpolation=cv2.INTER_LINEAR))
 

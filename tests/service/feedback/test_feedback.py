@@ -172,7 +172,7 @@ async def test_several_processes_write_to_one_folder_and_none_is_lost(tmp_path: 
 async def test_on_a_full_disk_searches_are_answered_and_what_cannot_be_kept_says_so(
     gallery_folder: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    with mounted(tmp_path / "disk", size_mib=6) as disk, contextlib.ExitStack() as elsewhere:
+    with mounted(tmp_path / "disk", size_kib=6144) as disk, contextlib.ExitStack() as elsewhere:
         folder = disk / "gallery"
         shutil.copytree(gallery_folder, folder)
         said = tmp_path / "said"
