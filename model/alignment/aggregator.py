@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.alignment.config import AlignmentConfig, Grid
 
-FIRST_WIDTH = 0.5
+FIRST_WIDTH = 0.35
 """sigma at the start, in sides of a slot's part of the photo."""
 LEAST_WIDTH = 0.02
 """Of a window, in sides of the photo: none closes on a point between cells."""

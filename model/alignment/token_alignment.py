@@ -4,7 +4,7 @@ Letters  Q photos, N items, g granularity, K_g its slots, D numbers of a slot; x
 Paper    Zhu et al., arXiv 2302.08902: the name, and that features are aligned at several granularities, coarse to fine.
          Its equations are not public: those here are this project's design.
 
-    S_g   = softmax_j( t_g x_i (I + M_g) y_j + log( (R_g S_(g-1) R_g^T)_ij + eps ) )     the coarser level as a bias
+    S_g   = softmax_j( t_g x_i (I + M_g) y_j + b_g log( (R_g S_(g-1) R_g^T)_ij + eps ) )   the coarser level as a bias
     y~_i  = sum_j S_g[i,j] y_j                                                           the item as the photo asks it
     e_g   = mean_i cos(x_i, y~_i), and the same from the item to the photo; their mean
     score = sum_g a_g e_g + a_0 cos(c_x, c_y),  a = softmax of learned numbers; c the global vectors
@@ -23,10 +23,14 @@ from torch import Tensor, nn
 from threadmatch.model.alignment.aggregator import centres
 from threadmatch.model.alignment.config import AlignmentConfig
 
-EPSILON = 1e-4
-"""eps: how strictly a coarse level binds the finer one; with 0 a pair that the coarse level rules out could not come."""
-FIRST_SCALE = 12.0
-"""t at the start: cosines of slots of one photo differ by a tenth or two."""
+EPSILON = 1e-2
+"""eps: with 0 a pair that the coarse level rules out could never come."""
+FIRST_BINDING = 0.1
+"""b at the start: how much the coarse level binds the finer one. In a photo cut at the chest it points wrong."""
+FIRST_SCALE = 25.0
+"""t at the start: cosines of slots of one photo differ by a tenth or two. 10 to 40 did alike on `val`."""
+FIRST_MIXING = 3.0
+"""Of the finest level at the start, where the others have zero: untrained it is right most often."""
 
 
 def finer_by_coarser(fine: int, coarse: int) -> Tensor:
@@ -42,11 +46,9 @@ def finer_by_coarser(fine: int, coarse: int) -> Tensor:
     return (-gap.square().sum(dim=-1) * (2 * coarse**2)).softmax(dim=1)
 
 
-def alignment(logits: Tensor, coarser: Tensor | None, belongs: Tensor | None) -> Tensor:
-    """S of one granularity: (..., K, K) logits, and S of the level above with R where there is one; rows sum to 1."""
-    if coarser is not None and belongs is not None:
-        logits = logits + (belongs @ coarser @ belongs.T + EPSILON).log()
-    return logits.softmax(dim=-1)
+def coarse_bias(coarser: Tensor, belongs: Tensor) -> Tensor:
+    """log(R S R^T + eps) of the level above: (..., K', K') S and (K, K') R -> (..., K, K)."""
+    return (belongs @ coarser @ belongs.T + EPSILON).log()
 
 
 def aligned_cosines(aligned: Tensor, cosines: Tensor, gram: Tensor) -> Tensor:
@@ -79,12 +81,15 @@ class TokenAlignment(nn.Module):
         levels, d = len(config.sides), config.slot_channels
         self.departure = nn.Parameter(torch.zeros(levels, d, d))  # M_g
         self.log_scale = nn.Parameter(torch.full((levels,), math.log(FIRST_SCALE)))
-        self.mixing = nn.Parameter(torch.zeros(levels + 1))  # the last is that of the global vectors
+        first = [0.0] * (levels - 1) + [FIRST_MIXING, 0.0]
+        self.binding = nn.Parameter(torch.full((levels,), FIRST_BINDING))  # b_g; the coarsest level has no use for its
+        self.mixing = nn.Parameter(torch.tensor(first))  # the last is that of the global vectors
         for n, (fine, coarse) in enumerate(zip(config.sides[1:], config.sides, strict=False), 1):
             self.register_buffer(f"belongs_{n}", finer_by_coarser(fine, coarse), persistent=False)
         if config.alignment == "same_slot":
             self.departure.requires_grad_(False)
             self.log_scale.requires_grad_(False)
+            self.binding.requires_grad_(False)
 
     def shares(self, query: Tensor, items: Tensor) -> list[Tensor]:
         """What each pair of slots adds to the level's similarity e_g.
@@ -106,10 +111,13 @@ class TokenAlignment(nn.Module):
                 found.append(cosines * torch.eye(end - start, device=x.device) / (end - start))
                 continue
             scale, departure = self.log_scale[level].exp(), self.departure[level]
-            belongs = getattr(self, f"belongs_{level}", None)
             asks = scale * (cosines + _across(x @ departure, y))
             asked = scale * (cosines + _across(x @ departure.T, y)).transpose(2, 3)
-            there, back = alignment(asks, there, belongs), alignment(asked, back, belongs)
+            if there is not None and back is not None:
+                belongs: Tensor = getattr(self, f"belongs_{level}")
+                asks = asks + self.binding[level] * coarse_bias(there, belongs)
+                asked = asked + self.binding[level] * coarse_bias(back, belongs)
+            there, back = asks.softmax(dim=-1), asked.softmax(dim=-1)
             forth = aligned_cosines(there, cosines, (y @ y.transpose(1, 2))[None])
             home = aligned_cosines(back, cosines.transpose(2, 3), (x @ x.transpose(1, 2))[:, None])
             found.append((forth + home.transpose(2, 3)) / (2 * (end - start)))
