@@ -46,8 +46,8 @@ def _sparse(network: GRNet, device: str) -> Matcher | None:
 
 
 def _mga(network: GRNet, device: str) -> Matcher | None:
-    from threadmatch.model.alignment.matcher import MGAMatcher
     from threadmatch.model.alignment.part import AlignmentPart
+    from threadmatch.model.mga_matcher import MGAMatcher
 
     part = network.attached.get(AlignmentPart.name)
     return MGAMatcher(part, device=device) if isinstance(part, AlignmentPart) else None

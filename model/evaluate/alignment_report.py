@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from threadmatch.model.alignment.config import SLOT_MAPS, SLOTS
-from threadmatch.model.alignment.matcher import MGAEmbeddingMatcher, MGAMatcher
 from threadmatch.model.alignment.part import AlignmentPart
 from threadmatch.model.chain import STAGE_ONE
 from threadmatch.model.data.encoded import EncodedSet, encode_images
@@ -34,6 +33,7 @@ from threadmatch.model.features import CELLS, EMBEDDING
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.matching import Items, Photo
+from threadmatch.model.mga_matcher import MGAEmbeddingMatcher, MGAMatcher
 from threadmatch.model.progress import Progress, unheard
 
 MGA: Final = "mga"
@@ -127,22 +127,24 @@ def measure(
         methods[path.name] = alone(OtherMatcher(path.name, MGAMatcher(trained)))
     ranked = rank_encoded(shop, street, methods, candidates=200, progress=progress)
     ranks = {name: ranked.ranks(name) for name in ranked.orders}
-    setups = np.asarray([image.setup for image in queries])
+    return {"gallery": len(gallery), "part": part.fingerprint, **_figures(ranks, [image.setup for image in queries])}
+
+
+def _figures(ranks: Mapping[str, NDArray[np.int64]], labels: Sequence[str]) -> dict[str, Any]:
+    """What `measure` says of first-hit ranks, each query with the label of its setup."""
+    setups = np.asarray(labels)
+    chains = (("dense>sparse", "mga>sparse"), ("dense>sparse", "mga>dense>sparse"))
     return {
-        "gallery": len(gallery),
-        "queries": len(queries),
-        "part": part.fingerprint,
+        "queries": len(setups),
         "methods": {name: rates(own) for name, own in ranks.items()},
         "by_setup": {
             setup: {"queries": int((setups == setup).sum())}
             | {name: rates(own[setups == setup]) for name, own in ranks.items()}
-            for setup in sorted(set(setups.tolist()))
+            for setup in sorted(set(labels))
         },
         "gain_of_mga_over": _gains(ranks, setups),
         "gain_of_chain": {
-            f"{after} over {before}": gains(ranks[before], ranks[after])
-            for before, after in (("dense>sparse", "mga>sparse"), ("dense>sparse", "mga>dense>sparse"))
-            if before in ranks
+            f"{after} over {before}": gains(ranks[before], ranks[after]) for before, after in chains if before in ranks
         },
     }
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -47,8 +46,6 @@ from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.settings import check_type
 from threadmatch.model.train.loop.run_folder import ALIGNMENT, Run, keep_to_plan
 from threadmatch.model.train.phases.alignment_fit import AlignmentSettings, MakersSet, train_alignment
-
-logger = logging.getLogger(__name__)
 
 Weighted = tuple[Path, float]
 """A set, and what it counts."""
@@ -188,7 +185,6 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--run", type=Path, required=True, help="folder; an unfinished run in it goes on")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
     print(json.dumps(train_part(read_alignment_recipe(given.recipe), given.run)))
 
 

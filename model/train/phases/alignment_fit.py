@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from threadmatch.model.alignment.config import Grid
-from threadmatch.model.alignment.matcher import MGAMatcher
 from threadmatch.model.alignment.part import AlignmentPart, fused_embedding
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.evaluate.metrics import first_hit, rates
 from threadmatch.model.features import CELLS, EMBEDDING
 from threadmatch.model.matching import Floats
+from threadmatch.model.mga_matcher import MGAMatcher
 from threadmatch.model.train.inputs.map_distortions import distorted
 from threadmatch.model.train.inputs.negatives import matches_of
-from threadmatch.model.train.loop.optimisers import cosine_after_warm_up
+from threadmatch.model.train.loop.optimisers import Group, cosine_after_warm_up
 from threadmatch.model.train.loop.run_folder import ALIGNMENT, Run
 from threadmatch.model.train.loop.training_loop import Course, TrainingLoop
 from threadmatch.model.train.loop.validation import RANKING, spaced
@@ -40,18 +40,22 @@ _AT_ONCE = 512
 class AlignmentSettings:
     """How to train; a recipe's [fit]."""
 
-    steps: int = 600
+    steps: int = 160
     garments: int = 48
     """b."""
     group: int = 8
     """Of them that are near each other by the embedding."""
     others: int = 48
     """Further items of a step, the nearest of its queries."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
+    """Of windows, looks, scales and weights: few numbers, that cannot learn a maker's habits."""
+    matrix_rate: float = 3e-5
+    """Of the matrices that begin as the identity. With 3e-3 they gained 3 points of top-1 on drawn garments and lost 2
+    on street queries within 80 steps."""
     weight_decay: float = 0.3
-    """Towards the identity that every matrix begins as; the only pull against learning a maker's habits."""
+    """Of the matrices, towards the identity."""
     warm_up: int = 20
-    temperature: float = 0.07
+    temperature: float = 0.05
     levels: float = 0.25
     alignment: float = 1.0
     fused: float = 0.25
@@ -60,9 +64,9 @@ class AlignmentSettings:
     covered: float = 0.3
     zoomed: float = 0.3
     mirrored: float = 0.5
-    average: float = 0.98
-    evaluate_every: int = 100
-    evaluate_queries: int = 400
+    average: float = 0.95
+    evaluate_every: int = 40
+    evaluate_queries: int = 300
     """Of each set of `val`."""
     candidates: int = 200
     seed: int = 0
@@ -112,11 +116,15 @@ def train_alignment(
         DataError: a set of which no query has its product in the gallery.
     """
     learns = [weight for weight in part.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [w for w in learns if w.ndim == 3], "weight_decay": settings.weight_decay},
-        {"params": [w for w in learns if w.ndim < 3], "weight_decay": 0.0},
+    groups: list[Group] = [
+        {
+            "params": [w for w in learns if w.ndim == 3],
+            "weight_decay": settings.weight_decay,
+            "lr": settings.matrix_rate,
+        },
+        {"params": [w for w in learns if w.ndim < 3], "weight_decay": 0.0, "lr": settings.learning_rate},
     ]
-    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate)
+    optimiser = torch.optim.AdamW([group for group in groups if group["params"]])
     course = Course(
         files=ALIGNMENT,
         steps=settings.steps,

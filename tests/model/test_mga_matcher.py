@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tests.conftest import TINY_CONFIG
 from threadmatch.model.alignment.config import AlignmentConfig
-from threadmatch.model.alignment.matcher import MGAEmbeddingMatcher, MGAMatcher
 from threadmatch.model.alignment.part import AlignmentPart, fused_embedding
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matching import as_explaining
+from threadmatch.model.mga_matcher import MGAEmbeddingMatcher, MGAMatcher
 
 CONFIG = AlignmentConfig(grid=(4, 5), channels=7, embedding_channels=6, slot_channels=8)
 Features = dict[str, NDArray[np.float32]]
