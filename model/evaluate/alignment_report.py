@@ -3,9 +3,10 @@
     python -m threadmatch.model.evaluate.alignment_report CHECKPOINT [FURTHER ...] \\
         --gallery-csv gallery.csv --query-csv queries.csv --out report.json
 
-CHECKPOINT is a model with the part. FURTHER are other trainings of the part on the same core, such as ones without the
-FGA or the ATA; each is a row by its folder's name. Rates and paired gains with 95 % intervals, of all queries and by
-setup.
+CHECKPOINT is a model with the part. Rows without the FGA (the windows that it began with) and without the ATA (each
+slot with the one at its place) are of the same weights; so is each granularity alone. FURTHER are other trainings of
+the part on the same core, each a row by its folder's name. Rates and paired gains with 95 % intervals, of all queries
+and by setup.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,14 +119,14 @@ def measure(
         _with_slots(encode_images(core, images, cache=cache, progress=progress), part, "")
         for images in (gallery, queries)
     )
-    methods = _methods(core, part)
+    methods, others = _methods(core, part), _left_out(part)
     for path in further:
-        other = load_checkpoint(path)
-        trained = _part(other.attached, str(path))
+        others[path.name] = trained = _part(load_checkpoint(path).attached, str(path))
         if trained.core != part.core:
             raise ConfigError(f"{path} has a part of features {trained.core}, {checkpoint} one of {part.core}")
-        shop, street = (_with_slots(side, trained, f"{path.name}:") for side in (shop, street))
-        methods[path.name] = alone(OtherMatcher(path.name, MGAMatcher(trained)))
+    for name, other in others.items():
+        shop, street = (_with_slots(side, other, f"{name}:") for side in (shop, street))
+        methods[name] = alone(OtherMatcher(name, MGAMatcher(other)))
     ranked = rank_encoded(shop, street, methods, candidates=200, progress=progress)
     ranks = {name: ranked.ranks(name) for name in ranked.orders}
     return {"gallery": len(gallery), "part": part.fingerprint, **_figures(ranks, [image.setup for image in queries])}
@@ -159,6 +161,20 @@ def _gains(ranks: Mapping[str, NDArray[np.int64]], setups: NDArray[np.str_]) -> 
     }
 
 
+def _left_out(part: AlignmentPart) -> dict[str, AlignmentPart]:
+    """The same weights with a module left out, and none of them."""
+    fresh = AlignmentPart(part.config)
+    begun = {name: value for name, value in fresh.state_dict().items() if name.startswith("aggregator.")}
+    kept = ("departure",)  # windows and looks go back to where they began; the projection of a slot stays
+    begun = {name: value for name, value in begun.items() if not name.endswith(kept)}
+    without_fga, without_ata = (
+        AlignmentPart(replace(part.config, alignment=alignment)) for alignment in (part.config.alignment, "same_slot")
+    )
+    without_fga.load_state_dict({**part.state_dict(), **begun})
+    without_ata.load_state_dict(part.state_dict())
+    return {"mga without FGA": without_fga, "mga without ATA": without_ata, "mga untrained": fresh}
+
+
 def _part(attached: Mapping[str, Any], checkpoint: str) -> AlignmentPart:
     part = attached.get(AlignmentPart.name)
     if not isinstance(part, AlignmentPart):
@@ -187,11 +203,11 @@ def _methods(core: Model, part: AlignmentPart) -> dict[str, Method]:
     methods[MGA] = alone(mga)
     methods["mga_embedding"] = alone(MGAEmbeddingMatcher(part), whole=True)
     methods |= {one.name: alone(one) for n in range(len(part.config.sides)) for one in [LevelMatcher(part, n)]}
-    for last in ("grnet", "sparse"):
-        if last in has and "dense" in has:
-            methods[f"dense>{last}"] = Method(((has["dense"], None), (has[last], DEPTH)))
-            methods[f"mga>{last}"] = Method(((mga, None), (has[last], DEPTH)))
+    if "dense" in has:
+        methods["dense>grnet"] = Method(((has["dense"], None), (has["grnet"], DEPTH)))
     if "sparse" in has and "dense" in has:
+        methods["dense>sparse"] = Method(((has["dense"], None), (has["sparse"], DEPTH)))
+        methods["mga>sparse"] = Method(((mga, None), (has["sparse"], DEPTH)))
         methods["mga>dense>sparse"] = Method(((mga, None), (has["dense"], 4 * DEPTH), (has["sparse"], DEPTH)))
     assert STAGE_ONE not in methods
     return methods

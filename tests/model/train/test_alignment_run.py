@@ -101,7 +101,9 @@ def test_it_is_evaluated_by_name_and_beside_the_others(trained: tuple[Path, dict
     assert found["methods"]["mga"]["top1"] == pytest.approx(report["methods"]["mga"]["top1"], abs=0.13), "int8 slots"
     assert found["methods"]["checkpoint"] == found["methods"]["mga"], "the same part, as another training of it"
     assert found["by_setup"].keys() == {"even", "odd"}
-    assert {"dense", "global", "mga 1x1", "mga 2x2", "mga_embedding"} <= found["gain_of_mga_over"].keys()
+    assert {"dense", "global", "mga 1x1", "mga 2x2", "mga_embedding", "mga without FGA", "mga without ATA"} <= found[
+        "gain_of_mga_over"
+    ].keys()
     with pytest.raises(ConfigError, match="has no part 'alignment'"):
         measure(str(root / "model"), gallery, queries)
 
