@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.reading.filter_sql import add_functions
 from threadmatch.indexer.store.database import DATABASE, open_read_only
 from threadmatch.indexer.store.write_errors import can_be_written
 
@@ -68,6 +69,7 @@ class Readers:
                 return self._idle.pop()
             frozen = bool(self._frozen) or not can_be_written(self.folder)
         connection = open_read_only(self.folder)
+        add_functions(connection)
         if frozen:
             with self._given_back:
                 self._frozen.add(connection)

@@ -30,7 +30,9 @@ from threadmatch.indexer.reading.conditions import (
     Order,
     Ordered,
     OrderedColumns,
+    SameText,
     Scalar,
+    folded,
 )
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -82,6 +84,9 @@ class _Chunk:
                 return self.equal_columns(first, second)
             case OrderedColumns(first, order, second):
                 return self.ordered_columns(first, order, second)
+            case SameText(column, text):
+                wanted = folded(text)
+                return self.text(column, lambda found: _equal_folded(found, wanted))
             case Contains(column, value):
                 return self.contains(column, value)
         assert_never(condition)
@@ -191,6 +196,13 @@ class _Chunk:
                     both = one[1] & other[1]
                     out[both] = _pairwise(one[0][both], other[0][both], test)
         return out
+
+
+def _equal_folded(texts: pa.Array, wanted: str) -> pa.Array:
+    """Which texts are `wanted` once folded; each text is folded once, however often it is there."""
+    distinct = pc.unique(texts)
+    same = [text for text in distinct.to_pylist() if text is not None and folded(text) == wanted]
+    return pc.is_in(texts, value_set=pa.array(same, pa.string()))
 
 
 def _mask(values: pa.Array) -> Mask:

@@ -30,12 +30,13 @@ from threadmatch.indexer.reading.conditions import (
     OrderedColumns,
 )
 from threadmatch.indexer.reading.filter_arrow import matches
-from threadmatch.indexer.reading.filter_sql import to_sql
+from threadmatch.indexer.reading.filter_sql import add_functions, to_sql
 from threadmatch.indexer.store.column_chunks import chunk, read_chunk
 
 
 def sqlite_matches(condition: Condition, rows: Sequence[Row]) -> list[int]:
     database = sqlite3.connect(":memory:")
+    add_functions(database)
     database.execute("CREATE TABLE items (seq INTEGER PRIMARY KEY, id TEXT, product_id TEXT, metadata TEXT)")
     for number, row in enumerate(rows):
         text = json.dumps(row.metadata, ensure_ascii=False)
