@@ -3,8 +3,8 @@
     python -m threadmatch.service.bench.scale --items 10000,100000,1000000 --folder BIG_DISK --markdown
 
 Makes galleries (`service.bench.scale_gallery`), publishes one per cent more, then opens each in a process of its own
-and measures the steps of a search: medians of ROUNDS, one at a time, of processor time, in which other work on the
-machine hardly shows, on one core. Publishing and opening are by the clock. Galleries are removed again, unless `--keep`.
+and measures the steps of a search: medians of ROUNDS, one at a time, of processor time on one core, in which other work
+on the machine hardly shows. Publishing and opening are by the clock. Galleries are removed again, unless `--keep`.
 """
 
 from __future__ import annotations
