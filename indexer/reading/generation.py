@@ -48,7 +48,8 @@ class LoadedGeneration:
         self._filtered: LRUCache[Condition, NDArray[np.uint8]] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         self._described: list[Column] | None = None
-        self.alive = side.alive if side.alive is not None else self._alive_rows()
+        alive = side.alive
+        self.alive = alive if alive is not None and alive.sum() == manifest.items else self._alive_rows()
         self.late, self.late_vectors = self._rows_beside_the_index()
 
     def described_columns(self) -> list[Column]:

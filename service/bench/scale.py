@@ -3,8 +3,8 @@
     python -m threadmatch.service.bench.scale --items 10000,100000,1000000 --folder BIG_DISK --markdown
 
 Makes galleries (`service.bench.scale_gallery`), publishes one per cent more, then opens each in a process of its own
-and measures the steps of a search: medians of ROUNDS, one at a time, of processor time, in which other work on the
-machine hardly shows. Publishing and opening are by the clock. Galleries are removed again, unless `--keep`.
+and measures the steps of a search: medians of ROUNDS, one at a time, of processor time on one core, in which other work
+on the machine hardly shows. Publishing and opening are by the clock. Galleries are removed again, unless `--keep`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,11 @@ def measure(folder: Path, items: int, *, pictures: bool = True) -> dict[str, Any
     result["index_bytes_item"] = sum(size for path, size in sizes.items() if path.suffix == ".faiss") / count
     result["side_bytes_item"] = sum(size for path, size in sizes.items() if path.suffix == ".rows") / count
     command = [sys.executable, "-m", "threadmatch.service.bench.scale", "--probe", str(folder)]
-    probed = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    alone = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # waiting threads count as processor time
+    probed = subprocess.run(command, check=True, capture_output=True, text=True, env=alone)  # noqa: S603
     result |= json.loads(probed.stdout)
     result["load"] = (round(before, 1), round(os.getloadavg()[0], 1))
     return result
