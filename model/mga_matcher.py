@@ -37,6 +37,7 @@ class MGAMatcher:
     calibrated = False
     explains = True
     pointwise = True
+    cost = 0.02
 
     def __init__(self, part: AlignmentPart, *, device: str = "cpu") -> None:
         self.part, self._device = part.eval(), device
@@ -120,6 +121,7 @@ class MGAEmbeddingMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.02
 
     def __init__(self, part: AlignmentPart) -> None:
         self._spans = part.config.spans

@@ -34,7 +34,7 @@ from threadmatch.model.evaluate.ranking import Method, alone, rank_encoded
 from threadmatch.model.features import CELLS, EMBEDDING
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, model_folder
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Items, Matcher, Photo
 from threadmatch.model.mga_matcher import MGAEmbeddingMatcher, MGAMatcher
 from threadmatch.model.progress import Progress, unheard
 
@@ -50,6 +50,7 @@ class LevelMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.02
 
     def __init__(self, part: AlignmentPart, level: int) -> None:
         self.part, self.level = part, level
@@ -71,6 +72,7 @@ class OtherMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.02
 
     def __init__(self, name: str, matcher: MGAMatcher) -> None:
         self.name, self.matcher = name, matcher
@@ -196,10 +198,10 @@ def _with_slots(side: EncodedSet, part: AlignmentPart, prefix: str) -> EncodedSe
 
 def _methods(core: Model, part: AlignmentPart) -> dict[str, Method]:
     """Everything beside `mga`, and the chains that it could be a stage of."""
-    mga = MGAMatcher(part)
+    mga: Matcher = MGAMatcher(part)
     mga.needs = mga.needs - {SLOT_MAPS}  # they only explain
     has = core.matchers
-    methods = {name: alone(has[name]) for name in ("greedy", "dense") if name in has}
+    methods: dict[str, Method] = {name: alone(has[name]) for name in ("greedy", "dense") if name in has}
     methods[MGA] = alone(mga)
     methods["mga_embedding"] = alone(MGAEmbeddingMatcher(part), whole=True)
     methods |= {one.name: alone(one) for n in range(len(part.config.sides)) for one in [LevelMatcher(part, n)]}
