@@ -114,7 +114,7 @@ class ParserDetector:
         engine: str = "torch",
         cache: Path | None = None,
     ) -> None:
-        self.name, self._sides = config.name, config.sides_px
+        self.name, self.sides_px = config.name, config.sides_px
         parser.eval().requires_grad_(False)
         self.engine, self._kinds = (
             ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)
@@ -134,7 +134,7 @@ class ParserDetector:
 
     def sized(self, photo: Pixels) -> Pixels:
         """(H, W, 3) uint8 RGB, squashed to one of the two sizes that the parser sees."""
-        height, width = self._sides if photo.shape[0] >= photo.shape[1] else self._sides[::-1]
+        height, width = self.sides_px if photo.shape[0] >= photo.shape[1] else self.sides_px[::-1]
         shrinks = photo.shape[0] > height or photo.shape[1] > width
         small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return np.asarray(small, np.uint8)
