@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         default=15.0, ge=0, le=1440, description="minutes a search is remembered; 0 keeps none, not even in memory"
     )
     recent_mib: int = Field(
-        default=64, ge=1, le=100_000, description="MiB of recent searches (about 50 KB each); the oldest go first"
+        default=128, ge=1, le=100_000, description="MiB of recent searches (about 120 KB each); the oldest go first"
     )
     feedback: str = Field(
         default="", description="folder that feedback on matches is kept in, private to the service; empty takes none"

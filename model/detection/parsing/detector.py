@@ -27,7 +27,8 @@ from threadmatch.model.detection.parsing.garments import (
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import Parser, kind_probabilities
-from threadmatch.model.detection.parsing.weights import ParserConfig, load_parser
+from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presence, load_presence
+from threadmatch.model.detection.parsing.weights import WEIGHTS_FILE, ParserConfig, load_parser, parser_folder
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.fusing import fold_batch_norm
 
@@ -44,12 +45,19 @@ class Parsing:
         person: share of all that is not background that is skin and hair, 0..1.
         plain: the ground is plain.
         kept: (h, w) uint8 over all of the photo, 255 where it stays when its background is quieted.
+        presence: probability that the photo holds a garment at all, 0..1; 1 where the parser cannot say.
     """
 
     garments: list[Garment]
     person: float
     plain: bool
     kept: Mask
+    presence: float = 1.0
+
+    @property
+    def shows_garment(self) -> bool:
+        """Whether the photo holds a garment at all, as far as the parser can say."""
+        return self.presence >= LEAST_PRESENCE
 
     @property
     def shows_person(self) -> bool:
@@ -61,6 +69,13 @@ class Parsing:
         """What to search for where nobody says."""
         return choose(self.garments, self.person, plain=self.plain)
 
+    @property
+    def proposals(self) -> list[Proposal]:
+        """The garments to choose from: the main one first where one is sure, then the surest."""
+        main = self.choice.garment
+        ordered = sorted(self.garments, key=lambda garment: (garment is not main, -garment.score))
+        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+
 
 class ParserDetector:
     """Finds garments with a parser. Thread-safe.
@@ -68,41 +83,50 @@ class ParserDetector:
     Args:
         parser: trained; left as it is, since a copy with its batch norm folded computes.
         config: that belongs to it.
+        presence: fitted on it; None where nothing was.
     """
 
     on_model_thread = True
 
-    def __init__(self, parser: Parser, config: ParserConfig) -> None:
-        self.name, self._sides = config.name, config.sides_px
+    def __init__(self, parser: Parser, config: ParserConfig, presence: Presence | None = None) -> None:
+        self.name, self._sides, self._presence = config.name, config.sides_px, presence
         # It asks for a backbone, but folds whatever turns photos into one tensor.
         folded = fold_batch_norm(cast(Backbone, parser.eval().requires_grad_(False)), image_px=max(config.sides_px))
-        self._parser = folded.to(memory_format=torch.channels_last)
+        self._parser = cast(Parser, folded.to(memory_format=torch.channels_last))
 
     def detect(self, photo: NDArray[np.uint8]) -> list[Proposal]:
         """See `detection.Detector.detect`; the main garment comes first where one is sure."""
         parsing = self.parse(photo)
-        main = parsing.choice.garment
-        ordered = sorted(parsing.garments, key=lambda garment: (garment is not main, -garment.score))
-        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+        return parsing.proposals if parsing.shows_garment else []
 
     def parse(self, photo: NDArray[np.uint8]) -> Parsing:
         """(H, W, 3) uint8 RGB to its garments, with their masks."""
-        kinds = self.probabilities(photo)
+        kinds, mean = self._seen(photo)
         likeliest = kinds.argmax(axis=0)  # (h, w)
         skin, foreground = (likeliest == KINDS.index("skin_and_hair")).sum(), (likeliest > 0).sum()
         person = float(skin / max(1, foreground))
-        return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]))
+        presence = 1.0 if self._presence is None else self._presence(mean)
+        return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]), presence)
 
-    @torch.inference_mode()
     def probabilities(self, photo: NDArray[np.uint8]) -> Floats:
         """(H, W, 3) uint8 RGB -> (K, h, w) float32 over all of the photo, summing to 1 over K."""
+        return self._seen(photo)[0]
+
+    def deepest(self, photo: NDArray[np.uint8]) -> Floats:
+        """(H, W, 3) uint8 RGB -> (C,) float32, mean of the deepest map: what `presence` is fitted on."""
+        return self._seen(photo)[1]
+
+    @torch.inference_mode()
+    def _seen(self, photo: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         height, width = self._sides if photo.shape[0] >= photo.shape[1] else self._sides[::-1]
         shrinks = photo.shape[0] > height or photo.shape[1] > width
         small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         pixels = torch.from_numpy(np.ascontiguousarray(small)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        kinds = kind_probabilities(self._parser(pixels))
+        maps = self._parser.encoder(pixels)
+        kinds = kind_probabilities(self._parser.decoder(maps))
         raised = F.interpolate(kinds, scale_factor=float(FINER), mode="bilinear", align_corners=False)
-        return np.asarray(raised[0].numpy(), np.float32)
+        mean = maps[-1][0].mean(dim=(1, 2))
+        return np.asarray(raised[0].numpy(), np.float32), np.asarray(mean.numpy(), np.float32)
 
 
 def load_parser_detector(folder: str | Path = DEFAULT_PARSER) -> ParserDetector:
@@ -111,4 +135,6 @@ def load_parser_detector(folder: str | Path = DEFAULT_PARSER) -> ParserDetector:
     Raises:
         CheckpointError: see `weights.load_parser`.
     """
-    return ParserDetector(*load_parser(folder))
+    parser, config = load_parser(folder)
+    place = parser_folder(folder)
+    return ParserDetector(parser, config, load_presence(place, place / WEIGHTS_FILE))

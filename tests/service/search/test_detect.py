@@ -144,5 +144,8 @@ async def test_a_photo_that_shows_nobody_keeps_its_whole_frame(
             (await client.post("/v1/search", files={"image": ("a.jpg", laid)}, data=data)).json()
             for data in ({"box": "none"}, {})
         ]
-    assert auto["query"] == whole["query"]
+    assert auto["query"]["box"] == whole["query"]["box"]
     assert auto["matches"] == whole["matches"], "nor is anything quieted"
+    assert (whole["query"]["chosen_by"], whole["query"]["garments"]) == ("client", []), "nobody looked"
+    assert auto["query"]["chosen_by"] == "detector"
+    assert auto["query"]["garment"] == auto["query"]["garments"][0]["label"]
