@@ -38,6 +38,7 @@ export class Heat {
 
   draw() {
     const method = this.urls ? chosen() : "";
+    byId("compare").classList.toggle("heated", Boolean(method)); // lines and boxes would cover it
     byId("strength-row").hidden = !method;
     byId("heat-note").textContent = method ? "Drawing the heat map …" : "";
     this.layers.forEach((layer, at) => {
@@ -56,7 +57,7 @@ export class Heat {
 
   legend() {
     return chosen() === "graph"
-      ? "Warm: the regions whose likeness weighs most in the decision."
+      ? "The warmer, the more this spot speaks for the match."
       : "Warm: the spots that push the score up most (Grad-CAM).";
   }
 }

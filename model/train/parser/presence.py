@@ -46,7 +46,7 @@ MOST: Final = {"street": 400, "clothing": 800, "luma": 300, "venia": 300}
 """Photos of a source, of either part."""
 FIT_SEEDS: Final = range(100, 130)
 TEST_SEEDS: Final = range(12)
-FALSE_ALARMS: Final = 0.005
+FALSE_ALARMS: Final = 0.01
 """Rate of photos with a garment that may be taken for ones without."""
 PENALTY: Final = 20.0
 """Of the squared weights, over inputs of unit deviation."""
