@@ -46,6 +46,7 @@ export class Heat {
       if (!method) { layer.removeAttribute("src"); return; }
       const url = new URL(inGallery(this.urls[at === 0 ? "query" : "item"]), location.origin);
       url.searchParams.set("method", method);
+      url.searchParams.set("ground", "clear");
       layer.src = url.pathname + url.search;
     });
     this.fade();

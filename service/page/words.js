@@ -77,9 +77,9 @@ export function sentence(pairs, query, item, { garment, sure }) {
   if (pairs[0].weight < SPREAD * pairs.at(-1).weight) return `No single part stands out: ${mine} and this item are compared as a whole.`;
   const where = pairs.map((pair) => [place(pair.query_box, query.box), place(pair.item_box, item.box)]);
   const [[here, there]] = where, other = where.find(([one, two]) => one !== here && two !== there);
-  const also = other ? `, and ${part(other[0])} ${part(other[1])}` : "";
-  if (!other && here === there) return `${capital(part(here))} of ${mine} ${verb} the same part of this item.`;
-  return `${capital(part(here))} of ${mine} ${verb} ${part(there)} of this item${also}.`;
+  if (here !== there) return `${capital(part(here))} of ${mine} ${verb} ${part(there)} of this item.`;
+  if (!other || other[0] !== other[1]) return `${capital(part(here))} of ${mine} ${verb} the same part of this item.`;
+  return `${capital(part(here))} and ${part(other[0])} of ${mine} ${sure ? "match" : "come closest to"} the same parts of this item.`;
 }
 
 export const SPREAD = 1.05; // heaviest over lightest weight; below it no pair stands out

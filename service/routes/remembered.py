@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
@@ -50,6 +50,9 @@ async def match_heatmap(
     method: Annotated[
         Method, Query(description="graph: contributions of the regions; gradcam: gradient on the last feature map")
     ] = "graph",
+    ground: Annotated[
+        Literal["painted", "clear"], Query(description="clear: leave the photo's background out")
+    ] = "painted",
 ) -> Response:
     """A PNG with transparency to lay over the photo, for searches of the last minutes.
 
@@ -60,7 +63,7 @@ async def match_heatmap(
     with _in_time(service, "the heat map"):
         async with asyncio.timeout(service.settings.search_timeout_s):
             search = await recent.get(chosen.name, request_id)
-            png = await heatmap(retriever, search, item_id, side=side, method=method)
+            png = await heatmap(retriever, search, item_id, side=side, method=method, clear_ground=ground == "clear")
     return Response(png, media_type="image/png", headers=KEPT_BY_BROWSERS)
 
 

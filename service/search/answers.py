@@ -33,8 +33,8 @@ Confidence = Literal["very likely", "likely", "possible", "unlikely"]
 
 VERY_LIKELY: Final = 0.9
 LIKELY: Final = 0.6
-POSSIBLE: Final = 0.15
-"""Probabilities from which a match is called so; the last one where the model has no threshold of its own."""
+POSSIBLE: Final = 0.25
+"""Probabilities from which a match is called so."""
 NO_GARMENT: Final = (
     "the photo shows no garment, or nothing at all: the closest items are listed, and none is likely. If there is one, "
     "frame it with box=x0,y0,x1,y1"
@@ -172,7 +172,7 @@ def confidence(probability: float | None, no_match_below: float | None) -> Confi
         return "very likely"
     if probability >= LIKELY:
         return "likely"
-    return "possible" if probability >= (POSSIBLE if no_match_below is None else no_match_below) else "unlikely"
+    return "possible" if probability >= min(POSSIBLE, no_match_below or POSSIBLE) else "unlikely"
 
 
 def _query(result: SearchResult) -> QueryAnswer:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.model.detection.ground import without_ground
+from threadmatch.model.detection.parsing.detector import ParserDetector
+from threadmatch.model.detection.parsing.garments import plain_ground
 from threadmatch.model.explain import Side
 from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
 from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining
@@ -20,9 +23,13 @@ from threadmatch.service.search.results import Told
 from threadmatch.service.search.retriever import Retriever
 
 Method = Literal["graph", "gradcam"]
+LEAST_KEPT: Final = 0.05
+"""Share of a photo below which what is left of it is a mistake."""
 
 
-async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method) -> bytes:
+async def heatmap(
+    retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method, clear_ground: bool = False
+) -> bytes:
     """Paint what decided a match.
 
     Args:
@@ -31,6 +38,7 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
         item_id: of one of its matches.
         side: the photo to paint: the searched part of the query, or the item's whole display photo.
         method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map.
+        clear_ground: leave the background clear, where it can be told from what stands before it.
 
     Returns:
         PNG with transparency, of the proportions of the photo it lies on.
@@ -63,7 +71,8 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
             size, inside = display_size(search.box.width, search.box.height), None
         else:
             size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
-        return await queues.run_in(queues.readers, overlay, heat, size, inside=inside)
+        kept = await _kept(retriever, search, item_id, side) if clear_ground else None
+        return await queues.run_in(queues.readers, overlay, heat, size, inside=inside, kept=kept)
 
 
 async def explanation(retriever: Retriever, search: RecentSearch, item_id: str) -> Told:
@@ -126,6 +135,21 @@ def scored_together(
             if one == item_id:
                 raise
     return {name: np.stack([features[name] for features in found]) for name in matcher.needs}, place
+
+
+async def _kept(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.float32] | None:
+    """(h, w) 0..1 over the photo that is painted, 0 on its background; None where that cannot be told."""
+    queues, snapshot = retriever.queues, retriever.gallery.current
+
+    def look() -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        photo = decode_image(search.crop if side == "query" else snapshot.photo(item_id)).pixels
+        return photo, without_ground(photo) if plain_ground(photo) else None
+
+    photo, kept = await queues.run_in(queues.readers, look)
+    if kept is None and isinstance(queues.detector, ParserDetector):
+        parsing = await queues.explainer.submit(partial(queues.detector.parse, photo))
+        kept = parsing.kept.astype(np.float32) / 255
+    return kept if kept is not None and kept.mean() >= LEAST_KEPT else None
 
 
 def _pixels(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.uint8]:

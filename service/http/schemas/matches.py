@@ -113,8 +113,8 @@ class MatchAnswer(Answer):
     )
     confidence: Literal["very likely", "likely", "possible", "unlikely"] | None = Field(
         default=None,
-        description="the probability in a word: from 0.9, from 0.6, from the model's own threshold of no match, and "
-        "below it; null without a probability",
+        description="the probability in a word: from 0.9, from 0.6, from 0.25 (or the model's threshold of no match, "
+        "where that is lower), and below; null without a probability",
         examples=["very likely"],
     )
     stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
