@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEAR: Final = 24
-"""Levels within which a pixel is of the ground's colour: wider than for saying that a ground is plain, for its shadows."""
+"""Levels within which a pixel is of the ground's colour: more than make a ground plain, for its shadows."""
 SOFT: Final = 0.01
 """Standard deviation of the mask's edge, share of the long side."""
 

@@ -21,10 +21,10 @@ Colour = tuple[int, int, int]
 Random = np.random.Generator
 
 SIDES_PX: Final = ((480, 640), (640, 480), (512, 512))
-WORDS: Final = (
+LETTER: Final = (
     "invoice total please find attached the table of last month delivery not possible before Monday regards meeting "
     "moved to nine see you there thanks for your order number we are sorry the parcel could not be delivered"
-).split()  # noqa: SIM905
+)
 SKIN: Final[tuple[Colour, ...]] = ((255, 224, 196), (224, 172, 125), (141, 85, 50), (80, 50, 35))
 HAIR: Final[tuple[Colour, ...]] = ((30, 20, 15), (120, 70, 30), (220, 180, 90), (150, 150, 150))
 
@@ -61,10 +61,10 @@ def text(random: Random, size: tuple[int, int]) -> Image.Image:
     dark = random.random() < 0.4
     picture = Image.new("RGB", size, (24, 26, 30) if dark else (255, 255, 255))
     draw = ImageDraw.Draw(picture)
-    pt, y = int(random.integers(11, 20)), 20
+    pt, y, words = int(random.integers(11, 20)), 20, LETTER.split()
     bubbles = random.random() < 0.4
     while y < size[1] - 2 * pt:
-        line = " ".join(random.choice(WORDS, int(random.integers(2, 9))))
+        line = " ".join(random.choice(words, int(random.integers(2, 9))))
         x = int(random.choice([16, size[0] // 3])) if bubbles else 16
         if bubbles:
             edges = (x - 8, y - 5, min(size[0] - 4, x + pt * len(line) // 2 + 8), y + pt + 8)

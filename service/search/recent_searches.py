@@ -237,7 +237,8 @@ class RecentSearches:
     def _get(self, gallery: str, request_id: str) -> RecentSearch | None:
         try:
             row = self._connection.execute(
-                "SELECT at, facts, crop, photo, features FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
+                "SELECT at, facts, crop, photo, features FROM searches "
+                "WHERE gallery = ? AND request_id = ? AND at >= ?",
                 (gallery, request_id, time.time() - self._max_age_s),
             ).fetchone()
         except sqlite3.Error as error:

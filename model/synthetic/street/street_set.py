@@ -32,7 +32,8 @@ from threadmatch.model.synthetic.street.street_query import make_background, str
 
 Split = Literal["train", "val", "test"]
 NAMES = {
-    "Body": "Bodysuit", "Longsleeve": "Long-sleeved top", "Outwear": "Jacket", "Pants": "Trousers", "Polo": "Polo shirt",
+    "Body": "Bodysuit", "Longsleeve": "Long-sleeved top", "Outwear": "Jacket", "Pants": "Trousers",
+    "Polo": "Polo shirt",
 }  # fmt: skip
 """What to call a garment of which the label alone is known, where the label is not the word."""
 GALLERY_COLUMNS = ("image", "id", "product_id", "category", "source", "name", "price", "color")

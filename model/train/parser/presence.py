@@ -1,4 +1,6 @@
-"""Fit and measure whether a photo holds a garment at all: `python -m threadmatch.model.train.parser.presence DATA --out FOLDER`.
+"""Fit and measure whether a photo holds a garment at all.
+
+    python -m threadmatch.model.train.parser.presence DATA --out FOLDER
 
 With a garment      photos of the train split of street/, clothing/, luma/ and venia/, and the middle of some of them;
                     drawn garments, alone and worn, lest drawing itself speaks against one

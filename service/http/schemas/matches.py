@@ -24,7 +24,7 @@ class QueryAnswer(Answer):
     box: PixelBox = Field(description="the part that was searched", examples=[[40, 60, 440, 600]])
     chosen_by: Literal["client", "detector", "nobody"] = Field(
         default="nobody",
-        description="who chose that part: the client with `box`, the detector, or nobody, so that it is all of the photo",
+        description="who chose that part: the client with `box`, the detector, or nobody, so that it is all of it",
         examples=["detector"],
     )
     garment: str | None = Field(
@@ -172,7 +172,7 @@ class SearchAnswer(Answer):
     )
     no_match_reason: Literal["no_garment", "filter", "empty_gallery", "improbable"] | None = Field(
         default=None,
-        description="only with `no_match`, why: the photo shows no garment; no item meets the filter; there is no item; "
+        description="only with `no_match`, why: the photo shows no garment; no item meets the filter; none is there; "
         "no match is probable enough, by the model's threshold or by min_probability",
         exclude_if=lambda value: value is None,
     )

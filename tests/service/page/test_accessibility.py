@@ -60,10 +60,11 @@ def test_a_reader_meets_photo_garments_and_filters_before_the_matches_and_a_name
     desktop: Page,
 ) -> None:
     show(desktop, jpeg(9))
+    parts = ("#preview", "#proposals", "#columns", "#results-title", "#status", "#matches .open", "#matches .opinion")
     order = desktop.evaluate(
-        """() => ["#preview", "#proposals", "#columns", "#results-title", "#status", "#matches .open", "#matches .opinion"]
-            .map((part) => document.querySelector(part))
-            .every((one, at, all) => !at || all[at - 1].compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)"""
+        """(parts) => parts.map((part) => document.querySelector(part)).every((one, at, all) =>
+            !at || all[at - 1].compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)""",
+        parts,
     )
     assert order
     desktop.locator("#matches .open").first.focus()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.detection.parsing.presence import (
     PRESENCE_FILE,
@@ -17,7 +18,6 @@ from threadmatch.model.detection.parsing.presence import (
 )
 from threadmatch.model.detection.parsing.weights import WEIGHTS_FILE, parser_folder
 from threadmatch.model.detection.structure import has_structure
-from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.errors import CheckpointError
 from threadmatch.model.images import decode_image
 from threadmatch.model.synthetic.nonsense import KINDS, as_jpeg, nonsense
@@ -54,7 +54,9 @@ def test_what_was_fitted_on_other_weights_is_not_used(tmp_path: Path) -> None:
     save_presence(fitted, tmp_path, weights)
     read = load_presence(tmp_path, weights)
     assert read is not None
-    assert read(np.full(5, 0.1, np.float32)) == fitted(np.full(5, 0.1, np.float32)) == pytest.approx(1 / (1 + np.e**1.5))
+    assert (
+        read(np.full(5, 0.1, np.float32)) == fitted(np.full(5, 0.1, np.float32)) == pytest.approx(1 / (1 + np.e**1.5))
+    )
     other = shutil.copy(weights, tmp_path / WEIGHTS_FILE)
     with Path(other).open("ab") as file:
         file.write(b" ")
