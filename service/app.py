@@ -21,6 +21,7 @@ from threadmatch.service.feedback.verdicts import feedback_of
 from threadmatch.service.galleries.loading import open_all
 from threadmatch.service.galleries.served import ServedGallery
 from threadmatch.service.http.middleware import RequestMiddleware
+from threadmatch.service.http.public_address import PublicAddressMiddleware
 from threadmatch.service.lifespan import poll_galleries, put_in_service, wait_for_galleries
 from threadmatch.service.queues.batching import Budget
 from threadmatch.service.queues.served_model import ServedModel
@@ -84,6 +85,7 @@ def create_app(
     _add_routes(app)
     install_access(app, settings, state.metrics.reject)
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
+    app.add_middleware(PublicAddressMiddleware, address=settings.public_url)
     install_error_handlers(app, state.metrics.reject)
     return app
 

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.errors import SettingsError
+from threadmatch.service.http.public_address import PublicUrl
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
@@ -112,6 +113,11 @@ class Settings(BaseSettings):
         default=(),
         description="names by which clients call this service, *.example.org for all below; empty: without keys on a "
         "loopback address its names, else any",
+    )
+    public_url: PublicUrl = Field(
+        default="",
+        description="address by which clients reach this service, such as https://shop.example/find: addresses of "
+        "pictures in answers begin with it; empty: they are paths",
     )
     cors_origins: Names = Field(
         default=(), description="origins of other sites whose pages may ask, such as https://shop.example"

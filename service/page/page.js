@@ -195,7 +195,7 @@ link.enter();
 listen(choose);
 for (const button of byId("samples").querySelectorAll("button")) {
   button.addEventListener("click", async () => {
-    const blob = await ask(button.querySelector("img").getAttribute("src"), { as: "blob" }).catch(failed);
+    const blob = await ask(button.querySelector("img").src, { as: "blob" }).catch(failed);
     if (blob) await choose(new File([blob], `${button.innerText.trim()}.jpg`, { type: "image/jpeg" }));
   });
 }

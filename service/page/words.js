@@ -31,7 +31,7 @@ function column(match, names) {
   return undefined;
 }
 
-export const nameOf = (match) => String(column(match, ["name", "title", "product_name"]) ?? match.product_id ?? match.id);
+export const nameOf = (match) => String(column(match, ["name", "title", "product_name", "category"]) ?? match.product_id ?? match.id);
 
 export function priceOf(match) {
   const price = column(match, ["price", "sale_price"]);

@@ -12,6 +12,7 @@ from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.indexer.reading.listing import Place
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
+from threadmatch.service.http.public_address import base
 from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
 from threadmatch.service.http.schemas.detection import ProposalAnswer
 from threadmatch.service.http.schemas.gallery import ColumnAnswer, GalleryAnswer, ItemAnswer, ItemsAnswer, ListedItem
@@ -124,7 +125,7 @@ def model_stamp(model: ServedModel) -> ModelStamp:
 
 def image_url(item_id: str, gallery: str | None = None) -> str:
     """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
-    return f"/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+    return f"{base.get()}/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
 
 
 def in_gallery(gallery: str | None) -> str:
@@ -257,6 +258,7 @@ def _evidence(pairs: list[EvidenceBoxes] | None) -> list[EvidenceAnswer] | None:
 
 
 def _heatmap_links(request_id: str, item_id: str, gallery: str | None) -> Heatmaps:
-    address = f"/v1/search/{request_id}/matches/{quote(item_id, safe='')}/heatmap.png{in_gallery(gallery)}"
+    match = f"{base.get()}/v1/search/{request_id}/matches/{quote(item_id, safe='')}"
+    address = f"{match}/heatmap.png{in_gallery(gallery)}"
     joined = "&" if gallery is not None else "?"
     return Heatmaps(query=f"{address}{joined}side=query", item=f"{address}{joined}side=item")

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -260,3 +261,17 @@ async def test_a_photo_searched_alone_agrees_with_the_same_in_a_batch(client: ht
         # Scores are logits of any size; a batch of another size rounds the last bits of float32 elsewhere.
         scores = {match["id"]: match["score"] for match in one["matches"]}
         assert {match["id"]: match["score"] for match in other["matches"]} == pytest.approx(scores, abs=1e-4)
+
+
+async def test_addresses_of_pictures_are_whole_where_the_service_knows_its_own(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    options = settings(gallery_folder, public_url="https://shop.example/find/")
+    async with running(create_app(options, model=tiny_model, gallery=gallery)) as client:
+        match = (await answer_to(client, explain=True))["matches"][0]
+        item = (await client.get(f"/v1/items/{quote(match['id'], safe='')}")).json()
+    for address in (match["image_url"], match["heatmaps"]["item"], item["image_url"]):
+        assert address.startswith("https://shop.example/find/v1/")
+    for wrong in ("shop.example", "ftp://shop.example", "https://shop.example/?a=b"):
+        with pytest.raises(ValueError, match="expected an address such as"):
+            settings(gallery_folder, public_url=wrong)
