@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from threadmatch.model.explain import Side
@@ -31,6 +32,20 @@ RequestId = Annotated[
 ]
 
 
+class HeatmapChoice(BaseModel):
+    """Which heat map: the query string of its address."""
+
+    model_config = ConfigDict(frozen=True)
+
+    side: Side = Field(default="query", description="the photo to paint")
+    method: Method = Field(
+        default="graph", description="graph: contributions of the regions; gradcam: gradient on the last feature map"
+    )
+    ground: Literal["painted", "clear"] = Field(
+        default="painted", description="clear: leave the photo's background out"
+    )
+
+
 @router.get(
     "/v1/search/{request_id}/matches/{item_id:path}/heatmap.png",
     summary="Where a match was decided",
@@ -46,13 +61,7 @@ async def match_heatmap(
     item_id: ItemId,
     chosen: Chosen,
     service: Annotated[ServiceState, Depends(service_of)],
-    side: Annotated[Side, Query(description="the photo to paint")] = "query",
-    method: Annotated[
-        Method, Query(description="graph: contributions of the regions; gradcam: gradient on the last feature map")
-    ] = "graph",
-    ground: Annotated[
-        Literal["painted", "clear"], Query(description="clear: leave the photo's background out")
-    ] = "painted",
+    asked: Annotated[HeatmapChoice, Query()],
 ) -> Response:
     """A PNG with transparency to lay over the photo, for searches of the last minutes.
 
@@ -63,7 +72,9 @@ async def match_heatmap(
     with _in_time(service, "the heat map"):
         async with asyncio.timeout(service.settings.search_timeout_s):
             search = await recent.get(chosen.name, request_id)
-            png = await heatmap(retriever, search, item_id, side=side, method=method, clear_ground=ground == "clear")
+            png = await heatmap(
+                retriever, search, item_id, side=asked.side, method=asked.method, clear_ground=asked.ground == "clear"
+            )
     return Response(png, media_type="image/png", headers=KEPT_BY_BROWSERS)
 
 
