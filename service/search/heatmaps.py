@@ -134,7 +134,8 @@ def scored_together(
         except (ItemNotFoundError, DamagedItemError):
             if one == item_id:
                 raise
-    return {name: np.stack([features[name] for features in found]) for name in matcher.needs}, place
+    together = {name: np.stack([features[name] for features in found]) for name in matcher.needs}
+    return {name: values.astype(np.float32) for name, values in together.items()}, place
 
 
 async def _kept(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.float32] | None:

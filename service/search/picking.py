@@ -52,7 +52,7 @@ def pick(
             item=items[place],
             score=_known(ranking.scores[place]),
             stage=ranking.scored_by[place],
-            probability=_known(probabilities[place]),
+            probability=_known(told[place]),
             stage1_rank=place + 1,
             distance=candidates[place].distance,
             views=views,
@@ -60,11 +60,11 @@ def pick(
         )
 
     # As the answer will have them: what it says can be asked for.
-    probabilities = np.round(probabilities.astype(np.float64), DIGITS)
+    told = np.round(probabilities.astype(np.float64), DIGITS)
     order = [int(place) for place in ranking.order]
     improbable = set()
     if options.min_probability is not None:
-        improbable = {place for place in order if not probabilities[place] >= options.min_probability}
+        improbable = {place for place in order if not told[place] >= options.min_probability}
     grouped = options.group_by == "product"
     return [
         match(

@@ -172,7 +172,7 @@ def _regression(means: NDArray[np.float32], holds: NDArray[np.bool_]) -> Presenc
         solver.zero_grad()
         missed = F.binary_cross_entropy_with_logits(x @ weight + offset, y, weight=share, reduction="sum")
         loss = missed + PENALTY / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
     solver.step(closure)
