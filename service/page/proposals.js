@@ -4,6 +4,7 @@ import { garmentName } from "./words.js";
 
 const MOST = 5;
 const SMALL = 0.01; // of the photo: what takes less is worn beside a garment, or a mistake
+const SURE = 0.85; // score of a garment that is offered; the main one always is
 const ALIKE = 0.9; // overlap (intersection over union) from which two boxes are one
 
 const byId = (id) => document.getElementById(id);
@@ -24,8 +25,8 @@ export function offer(query, url, choose) {
   const { width, height, garments = [], chosen_by: by, garment } = query;
   const shares = ([x0, y0, x1, y1]) => ({ x0: x0 / width, y0: y0 / height, x1: x1 / width, y1: y1 / height });
   const searched = shares(query.box);
-  found = garments.map(({ box, label }) => ({ edges: shares(box), label }))
-    .filter(({ edges }, at) => (at === 0 && by === "detector") || (area(edges) >= SMALL && overlap(edges, WHOLE) < ALIKE))
+  found = garments.map(({ box, label, score }) => ({ edges: shares(box), label, score }))
+    .filter(({ edges, score }, at) => (at === 0 && by === "detector") || (score >= SURE && area(edges) >= SMALL && overlap(edges, WHOLE) < ALIKE))
     .slice(0, MOST)
     .map(({ edges, label }, at) => (at === 0 && by === "detector"
       ? { edges: searched, label: garment ?? label, target: "auto" } : { edges, label, target: edges }));
