@@ -45,7 +45,21 @@ def _sparse(network: GRNet, device: str) -> Matcher | None:
     return None if network.graph is None else SparseGraphMatcher(network.graph, device=device)
 
 
-MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "sparse": _sparse, "dense": _dense, "greedy": _greedy}
+def _mga(network: GRNet, device: str) -> Matcher | None:
+    from threadmatch.model.alignment.part import AlignmentPart
+    from threadmatch.model.mga_matcher import MGAMatcher
+
+    part = network.attached.get(AlignmentPart.name)
+    return MGAMatcher(part, device=device) if isinstance(part, AlignmentPart) else None
+
+
+MATCHERS: Final[dict[str, Factory]] = {
+    "grnet": _grnet,
+    "sparse": _sparse,
+    "dense": _dense,
+    "greedy": _greedy,
+    "mga": _mga,
+}
 
 
 class MatchersOf(Mapping[str, Matcher]):

@@ -22,7 +22,14 @@ from threadmatch.model.tensor_files import read_fitting, write_described
 
 logger = logging.getLogger(__name__)
 
-PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {}
+
+def _alignment(settings: Mapping[str, Any]) -> Part:
+    from threadmatch.model.alignment.part import AlignmentPart
+
+    return AlignmentPart.from_settings(settings)
+
+
+PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {"alignment": _alignment}
 """From a part's settings to the part, untrained; ConfigError for settings that it does not know."""
 
 

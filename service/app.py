@@ -20,6 +20,7 @@ from threadmatch.service.errors import install_error_handlers
 from threadmatch.service.feedback.verdicts import feedback_of
 from threadmatch.service.galleries.loading import open_all
 from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.forwarded import ForwardedMiddleware
 from threadmatch.service.http.middleware import RequestMiddleware
 from threadmatch.service.http.public_address import PublicAddressMiddleware
 from threadmatch.service.lifespan import poll_galleries, put_in_service, wait_for_galleries
@@ -86,6 +87,7 @@ def create_app(
     install_access(app, settings, state.metrics.reject)
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
     app.add_middleware(PublicAddressMiddleware, address=settings.public_url)
+    app.add_middleware(ForwardedMiddleware, root_path=settings.root_path)
     install_error_handlers(app, state.metrics.reject)
     return app
 

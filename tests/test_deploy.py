@@ -19,8 +19,9 @@ import yaml
 from tests.support.checkout import IMPORT_PATH, ROOT
 from threadmatch.service.access.guard import AccessRules
 from threadmatch.service.access.wiring import check_reach
-from threadmatch.service.config import Settings, settings_table
+from threadmatch.service.config import Settings
 from threadmatch.service.process.commands import program, service
+from threadmatch.service.settings_table import settings_table
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -17,6 +17,7 @@ from typing import Any
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
+from threadmatch.indexer.edits.looking_at import with_look
 from threadmatch.indexer.errors import EditError, EditFailedError, ItemNotFoundError
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
@@ -137,7 +138,7 @@ class ItemWriter:
         unpacked = await queues.decoding.photo(photo, box=asked_box or None, show="all")
         prepared = unpacked.prepared
         features = await queues.encoder.submit(prepared.pixels)
-        return content_of(
+        content = content_of(
             features,
             in_common(self._gallery.features, queues.model.features),
             sha256=sha256,
@@ -146,6 +147,7 @@ class ItemWriter:
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
             photo=unpacked.shown,
         )
+        return await queues.run_in(queues.readers, with_look, self._gallery.current, content)
 
     async def _write(self, edit: Edit) -> Edited:
         outcome = await self._batcher.submit(edit)

@@ -37,7 +37,7 @@ export async function ask(path, options = {}) {
 // Where a proxy shows the service: "" or "/shop".
 const HERE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
-// The path of an address of the service, with that prefix once; answers may give whole addresses.
+// The path of an address of the service, with that prefix once: links in answers have it already, or are whole addresses.
 function own(address) {
   const { pathname, search } = new URL(address, location.origin), path = pathname + search;
   return path.startsWith(`${HERE}/`) ? path : HERE + path;

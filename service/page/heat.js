@@ -21,12 +21,12 @@ export class Heat {
   }
 
   // urls: {query, item} of a match, or undefined where it has none. query: {width, height, box} of the searched photo;
-  // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; the sparse graph's
-  // contributions are exact, and it has no Grad-CAM.
+  // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; GRNet alone has a
+  // Grad-CAM.
   show(urls, { width, height, box: [x0, y0, x1, y1] }, stage) {
     this.urls = urls ?? null;
     const gradcam = byId("heat-gradcam");
-    gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage === "sparse";
+    gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage !== "grnet";
     if (gradcam.disabled && gradcam.checked) byId("heat-graph").checked = true;
     const share = (pixels, whole) => `${100 * pixels / whole}%`;
     Object.assign(this.layers[0].style, {

@@ -12,6 +12,7 @@ from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.indexer.reading.listing import Place
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
+from threadmatch.service.http.forwarded import prefix
 from threadmatch.service.http.public_address import base
 from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
 from threadmatch.service.http.schemas.detection import ProposalAnswer
@@ -125,7 +126,12 @@ def model_stamp(model: ServedModel) -> ModelStamp:
 
 def image_url(item_id: str, gallery: str | None = None) -> str:
     """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
-    return f"{base.get()}/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+    return f"{_start()}/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+
+
+def _start() -> str:
+    """What addresses begin with: where clients reach the service, else the prefix that the request came by."""
+    return base.get() or prefix.get()
 
 
 def in_gallery(gallery: str | None) -> str:
@@ -258,7 +264,7 @@ def _evidence(pairs: list[EvidenceBoxes] | None) -> list[EvidenceAnswer] | None:
 
 
 def _heatmap_links(request_id: str, item_id: str, gallery: str | None) -> Heatmaps:
-    match = f"{base.get()}/v1/search/{request_id}/matches/{quote(item_id, safe='')}"
+    match = f"{_start()}/v1/search/{request_id}/matches/{quote(item_id, safe='')}"
     address = f"{match}/heatmap.png{in_gallery(gallery)}"
     joined = "&" if gallery is not None else "?"
     return Heatmaps(query=f"{address}{joined}side=query", item=f"{address}{joined}side=item")

@@ -44,10 +44,13 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
     image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
-    if queues.detector.on_model_thread:
-        proposals = await queues.explainer.submit(partial(queues.detector.detect, image.pixels))
+    detector = queues.detector
+    if isinstance(detector, ParserDetector):
+        proposals = (await _parsed(queues, detector, image)).proposals
+    elif detector.on_model_thread:
+        proposals = await queues.explainer.submit(partial(detector.detect, image.pixels))
     else:
-        proposals = await queues.detecting.run(lambda _: queues.detector.detect(image.pixels))
+        proposals = await queues.detecting.run(lambda _: detector.detect(image.pixels))
     return Detection(image, [(_in_original(proposal.box, image), proposal) for proposal in proposals])
 
 
@@ -59,7 +62,7 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     """
     if isinstance(queues.detector, ParserDetector):
         image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
-        parsing = await queues.explainer.submit(partial(queues.detector.parse, image.pixels))
+        parsing = await _parsed(queues, queues.detector, image)
         prepared = await queues.run_in(queues.readers, _garment, image, parsing, queues.model.image_px)
         return prepared, image, _seen(parsing, image)
     found = await detect(queues, photo)
@@ -85,11 +88,16 @@ def _seen(parsing: Parsing, image: DecodedImage) -> Seen:
     return Seen(
         chosen_by="detector" if main else "nobody",
         garment=main.kind if main else None,
-        garments=tuple((_in_original(found.box, image), found) for found in parsing.proposals)
-        if parsing.shows_garment
-        else (),
+        garments=tuple((_in_original(found.box, image), found) for found in parsing.proposals),
         no_garment=not (parsing.shows_garment and has_structure(image.pixels)),
     )
+
+
+async def _parsed(queues: ModelQueues, detector: ParserDetector, image: DecodedImage) -> Parsing:
+    """The garments of a photo; only the network itself takes the model's turn, with other photos."""
+    sized = await queues.run_in(queues.readers, lambda: detector.sized(image.pixels))
+    looked = await queues.parser.submit(sized)
+    return await queues.run_in(queues.readers, detector.read, looked, image.pixels)
 
 
 def _garment(image: DecodedImage, parsing: Parsing, image_px: int) -> PreparedImage:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -36,6 +36,7 @@ from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.detecting import WHOLE, as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
+from threadmatch.service.search.gathering import Gathered
 from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match, NoMatchReason, QueryView, SearchResult, Seen
 from threadmatch.service.watching import tracing
@@ -218,7 +219,7 @@ class Retriever:
                 )
 
     async def _through(self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]) -> _Stages:
-        stages = _Stages(Ranking(len(found.candidates)))
+        stages, gathered = _Stages(Ranking(len(found.candidates))), Gathered(found.snapshot, found.candidates)
         for name in ("gather", "rerank"):
             timings[name] = 0.0
         for stage in chain:
@@ -228,7 +229,9 @@ class Retriever:
                 break
             with _timed(timings, "gather") as span:
                 span.set({"threadmatch.candidates": len(head)})
-                items = await self.queues.run_in(self.queues.readers, _gathered, found, head, matcher.needs)
+                if not gathered.has(head, matcher.needs):
+                    await self.queues.run_in(self.queues.readers, gathered.read, head, matcher.needs)
+                items = gathered.at(head, matcher.needs)
             photo = {name: query[name] for name in matcher.needs}
             before = timings["rerank"]
             with _timed(timings, "rerank") as span:
@@ -302,12 +305,6 @@ def _no_match_reason(seen: Seen, matches: list[Match], found: _Found, judged: Ju
     if not found.candidates:
         return "filter" if found.snapshot.item_count else "empty_gallery"
     return "improbable" if not matches or judged.says_no_match else None
-
-
-def _gathered(found: _Found, places: NDArray[np.int64], names: Iterable[str]) -> Items:
-    """The named features of some candidates: (len(places), *shape) each."""
-    chosen = [found.candidates[place] for place in places]
-    return {name: found.snapshot.features(name, chosen) for name in names}
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ FOLDER/presence.safetensors   weight (C,), offset (1,); `parser` in the metadata
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +42,13 @@ class Presence:
         return float(1 / (1 + np.exp(-np.clip(logit, -60, 60))))
 
 
-def load_presence(folder: Path, parser_weights: Path) -> Presence | None:
+def load_presence(folder: Path, parser: str) -> Presence | None:
     """What was fitted for a parser; None where nothing was, or for other weights: then every photo counts as one of a
     garment.
 
     Args:
         folder: that may hold PRESENCE_FILE.
-        parser_weights: the file that the parser was read from.
+        parser: fingerprint of the parser's weights.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -63,7 +62,7 @@ def load_presence(folder: Path, parser_weights: Path) -> Presence | None:
             weight, offset = file.get_tensor("weight"), file.get_tensor("offset")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
-    if fitted_on != digest(parser_weights):
+    if fitted_on != parser:
         logger.warning(
             "presence belongs to other weights of the parser and is not used; fit it again",
             extra={"file": str(path), "command": "python -m threadmatch.model.train.parser.presence"},
@@ -72,12 +71,7 @@ def load_presence(folder: Path, parser_weights: Path) -> Presence | None:
     return Presence(weight.astype(np.float32), float(offset[0]))
 
 
-def save_presence(presence: Presence, folder: Path, parser_weights: Path) -> None:
-    """Write PRESENCE_FILE for the parser whose weights are given."""
+def save_presence(presence: Presence, folder: Path, parser: str) -> None:
+    """Write PRESENCE_FILE for the parser with this fingerprint."""
     tensors = {"weight": presence.weight.astype(np.float32), "offset": np.array([presence.offset], np.float32)}
-    save_file(tensors, folder / PRESENCE_FILE, metadata={"parser": digest(parser_weights)})
-
-
-def digest(file: Path) -> str:
-    """What names a weights file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    save_file(tensors, folder / PRESENCE_FILE, metadata={"parser": parser})

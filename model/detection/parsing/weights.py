@@ -6,6 +6,7 @@ FOLDER/config.json           form, version, kinds, sides
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,16 @@ def save_parser(parser: Parser, folder: Path, config: ParserConfig) -> None:
     }
     save_file(tensors, folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(), indent=2) + "\n")
+
+
+def fingerprint(parser: Parser) -> str:
+    """SHA-256 name of a parser's weights, 16 hex digits; those that `save_parser` halves count as halved."""
+    digest = hashlib.sha256(f"{FORM} {VERSION} {KINDS}".encode())
+    for name, value in sorted(parser.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def parser_folder(name_or_folder: str | Path) -> Path:

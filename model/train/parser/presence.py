@@ -32,7 +32,7 @@ from threadmatch.model.data.setups import Setup
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
 from threadmatch.model.detection.parsing.presence import Presence, save_presence
-from threadmatch.model.detection.parsing.weights import WEIGHTS_FILE, load_parser, parser_folder
+from threadmatch.model.detection.parsing.weights import fingerprint, load_parser
 from threadmatch.model.images import decode_image
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
@@ -93,7 +93,9 @@ def parts(data: Path, *, fit: bool) -> Iterator[tuple[str, bool, str, Pixels]]:
 
 def fitted(detector: ParserDetector, data: Path) -> Presence:
     """Fit on the train part."""
-    found = [(detector.deepest(photo), holds, name) for _, holds, name, photo in parts(data, fit=True)]
+    found = [
+        (detector.look([detector.sized(photo)])[0].mean, holds, name) for _, holds, name, photo in parts(data, fit=True)
+    ]
     means = np.stack([mean for mean, _, _ in found])
     holds = np.array([one for _, one, _ in found])
     third = np.array([zlib.crc32(name.encode()) % 3 == 0 for _, _, name in found])  # all parts of a photo together
@@ -131,8 +133,9 @@ def main() -> None:
     detector = load_parser_detector(options.parser)
     if options.out is not None:
         presence = fitted(detector, options.data)
-        save_presence(presence, options.out, parser_folder(options.parser) / WEIGHTS_FILE)
-        detector = ParserDetector(*load_parser(options.parser), presence)
+        network, config = load_parser(options.parser)
+        save_presence(presence, options.out, fingerprint(network))
+        detector = ParserDetector(network, config, presence=presence)
     measure(detector, options.data, options.others)
 
 

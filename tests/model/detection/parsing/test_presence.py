@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from threadmatch.model.detection.parsing.presence import (
     load_presence,
     save_presence,
 )
-from threadmatch.model.detection.parsing.weights import WEIGHTS_FILE, parser_folder
+from threadmatch.model.detection.parsing.weights import fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.structure import has_structure
 from threadmatch.model.errors import CheckpointError
 from threadmatch.model.images import decode_image
@@ -49,22 +48,22 @@ def test_one_colour_and_a_gradient_have_no_structure_and_all_other_pictures_do(k
 
 
 def test_what_was_fitted_on_other_weights_is_not_used(tmp_path: Path) -> None:
-    weights = parser_folder(DEFAULT_PARSER) / WEIGHTS_FILE
     fitted = Presence(np.arange(5, dtype=np.float32), -2.5)
-    save_presence(fitted, tmp_path, weights)
-    read = load_presence(tmp_path, weights)
+    save_presence(fitted, tmp_path, "these weights")
+    read = load_presence(tmp_path, "these weights")
     assert read is not None
-    assert (
-        read(np.full(5, 0.1, np.float32)) == fitted(np.full(5, 0.1, np.float32)) == pytest.approx(1 / (1 + np.e**1.5))
-    )
-    other = shutil.copy(weights, tmp_path / WEIGHTS_FILE)
-    with Path(other).open("ab") as file:
-        file.write(b" ")
-    assert load_presence(tmp_path, Path(other)) is None
+    mean = np.full(5, 0.1, np.float32)
+    assert read(mean) == fitted(mean) == pytest.approx(1 / (1 + np.e**1.5))
+    assert load_presence(tmp_path, "others") is None
 
 
 def test_a_damaged_file_is_named_and_none_at_all_is_fine(tmp_path: Path) -> None:
-    assert load_presence(tmp_path, tmp_path / WEIGHTS_FILE) is None
+    assert load_presence(tmp_path, "these weights") is None
     (tmp_path / PRESENCE_FILE).write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match=PRESENCE_FILE):
-        load_presence(tmp_path, tmp_path / WEIGHTS_FILE)
+        load_presence(tmp_path, "these weights")
+
+
+def test_the_shipped_parser_has_one_that_belongs_to_it() -> None:
+    parser, _ = load_parser(DEFAULT_PARSER)
+    assert load_presence(parser_folder(DEFAULT_PARSER), fingerprint(parser)) is not None
