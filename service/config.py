@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.errors import SettingsError
 from threadmatch.service.http.forwarded import is_prefix
+from threadmatch.service.http.public_address import PublicUrl
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
@@ -121,6 +122,11 @@ class Settings(BaseSettings):
         default=(),
         description="names by which clients call this service, *.example.org for all below; empty: without keys on a "
         "loopback address its names, else any",
+    )
+    public_url: PublicUrl = Field(
+        default="",
+        description="address by which clients reach this service, such as https://shop.example/find: addresses of "
+        "pictures in answers begin with it; empty: they are paths",
     )
     root_path: Annotated[str, AfterValidator(check_root_path)] = Field(
         default="",
@@ -282,7 +288,7 @@ class Settings(BaseSettings):
         default=15.0, ge=0, le=1440, description="minutes a search is remembered; 0 keeps none, not even in memory"
     )
     recent_mib: int = Field(
-        default=64, ge=1, le=100_000, description="MiB of recent searches (about 50 KB each); the oldest go first"
+        default=128, ge=1, le=100_000, description="MiB of recent searches (about 120 KB each); the oldest go first"
     )
     feedback: str = Field(
         default="", description="folder that feedback on matches is kept in, private to the service; empty takes none"

@@ -38,6 +38,7 @@ export class Heat {
 
   draw() {
     const method = this.urls ? chosen() : "";
+    byId("compare").classList.toggle("heated", Boolean(method)); // lines and boxes would cover it
     byId("strength-row").hidden = !method;
     byId("heat-note").textContent = method ? "Drawing the heat map …" : "";
     this.layers.forEach((layer, at) => {
@@ -45,6 +46,7 @@ export class Heat {
       if (!method) { layer.removeAttribute("src"); return; }
       const url = new URL(inGallery(this.urls[at === 0 ? "query" : "item"]), location.origin);
       url.searchParams.set("method", method);
+      url.searchParams.set("ground", "clear");
       layer.src = url.pathname + url.search;
     });
     this.fade();
@@ -56,7 +58,7 @@ export class Heat {
 
   legend() {
     return chosen() === "graph"
-      ? "Warm: the regions whose likeness weighs most in the decision."
+      ? "The warmer, the more this spot speaks for the match."
       : "Warm: the spots that push the score up most (Grad-CAM).";
   }
 }

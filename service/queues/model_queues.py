@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.model.detection.parsing.detector import ParserDetector
+from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.matching import Items, Photo
@@ -103,7 +103,7 @@ class ModelQueues:
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
         self.reranker: MicroBatcher[Pairs, NDArray[np.float32]]
         self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, self._work_of)
-        self.parser: MicroBatcher[NDArray[np.uint8], NDArray[np.float32]]
+        self.parser: MicroBatcher[NDArray[np.uint8], Looked]
         self.parser = self._batcher("parse", self._parse, self.capacity.encode_batch, lambda _: 1)
         self.explainer: MicroBatcher[Callable[[], Any], Any]
         self.explainer = self._batcher("explain", _call, 1, lambda _: 1)
@@ -178,9 +178,9 @@ class ModelQueues:
         features = self.model.encode(np.stack(pixels))
         return [{name: values[place] for name, values in features.items()} for place in range(len(pixels))]
 
-    def _parse(self, sized: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def _parse(self, sized: list[NDArray[np.uint8]]) -> list[Looked]:
         assert isinstance(self.detector, ParserDetector), "asked where the detector is a parser only"
-        return self.detector.probabilities_many(sized)
+        return self.detector.look(sized)
 
     def _work_of(self, pairs: Pairs) -> int:
         return math.ceil(pairs.count * self.model.matchers[pairs.matcher].cost)

@@ -34,7 +34,7 @@ from threadmatch.service.search.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
-FILE = "recent-2.sqlite3"  # another format gets another number
+FILE = "recent-3.sqlite3"  # another format gets another number
 TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept
 PATIENCE_S = 0.25  # how long a search waits for its writing at most; an ordinary one takes about a millisecond
@@ -50,7 +50,7 @@ _PRAGMAS = (
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS searches (
     gallery TEXT NOT NULL, request_id TEXT NOT NULL, at REAL NOT NULL, bytes INTEGER NOT NULL, facts TEXT NOT NULL,
-    crop BLOB NOT NULL, features BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
+    crop BLOB NOT NULL, photo BLOB NOT NULL, features BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
 );
 CREATE INDEX IF NOT EXISTS by_age ON searches (at, bytes);
 """
@@ -73,10 +73,12 @@ class RecentSearch:
     Fields:
         gallery, request_id: its name.
         crop: JPEG of the part that was searched, longest side at most `model.images.DISPLAY_PHOTO_PX`.
+        photo: JPEG of the whole photo; empty where it was never unpacked whole.
         width, height: of the upright photo, pixels.
         box: the part that was searched, in pixels of the upright photo.
         features: of the query by name, float16: what `matcher` needs.
         matcher: that can explain the answer, None where none can.
+        rivals: ids of all items that `matcher` compared with one another, where an item's score depends on the others.
         item_ids: all that the answer named, best first; a match's views and duplicates follow it.
         generation: of the gallery.
         model: fingerprint of the model that answered.
@@ -94,6 +96,8 @@ class RecentSearch:
     item_ids: tuple[str, ...]
     generation: str
     model: str
+    photo: bytes = b""
+    rivals: tuple[str, ...] = ()
     at: float = field(default_factory=time.time)
 
 
@@ -135,11 +139,13 @@ class RecentSearches:
             gallery=gallery,
             request_id=request_id,
             crop=result.view.crop,
+            photo=result.view.photo,
             width=result.width,
             height=result.height,
             box=result.box,
             features=result.view.features,
             matcher=result.view.matcher,
+            rivals=result.view.rivals,
             item_ids=tuple(_shown(result.matches)),
             generation=result.generation,
             model=model.fingerprint,
@@ -224,7 +230,7 @@ class RecentSearches:
         return True
 
     def _hold(self, search: RecentSearch, reason: str) -> None:
-        size = len(search.crop) + sum(values.nbytes for values in search.features.values())
+        size = len(search.crop) + len(search.photo) + sum(values.nbytes for values in search.features.values())
         self._unkept.add((search.gallery, search.request_id), search, size, reason)
 
     def _fails(self, error: Exception) -> str:
@@ -245,13 +251,14 @@ class RecentSearches:
             "box": [search.box.x0, search.box.y0, search.box.x1, search.box.y1],
             "shapes": {name: values.shape for name, values in search.features.items()},
             "matcher": search.matcher,
+            "rivals": search.rivals,
             "items": search.item_ids,
             "generation": search.generation,
             "model": search.model,
         }
         text = json.dumps(facts)
         features = b"".join(values.astype("<f2").tobytes() for values in search.features.values())
-        size = len(search.crop) + len(features) + len(text)
+        size = len(search.crop) + len(search.photo) + len(features) + len(text)
         if size > self._max_bytes:
             raise _TooLargeError(f"it takes {size} bytes, and all together may have {self._max_bytes}")
         with connection:  # one transaction
@@ -261,8 +268,8 @@ class RecentSearches:
             )
             self._make_room(connection, size)
             connection.execute(
-                "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (search.gallery, search.request_id, search.at, size, text, search.crop, features),
+                "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (search.gallery, search.request_id, search.at, size, text, search.crop, search.photo, features),
             )
 
     def _make_room(self, connection: sqlite3.Connection, size: int) -> None:
@@ -279,7 +286,8 @@ class RecentSearches:
             return held if held is not None and held.at >= time.time() - self._max_age_s else None
         try:
             row = self._connection.execute(
-                "SELECT at, facts, crop, features FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
+                "SELECT at, facts, crop, photo, features FROM searches "
+                "WHERE gallery = ? AND request_id = ? AND at >= ?",
                 (gallery, request_id, time.time() - self._max_age_s),
             ).fetchone()
         except sqlite3.Error as error:
@@ -287,17 +295,19 @@ class RecentSearches:
             return None
         if row is None:
             return None
-        at, text, crop, features = row
+        at, text, crop, photo, features = row
         facts = json.loads(text)
         return RecentSearch(
             gallery=gallery,
             request_id=request_id,
             crop=crop,
+            photo=photo,
             width=facts["width"],
             height=facts["height"],
             box=Box(*facts["box"]),
             features=_features(features, facts["shapes"]),
             matcher=facts["matcher"],
+            rivals=tuple(facts["rivals"]),
             item_ids=tuple(facts["items"]),
             generation=facts["generation"],
             model=facts["model"],

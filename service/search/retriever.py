@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -27,21 +27,26 @@ from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import EMBEDDING
-from threadmatch.model.images import Box, PreparedImage, display_photo
+from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo
+from threadmatch.model.inference import Judged
 from threadmatch.model.matching import Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
-from threadmatch.service.search.detecting import WHOLE, looks_for_garments, prepare_best
+from threadmatch.service.search.detecting import WHOLE, as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.gathering import Gathered
 from threadmatch.service.search.picking import pick
-from threadmatch.service.search.results import Match, QueryView, SearchResult
+from threadmatch.service.search.results import Match, NoMatchReason, QueryView, SearchResult, Seen
 from threadmatch.service.watching import tracing
 
 logger = logging.getLogger(__name__)
 
+KEPT_PX: Final = 768
+"""Long side at which a whole photo is kept for a search again."""
+WITHOUT_GARMENT: Final = 0.02
+"""Factor of all probabilities of a photo that is said to show no garment."""
 DAMAGED_MAX: Final = 10_000
 """Damaged items that are told apart; more are not counted."""
 
@@ -55,6 +60,14 @@ class _Found:
     items: list[Item]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """JPEGs of the searched part, and of the whole photo where it was unpacked whole."""
+
+    crop: bytes
+    photo: bytes = b""
+
+
 @dataclass(slots=True)
 class _Stages:
     """How a shortlist was reordered: the order, and the features of the items that the last stage was given."""
@@ -63,10 +76,9 @@ class _Stages:
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     last_items: Items = field(default_factory=dict)
 
-    def items_at(self, places: list[int]) -> Items:
-        """The last stage's features of these places, all of them among those it was given."""
-        at = [int(np.flatnonzero(self.last_head == place)[0]) for place in places]
-        return {name: values[at] for name, values in self.last_items.items()}
+    def place_of(self, place: int) -> int:
+        """Where `last_items` has the item at a place of the shortlist, one of those that the last stage was given."""
+        return int(np.flatnonzero(self.last_head == place)[0])
 
 
 class Retriever:
@@ -132,7 +144,7 @@ class Retriever:
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
-            prepared, crop = await self._unpacked(photo, options.box)
+            prepared, kept, seen = await self._unpacked(photo, options.box)
         with _timed(timings, "encode"):
             query = await self.queues.encoder.submit(prepared.pixels)
         with _timed(timings, "shortlist") as span:
@@ -142,6 +154,8 @@ class Retriever:
             )
         found, stages = await self._reordered(found, query, chain, timings)
         judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
+        if seen.no_garment:
+            judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
         with _timed(timings, "pick"):
             matches = await self.queues.run_in(
                 self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
@@ -149,7 +163,7 @@ class Retriever:
         if options.explain and matches:
             with _timed(timings, "explain"):
                 matches = await self._explained(matches, query, stages, prepared.box, options)
-        view = self._view(crop, query, chain) if crop else None
+        view = self._view(kept, query, chain, found, stages) if kept else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
@@ -157,8 +171,10 @@ class Retriever:
             width=prepared.width,
             height=prepared.height,
             box=prepared.box,
+            seen=seen,
             matches=matches,
-            no_match=not matches or judged.says_no_match,
+            no_match_reason=_no_match_reason(seen, matches, found, judged),
+            no_match_below=judged.no_match_below,
             candidates=len(found.candidates),
             timings_ms=timings,
             generation=found.snapshot.generation,
@@ -170,16 +186,16 @@ class Retriever:
 
     # Stages, in the order of a search.
 
-    async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, bytes]:
-        """What the model sees of the photo, and a JPEG of the searched part where searches are remembered."""
+    async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, _Kept | None, Seen]:
+        """What the model sees of the photo, what is kept of it where searches are remembered, and what was seen."""
         keep = self.capacity.keep_views
         if looks_for_garments(self.queues, box):
-            prepared, image = await prepare_best(self.queues, photo)
-            crop = await self.queues.run_in(self.queues.readers, display_photo, image, prepared.box) if keep else b""
-            return prepared, crop
+            prepared, image, seen = await prepare_best(self.queues, photo)
+            kept = await self.queues.run_in(self.queues.readers, _kept, image, prepared.box) if keep else None
+            return prepared, kept, seen
         asked = None if box == WHOLE else box
         found = await self.queues.decoding.photo(photo, box=asked, show="box" if keep else "nothing")
-        return found.prepared, found.shown
+        return found.prepared, _Kept(found.shown) if keep else None, as_asked(found.prepared, box)
 
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
@@ -244,26 +260,30 @@ class Retriever:
         assert matcher is not None, "explain with another matcher is refused before"
         reached = set(stages.last_head.tolist())
         scored = [match for match in matches if match.stage1_rank - 1 in reached]
-        places = [match.stage1_rank - 1 for match in scored]
-        items = stages.items_at(places)
+        places = [stages.place_of(match.stage1_rank - 1) for match in scored]
         # A matcher that compares items with one another explains what it scored: all of them together.
-        shown = items if matcher.pointwise else stages.last_items
-        told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, shown, top=EVIDENCE_PAIRS))
-        if not matcher.pointwise:
-            told_all = [told_all[int(np.flatnonzero(stages.last_head == place)[0])] for place in places]
-        told = with_evidence(scored, told_all, matcher.region_boxes(), searched)
+        items = stages.last_items
+        if matcher.pointwise:
+            items, places = {name: values[places] for name, values in items.items()}, list(range(len(places)))
+        told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS))
+        told = with_evidence(scored, [told_all[place] for place in places], matcher.region_boxes(), searched)
         if options.heatmaps == "inline":
-            told = await with_inline_heatmaps(self.queues, matcher, told, query, items, searched)
+            told = await with_inline_heatmaps(
+                self.queues, matcher, told, query, items, places=places, searched=searched
+            )
         explained = {match.stage1_rank: match for match in told}
         return [explained.get(match.stage1_rank, match) for match in matches]
 
-    def _view(self, crop: bytes, query: Photo, chain: Chain) -> QueryView:
+    def _view(self, kept: _Kept, query: Photo, chain: Chain, found: _Found, stages: _Stages) -> QueryView:
         """What is kept for heat maps: of the last matcher that explains, of the model's own chain where none does."""
         named = [stage.matcher for stage in (*self.model.chain, *chain)]
-        able = [name for name in named if self.model.matchers[name].explains]
-        needs = self.model.matchers[able[-1]].needs if able else ()
-        features = {name: query[name].astype(np.float16) for name in needs}
-        return QueryView(crop, features, able[-1] if able else None)
+        able = [self.model.matchers[name] for name in named if self.model.matchers[name].explains]
+        if not able:
+            return QueryView(kept.crop, kept.photo, {}, None)
+        features = {name: query[name].astype(np.float16) for name in able[-1].needs}
+        depends = not able[-1].pointwise and bool(chain) and chain[-1].matcher == able[-1].name
+        rivals = tuple(found.items[place].id for place in stages.last_head.tolist()) if depends else ()
+        return QueryView(kept.crop, kept.photo, features, able[-1].name, rivals)
 
     def _count(self, result: SearchResult) -> None:
         first = result.matches[0] if result.matches else None
@@ -273,6 +293,18 @@ class Retriever:
             stage1_rank=first.stage1_rank if first is not None and first.score is not None else None,
             probability=first.probability if first is not None else None,
         )
+
+
+def _kept(image: DecodedImage, box: Box) -> _Kept:
+    return _Kept(display_photo(image, box), display_photo(image, long_side_px=KEPT_PX))
+
+
+def _no_match_reason(seen: Seen, matches: list[Match], found: _Found, judged: Judged) -> NoMatchReason | None:
+    if seen.no_garment:
+        return "no_garment"
+    if not found.candidates:
+        return "filter" if found.snapshot.item_count else "empty_gallery"
+    return "improbable" if not matches or judged.says_no_match else None
 
 
 @contextlib.contextmanager

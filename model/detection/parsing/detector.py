@@ -32,7 +32,8 @@ from threadmatch.model.detection.parsing.garments import (
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import Parser, kind_probabilities
-from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser
+from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presence, load_presence
+from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.errors import CheckpointError, CompileError
 from threadmatch.model.fusing import fold_batch_norm
@@ -53,12 +54,19 @@ class Parsing:
         person: share of all that is not background that is skin and hair, 0..1.
         plain: the ground is plain.
         kept: (h, w) uint8 over all of the photo, 255 where it stays when its background is quieted.
+        presence: probability that the photo holds a garment at all, 0..1; 1 where the parser cannot say.
     """
 
     garments: list[Garment]
     person: float
     plain: bool
     kept: Mask
+    presence: float = 1.0
+
+    @property
+    def shows_garment(self) -> bool:
+        """Whether the photo holds a garment at all, as far as the parser can say."""
+        return self.presence >= LEAST_PRESENCE
 
     @property
     def shows_person(self) -> bool:
@@ -72,23 +80,40 @@ class Parsing:
 
     @property
     def proposals(self) -> list[Proposal]:
-        """The garments, surest first; the main one before all where one is sure."""
+        """The garments, surest first, the main one before all where one is sure; none of a photo without one."""
+        if not self.shows_garment:
+            return []
         main = self.choice.garment
         ordered = sorted(self.garments, key=lambda garment: (garment is not main, -garment.score))
         return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What the network gives of one photo.
+
+    Fields:
+        kinds: (K, h, w) float32 over all of the photo, summing to 1 over K.
+        mean: (C,) float32, mean of the deepest map: what `presence` is fitted on.
+    """
+
+    kinds: Floats
+    mean: Floats
+
+
 class ParserNetwork(nn.Module):
     """A parser as one function from sized photos to kinds: what every engine computes."""
 
-    def __init__(self, parser: nn.Module) -> None:
+    def __init__(self, parser: Parser) -> None:
         super().__init__()
         self.parser = parser
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor]:
-        """(B, H, W, 3) uint8 RGB -> (B, K, h, w) float32, summing to 1 over K."""
-        kinds = kind_probabilities(self.parser(pixels.permute(0, 3, 1, 2)))
-        return (F.interpolate(kinds, scale_factor=float(FINER), mode="bilinear", align_corners=False),)
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, 3) uint8 RGB -> (B, K, h, w) float32, summing to 1 over K, and (B, C); see `Looked`."""
+        maps = self.parser.encoder(pixels.permute(0, 3, 1, 2))
+        kinds = kind_probabilities(self.parser.decoder(maps))
+        raised = F.interpolate(kinds, scale_factor=float(FINER), mode="bilinear", align_corners=False)
+        return raised, maps[-1].mean(dim=(2, 3))
 
 
 class ParserDetector:
@@ -97,6 +122,7 @@ class ParserDetector:
     Args:
         parser: trained; left as it is.
         config: that belongs to it.
+        presence: fitted on it; None where nothing was.
         engine: "torch", "openvino", or "auto" for OpenVINO where it can be had.
         cache: folder that keeps converted networks; None keeps none.
 
@@ -111,12 +137,13 @@ class ParserDetector:
         parser: Parser,
         config: ParserConfig,
         *,
+        presence: Presence | None = None,
         engine: str = "torch",
         cache: Path | None = None,
     ) -> None:
-        self.name, self.sides_px = config.name, config.sides_px
+        self.name, self.sides_px, self._presence = config.name, config.sides_px, presence
         parser.eval().requires_grad_(False)
-        self.engine, self._kinds = (
+        self.engine, self._run = (
             ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)
         )
 
@@ -126,7 +153,7 @@ class ParserDetector:
 
     def parse(self, photo: Pixels) -> Parsing:
         """(H, W, 3) uint8 RGB to its garments, with their masks."""
-        return read_kinds(self.probabilities(photo), photo)
+        return self.read(self.look([self.sized(photo)])[0], photo)
 
     def probabilities(self, photo: Pixels) -> Floats:
         """(H, W, 3) uint8 RGB -> (K, h, w) float32 over all of the photo, summing to 1 over K."""
@@ -140,50 +167,66 @@ class ParserDetector:
         return np.asarray(small, np.uint8)
 
     def probabilities_many(self, sized: Sequence[Pixels]) -> list[Floats]:
-        """`probabilities` of each of several photos of `sized`; those of one size in one call of the network."""
-        found: dict[int, Floats] = {}
+        """`probabilities` of each of several photos of `sized`."""
+        return [looked.kinds for looked in self.look(sized)]
+
+    def look(self, sized: Sequence[Pixels]) -> list[Looked]:
+        """What the network gives of photos of `sized`; those of one size in one call of it."""
+        found: dict[int, Looked] = {}
         for shape in dict.fromkeys(photo.shape for photo in sized):
             places = [place for place, photo in enumerate(sized) if photo.shape == shape]
-            found.update(zip(places, self._kinds(np.stack([sized[place] for place in places])), strict=True))
+            kinds, means = self._run(np.stack([sized[place] for place in places]))
+            found.update(
+                (place, Looked(*both)) for place, both in zip(places, zip(kinds, means, strict=True), strict=True)
+            )
         return [found[place] for place in range(len(sized))]
 
+    def read(self, looked: Looked, photo: Pixels) -> Parsing:
+        """What the network gave of a photo (H, W, 3), as garments."""
+        kinds = looked.kinds
+        likeliest = kinds.argmax(axis=0)  # (h, w)
+        skin, foreground = (likeliest == KINDS.index("skin_and_hair")).sum(), (likeliest > 0).sum()
+        person = float(skin / max(1, foreground))
+        presence = 1.0 if self._presence is None else self._presence(looked.mean)
+        return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]), presence)
 
-def read_kinds(kinds: Floats, photo: Pixels) -> Parsing:
-    """What the probabilities (K, h, w) of a photo (H, W, 3) say."""
-    likeliest = kinds.argmax(axis=0)  # (h, w)
-    skin, foreground = (likeliest == KINDS.index("skin_and_hair")).sum(), (likeliest > 0).sum()
-    person = float(skin / max(1, foreground))
-    return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]))
+
+Run = Callable[[Pixels], tuple[Floats, Floats]]
+"""(B, H, W, 3) uint8 RGB to the two of `ParserNetwork.forward`."""
 
 
-def _by_torch(parser: Parser, config: ParserConfig) -> Callable[[Pixels], Floats]:
+def _by_torch(parser: Parser, config: ParserConfig) -> Run:
     """The parser itself: a copy with its batch norm folded."""
     # It asks for a backbone, but folds whatever turns photos into one tensor.
     folded = fold_batch_norm(cast(Backbone, parser), image_px=max(config.sides_px))
-    network = ParserNetwork(folded.to(memory_format=torch.channels_last))
+    network = ParserNetwork(cast(Parser, folded.to(memory_format=torch.channels_last)))
 
     @torch.inference_mode()
-    def kinds(pixels: Pixels) -> Floats:
-        return np.asarray(network(torch.from_numpy(pixels))[0].numpy(), np.float32)
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+        kinds, means = network(torch.from_numpy(pixels))
+        return np.asarray(kinds.numpy(), np.float32), np.asarray(means.numpy(), np.float32)
 
-    return kinds
+    return run
 
 
-def _compiled(
-    parser: Parser, config: ParserConfig, engine: str, cache: Path | None
-) -> tuple[str, Callable[[Pixels], Floats]]:
+def _compiled(parser: Parser, config: ParserConfig, engine: str, cache: Path | None) -> tuple[str, Run]:
     """The parser as OpenVINO runs it, or torch's where that cannot be had and "auto" was asked for."""
     if engine not in ("auto", "openvino"):
         raise CheckpointError(f"engine {engine!r} is unknown to parsers, expected auto, openvino or torch")
     probes = [probe_photo(*config.sides_px), probe_photo(*config.sides_px[::-1])]
     try:
-        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-{fingerprint(parser)}", cache=cache)
+        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-2-{fingerprint(parser)}", cache=cache)
     except CompileError as error:
         if engine != "auto":
             raise CheckpointError(f"engine {engine} cannot run parser {config.name}: {error}") from error
         logger.warning("torch parses", extra={"parser": config.name, "reason": str(error)})
         return "torch", _by_torch(parser, config)
-    return "openvino", lambda pixels: compiled(pixels)[0]
+
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+        kinds, means = compiled(pixels)
+        return kinds, means
+
+    return "openvino", run
 
 
 def load_parser_detector(
@@ -199,4 +242,6 @@ def load_parser_detector(
     Raises:
         CheckpointError: see `weights.load_parser`; the engine cannot be had.
     """
-    return ParserDetector(*load_parser(folder), engine=engine, cache=cache or default_folder())
+    parser, config = load_parser(folder)
+    presence = load_presence(parser_folder(folder), fingerprint(parser))
+    return ParserDetector(parser, config, presence=presence, engine=engine, cache=cache or default_folder())

@@ -69,6 +69,11 @@ def fingerprint(parser: Parser) -> str:
     return digest.hexdigest()[:16]
 
 
+def parser_folder(name_or_folder: str | Path) -> Path:
+    """Where a parser's files are: a folder, or that of a shipped one by its name."""
+    return SHIPPED / name_or_folder if str(name_or_folder) == DEFAULT_PARSER else Path(name_or_folder)
+
+
 def load_parser(folder: str | Path = DEFAULT_PARSER) -> tuple[Parser, ParserConfig]:
     """Read a parser, ready to answer.
 
@@ -78,7 +83,7 @@ def load_parser(folder: str | Path = DEFAULT_PARSER) -> tuple[Parser, ParserConf
     Raises:
         CheckpointError: a file is missing or damaged, or the two do not belong together.
     """
-    folder = SHIPPED / folder if str(folder) == DEFAULT_PARSER else Path(folder)
+    folder = parser_folder(folder)
     try:
         config = ParserConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
     except (OSError, ValidationError) as error:
