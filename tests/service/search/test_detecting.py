@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.serving import until
 from threadmatch.model.data.setups import Setup
-from threadmatch.model.detection.parsing.detector import ParserDetector
+from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.parsing.weights import load_parser
 from threadmatch.model.inference import Model
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
@@ -28,9 +28,9 @@ class Watched(ParserDetector):
         super().__init__(*load_parser())
         self.calls: list[int] = []
 
-    def probabilities_many(self, sized: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def look(self, sized: Sequence[NDArray[np.uint8]]) -> list[Looked]:
         self.calls.append(len(sized))
-        return super().probabilities_many(sized)
+        return super().look(sized)
 
 
 def street(number: int) -> bytes:
@@ -48,7 +48,7 @@ async def test_photos_that_wait_together_are_parsed_in_one_call_with_the_same_ou
         async with queues.thread.turn():
             asked = asyncio.gather(*(prepare_best(queues, photo) for photo in photos))
             await until(lambda: queues.parser.waiting == len(photos))
-        together = [prepared for prepared, _ in await asked]
+        together = [prepared for prepared, *_ in await asked]
     assert detector.calls == [1, 1, 1, 3]
     for one, other in zip(alone, together, strict=True):
         assert one.box == other.box
