@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,10 +34,12 @@ class AttributeSet:
     Fields:
         images: n.
         values: by attribute n tuples of values; () where it is not known.
+        asks: whether a photo is a customer's, which asks, or the shop's, which answers.
     """
 
     images: list[LabelledImage]
     values: Mapping[str, list[tuple[str, ...]]]
+    asks: list[bool]
 
     def known(self, attribute: str) -> NDArray[np.int64]:
         """Positions of the photos that have a value."""
@@ -78,7 +80,7 @@ def read_attributes(
     Args:
         manifests: files; an attribute that one does not have is unknown for all its rows.
         split: which rows.
-        attributes: columns; () takes every further column of the manifests that no manifest has by itself.
+        attributes: columns; () takes every column with a value that is not of a manifest's own, and `category`.
         images: root of the image paths; None takes each manifest's folder.
         skip_bad: leave out rows that cannot be used, with a warning, in place of refusing the manifest.
 
@@ -101,15 +103,15 @@ def read_attributes(
     there = {name for own in cells for name in own}
     if missing := [name for name in attributes if name not in there]:
         raise DataError(f"no manifest has the column {', '.join(missing)}; found {', '.join(sorted(there)) or 'none'}")
-    chosen = attributes or sorted(there)
+    chosen = attributes or sorted(name for name in there if any(own.get(name) for own in cells))
     values = {name: [parse_values(own.get(name, "")) for own in cells] for name in chosen}
     _take_from_products([row for row, _, _ in rows], values)
     kept = [n for n in range(len(rows)) if any(values[name][n] for name in chosen)]
     if not kept:
         names = ", ".join(str(path) for path in manifests)
         raise DataError(f"no row of {names} in split {split} has a value of {', '.join(chosen)}")
-    photos = [labelled(*rows[n]) for n in kept]
-    return AttributeSet(photos, {name: [own[n] for n in kept] for name, own in values.items()})
+    every = AttributeSet([labelled(*row) for row in rows], values, [row.domain is Domain.CUSTOMER for row, _, _ in rows])
+    return some(every, kept)
 
 
 def _take_from_products(rows: Sequence[ManifestRow], values: Mapping[str, list[tuple[str, ...]]]) -> None:
@@ -131,11 +133,11 @@ def joined(sets: Sequence[AttributeSet]) -> AttributeSet:
     return AttributeSet(
         [image for one in sets for image in one.images],
         {name: [v for one in sets for v in one.values.get(name, [()] * len(one.images))] for name in names},
+        [asks for one in sets for asks in one.asks],
     )
 
 
 def some(of: AttributeSet, at: Sequence[int]) -> AttributeSet:
     """The photos at these positions alone."""
-    return replace(
-        of, images=[of.images[n] for n in at], values={name: [own[n] for n in at] for name, own in of.values.items()}
-    )
+    values = {name: [own[n] for n in at] for name, own in of.values.items()}
+    return AttributeSet([of.images[n] for n in at], values, [of.asks[n] for n in at])

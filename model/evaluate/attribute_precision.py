@@ -6,12 +6,17 @@ Paper    Ma et al., AAAI 2020 (ASEN): MAP; Veit et al., CVPR 2017: triplet accur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.data.attribute_labels import AttributeSet
 from threadmatch.model.evaluate.metrics import BOOTSTRAP_ROUNDS, Interval
+
+CHUNK: Final = 500
+"""Queries ranked at a time, bounding memory."""
 
 
 def average_precision(similar: NDArray[np.float32], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -55,6 +60,46 @@ def attribute_precision(
     out = (products[0][:, None] == products[1][None]) | ~marks[1].any(1)[None]
     found = average_precision(np.where(out, -np.inf, queries @ candidates.T), relevant & ~out)
     return np.where(marks[0].any(1), found, np.nan)
+
+
+def precisions(
+    embeddings: NDArray[np.float32], photos: AttributeSet, marks: Sequence[NDArray[np.bool_]], names: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Average precision of each photo that asks, by attribute.
+
+    Customers' photos ask and the shop's answer; in a set of one kind alone every photo asks all others.
+
+    Args:
+        embeddings: (n, A, D), or (n, E) for one vector whatever is asked.
+        photos: n.
+        marks: for each attribute (n, V).
+        names: A of them.
+
+    Returns:
+        By attribute (q,) in 0..1 of the q photos that ask, NaN where one asks nothing.
+    """
+    asks, answers = sides(photos)
+    products = np.array([image.product_id for image in photos.images])
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    for start in range(0, len(asks), CHUNK):
+        at = asks[start : start + CHUNK]
+        for n, name in enumerate(names):
+            own = embeddings[:, n] if embeddings.ndim == 3 else embeddings
+            found[name].append(
+                attribute_precision(
+                    own[at], own[answers],
+                    marks=(marks[n][at], marks[n][answers]), products=(products[at], products[answers]),
+                )
+            )  # fmt: skip
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def sides(photos: AttributeSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the photos that ask and of those that answer; see `precisions`."""
+    asks = np.asarray(photos.asks)
+    if asks.all() or not asks.any():
+        return np.arange(len(asks)), np.arange(len(asks))
+    return np.flatnonzero(asks), np.flatnonzero(~asks)
 
 
 def mean_precision(found: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
