@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.features import CELLS
+from threadmatch.model.features import ATTRIBUTES, CELLS
 from threadmatch.model.matching import Matcher
 
 if TYPE_CHECKING:
@@ -45,7 +45,20 @@ def _sparse(network: GRNet, device: str) -> Matcher | None:
     return None if network.graph is None else SparseGraphMatcher(network.graph, device=device)
 
 
-MATCHERS: Final[dict[str, Factory]] = {"grnet": _grnet, "sparse": _sparse, "dense": _dense, "greedy": _greedy}
+def _attributes(network: GRNet, device: str) -> Matcher | None:
+    from threadmatch.model.attributes.matcher import AttributeMatcher
+
+    del device  # a few hundred products of short vectors
+    return AttributeMatcher() if ATTRIBUTES in network.attached else None
+
+
+MATCHERS: Final[dict[str, Factory]] = {
+    "grnet": _grnet,
+    "sparse": _sparse,
+    "dense": _dense,
+    "greedy": _greedy,
+    ATTRIBUTES: _attributes,
+}
 
 
 class MatchersOf(Mapping[str, Matcher]):

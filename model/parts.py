@@ -17,12 +17,20 @@ from typing import Any, Final
 
 from threadmatch.model.descriptions import CONFIG_FILE
 from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.features import ATTRIBUTES
 from threadmatch.model.part import Part
 from threadmatch.model.tensor_files import read_fitting, write_described
 
 logger = logging.getLogger(__name__)
 
-PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {}
+
+def _attributes(settings: Mapping[str, Any]) -> Part:
+    from threadmatch.model.attributes.part import AttributesPart
+
+    return AttributesPart.from_settings(settings)
+
+
+PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {ATTRIBUTES: _attributes}
 """From a part's settings to the part, untrained; ConfigError for settings that it does not know."""
 
 

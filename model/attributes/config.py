@@ -65,11 +65,11 @@ class AttributeConfig:
 
     form: Form = "ag-man"
     """"ag-man", or "asenet-v2", which the paper compares with: no fusion, no spatial gate, no masks, tanh for swish."""
-    early: int = 3
+    early: int = 5
     """Stage of the backbone, counted from 0 as in `Backbone.split`, whose map is fused into that of `late`."""
-    late: int = 5
+    late: int = 7
     """Stage whose map is attended to."""
-    width: int = 512
+    width: int = 256
     """d: channels that are attended to, and the size of an embedding (ASENet_V2's embedding is as wide as the map)."""
     classifier: Classifier = "pooled"
     """Where the attribute classifier reads, while training: "rest" is the paper's, the fused map carried through the
@@ -88,7 +88,9 @@ class AttributeConfig:
         if len(set(names)) != len(names):
             raise ConfigError(f"attributes name one twice: {', '.join(names)}")
         if self.width < len(names):
-            raise ConfigError(f"width is {self.width}; the masks give each of {len(names)} attributes a channel at least")
+            raise ConfigError(
+                f"width is {self.width}; the masks give each of {len(names)} attributes a channel at least"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,7 +111,9 @@ class AttributeConfig:
         """
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"attributes has the settings {unknown}, known are {', '.join(known)}; update threadmatch")
+            raise ConfigError(
+                f"attributes has the settings {unknown}, known are {', '.join(known)}; update threadmatch"
+            )
         given = dict(values)
         listed = given.get("attributes", [])
         if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):

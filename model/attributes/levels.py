@@ -46,6 +46,7 @@ class Levels(nn.Module):
 
     Fields:
         channels: Ca and Cb.
+        label: which stages of how many, for a cache's key.
 
     Raises:
         ConfigError: the backbone has no such stages, or nothing would be left behind `late`.
@@ -62,6 +63,7 @@ class Levels(nn.Module):
         self.rest = nn.Sequential(*own[late + 1 :])
         channels = backbone.stage_channels()
         self.channels = (channels[early], channels[late])
+        self.label = f"levels {early} and {late} of {len(own)}"
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) values 0..255, uint8 or float -> (B, Cb + Ca, h, w)."""

@@ -61,7 +61,7 @@ class AttributeNetwork(nn.Module):
         channels: Ca and Cb.
 
     Fields:
-        values: by attribute (values, D): the direction of each known value, for `model.attributes.values`.
+        values: of each attribute (V, D), the directions of its known values, for `model.attributes.values`.
         embedding_dim: D.
     """
 
@@ -69,9 +69,7 @@ class AttributeNetwork(nn.Module):
         super().__init__()
         self.config, self.channels, self.embedding_dim = config, channels, embedding_dim
         self.table = nn.Parameter(torch.randn(len(config.attributes), config.width))  # e_c
-        self.values = nn.ParameterDict(
-            {one.name: nn.Parameter(torch.randn(len(one.values), embedding_dim)) for one in config.attributes}
-        )
+        self.values = nn.ParameterList(torch.randn(len(one.values), embedding_dim) for one in config.attributes)
 
     def forward(self, levels: Tensor) -> Attended:
         """(B, Cb + Ca, h, w) of `levels.Levels` -> all attributes of each photo."""

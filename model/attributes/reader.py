@@ -39,7 +39,8 @@ class AttributeReader(nn.Module):
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             kept = {
                 "look": guides.spatial, "guided": guides.channel, "scale": scale,
-                "offset": norm.bias - norm.running_mean * scale, "out": network.out.weight, "out_bias": network.out.bias,
+                "offset": norm.bias - norm.running_mean * scale,
+                "out": network.out.weight, "out_bias": network.out.bias,
                 **(self._ag_man(network) if isinstance(network, AGMAN) else self._asenet(network)),
             }  # fmt: skip
         for name, value in kept.items():

@@ -110,7 +110,9 @@ def read_attributes(
     if not kept:
         names = ", ".join(str(path) for path in manifests)
         raise DataError(f"no row of {names} in split {split} has a value of {', '.join(chosen)}")
-    every = AttributeSet([labelled(*row) for row in rows], values, [row.domain is Domain.CUSTOMER for row, _, _ in rows])
+    every = AttributeSet(
+        [labelled(*row) for row in rows], values, [row.domain is Domain.CUSTOMER for row, _, _ in rows]
+    )
     return some(every, kept)
 
 
@@ -118,9 +120,7 @@ def _take_from_products(rows: Sequence[ManifestRow], values: Mapping[str, list[t
     """Give a customer's photo the values of its product, where it has none of its own."""
     for own in values.values():
         of_product = {
-            row.product_id: found
-            for row, found in zip(rows, own, strict=True)
-            if found and row.domain is Domain.SHOP
+            row.product_id: found for row, found in zip(rows, own, strict=True) if found and row.domain is Domain.SHOP
         }
         for n, row in enumerate(rows):
             if not own[n] and row.domain is Domain.CUSTOMER:

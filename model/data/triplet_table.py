@@ -1,6 +1,6 @@
 """Triplets that people judged, as a table beside a manifest: of this attribute `near` is more like `anchor` than `far`.
 
-    split,attribute,anchor,near,far        anchor, near and far are ids of the manifest's rows
+split,attribute,anchor,near,far        anchor, near and far are ids of the manifest's rows
 """
 
 from __future__ import annotations

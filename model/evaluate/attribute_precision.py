@@ -137,7 +137,9 @@ def precision_gain(
     with np.errstate(invalid="ignore"):
         means = np.nanmean(np.where(asked > 0, drawn @ sums.T / asked, np.nan), axis=1)
     low, high = np.nanpercentile(means, [2.5, 97.5])
-    return Interval(float(np.nanmean(sums.sum(1)[sizes.sum(1) > 0] / sizes.sum(1)[sizes.sum(1) > 0])), float(low), float(high))
+    return Interval(
+        float(np.nanmean(sums.sum(1)[sizes.sum(1) > 0] / sizes.sum(1)[sizes.sum(1) > 0])), float(low), float(high)
+    )
 
 
 def triplet_accuracy(anchor: NDArray[np.float32], near: NDArray[np.float32], far: NDArray[np.float32]) -> float:

@@ -71,6 +71,23 @@ def import_zappos50k(root: Root, *, out: Out, as_json: AsJson = False) -> None:
     _run("zappos50k", root, out, as_json=as_json)
 
 
+def import_items(
+    root: Annotated[Path, typer.Argument(help="table of items: image, id and columns of what is known")],
+    *,
+    out: Out,
+    words: Annotated[
+        Path | None, typer.Option(help="table of column, value, attribute, word: what the values mean")
+    ] = None,
+    product: Annotated[str, typer.Option(help="column that tells garments apart")] = "product_id",
+    most: Annotated[int, typer.Option(min=0, help="rows of each split at most, chosen by hash; 0: all")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """A shop's own table of items: a column an attribute."""
+    from threadmatch.model.data.layouts.items import ItemSettings
+
+    _run("items", root, out, as_json=as_json, items=ItemSettings(words, product, most))
+
+
 def _run(layout: Layout | None, root: Path, out: Path, *, as_json: bool, **settings: Any) -> None:
     from threadmatch.model.data.layouts.importing import ImportSettings, deepfashion_layout, import_layout
     from threadmatch.model.errors import ModelError

@@ -1,4 +1,4 @@
-"""FashionAI and DeepFashion's attributes as the authors of ASEN split them, as manifest rows with a column an attribute.
+"""FashionAI and DeepFashion's attributes as the authors of ASEN split them: manifest rows with a column an attribute.
 
     meta.json                 beside or in the data set's folder: {"FashionAI": {"ATTRIBUTES": [...],
                               "ATTRIBUTES_NUM": {...}, "ATTRIBUTES_VALUES": {"skirt_length": ["Invisible", ...]}}};
@@ -103,7 +103,9 @@ def _row(
         (attribute, BETWEEN.join(dict.fromkeys(meta.value(n, value) for value in values.get(n, ()))))
         for n, attribute in enumerate(meta.attributes)
     )
-    return ManifestRow(str(path), name, domain, split, id=f"{split}-{name}" if domain is Domain.SHOP else "", others=others)
+    return ManifestRow(
+        str(path), name, domain, split, id=f"{split}-{name}" if domain is Domain.SHOP else "", others=others
+    )
 
 
 def _labels(path: Path, photos: int, meta: AsenMeta, notes: Notes, *, pairs: bool) -> _Labels:

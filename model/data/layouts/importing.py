@@ -9,13 +9,14 @@ from typing import Any, Final, Literal
 
 from threadmatch.model.data.layouts import deepfashion, findfashion, zappos
 from threadmatch.model.data.layouts.asen import read_asen, read_meta
+from threadmatch.model.data.layouts.items import ItemSettings, item_attributes, read_items
 from threadmatch.model.data.layouts.street2shop import read_street2shop
 from threadmatch.model.data.layouts.tree import Notes
 from threadmatch.model.data.manifest.rows import ManifestRow, image_cell, write_manifest
 from threadmatch.model.data.triplet_table import write_triplets
 from threadmatch.model.errors import DataError
 
-Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion", "asen", "zappos50k"]
+Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion", "asen", "zappos50k", "items"]
 VAL_SHARE: Final = 0.1
 """Of the train products, where a set has no val part of its own."""
 STEP: Final = 1000
@@ -28,10 +29,12 @@ class ImportSettings:
     Fields:
         val_share: of the train products that become val, where there is no official val; 0 takes none.
         views: what numbers in FindFashion's view column mean.
+        items: of a shop's own table.
     """
 
     val_share: float = VAL_SHARE
     views: Mapping[str, str] = field(default_factory=dict)
+    items: ItemSettings = field(default_factory=ItemSettings)
 
 
 def deepfashion_layout(root: Path) -> Layout:
@@ -92,7 +95,10 @@ def import_layout(
     judged: dict[str, Any] = {}
     if layout == "zappos50k":
         table = out.with_name(f"{out.stem}.triplets{out.suffix}")
-        judged = {"triplets_file": str(table), "triplets": write_triplets(table, zappos.read_zappos_triplets(root, notes))}
+        judged = {
+            "triplets_file": str(table),
+            "triplets": write_triplets(table, zappos.read_zappos_triplets(root, notes)),
+        }
     return {
         **judged,
         "manifest": str(out),
@@ -122,3 +128,6 @@ def _reader(
             return read_asen(root, meta, notes), meta.attributes
         case "zappos50k":
             return zappos.read_zappos(root, notes), zappos.OTHERS
+        case "items":
+            attributes = item_attributes(root, settings.items)
+            return read_items(root, settings.items, notes), tuple(name for name in attributes if name != "category")

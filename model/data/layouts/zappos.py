@@ -47,7 +47,9 @@ def read_zappos(root: Path, notes: Notes) -> Iterator[ManifestRow]:
             continue
         category, sub_category, brand = (*Path(names[photo]).parts[:-1], "", "", "")[:3]
         others = (("sub_category", sub_category), ("brand", brand))
-        yield ManifestRow(str(path), names[photo], Domain.SHOP, split, id=names[photo], category=category, others=others)
+        yield ManifestRow(
+            str(path), names[photo], Domain.SHOP, split, id=names[photo], category=category, others=others
+        )
 
 
 def read_zappos_triplets(root: Path, notes: Notes) -> Iterator[NamedTriplet]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 MARGIN = 0.2
 LEAST_LOG_VARIANCE = -4.0
-"""Where s stops to fall: of a loss that is exactly 0, as one of triplets can be, exp(-s) L + s has no minimum either."""
+"""Where s stops to fall: of a loss that is exactly 0, as of triplets can be, exp(-s) L + s has no minimum either."""
 
 
 def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = MARGIN) -> Tensor:
@@ -70,9 +70,7 @@ def attribute_loss(logits: Tensor, has: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, has.float())
 
 
-def value_loss(
-    embeddings: Tensor, directions: Sequence[Tensor], marks: Sequence[Tensor], *, scale: float
-) -> Tensor:
+def value_loss(embeddings: Tensor, directions: Sequence[Tensor], marks: Sequence[Tensor], *, scale: float) -> Tensor:
     """Cross-entropy of each photo's value by the cosine with the values' directions: ours, not the paper's.
 
         -mean log softmax_v( scale z_c . w_cv ) over the photos that have a value; of several each counts alike

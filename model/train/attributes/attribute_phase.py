@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from threadmatch.model.train.attributes.attribute_losses import (
     triplet_loss,
     value_loss,
 )
-from threadmatch.model.train.attributes.triplets import TripletSampler
+from threadmatch.model.train.attributes.triplets import Triplets, TripletSampler
 from threadmatch.model.train.inputs.front_maps import MapSet
 from threadmatch.model.train.loop.optimisers import steady
 from threadmatch.model.train.loop.run_folder import ATTRIBUTES, Run
@@ -36,6 +36,14 @@ ENCODE_BATCH: Final = 64
 VALUE_SCALE: Final = 16.0
 """Of cosines in `value_loss`."""
 LOSSES: Final = ("triplet", "attribute", "value")
+
+
+class Sampler(Protocol):
+    """Where a step's triplets come from."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Triplets:
+        """Draw `count` triplets."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +126,7 @@ def train_attributes(
     settings: AttributeSettings,
     run: Run,
     front: nn.Module | None = None,
+    sampler: Sampler | None = None,
 ) -> dict[str, float]:
     """Train a network; its best weights by MAP on `val` stay in it.
 
@@ -127,6 +136,7 @@ def train_attributes(
         settings: how.
         run: where; an unfinished one goes on.
         front: stages that learn too; maps are pixels then.
+        sampler: of judged triplets; None draws them by the photos' values.
 
     Returns:
         The best figures on `val`: MAP by attribute, `all` and `mean`.
@@ -135,7 +145,7 @@ def train_attributes(
         DataError: no triplet can be drawn; ConfigError: the folder holds another run.
     """
     names = network.config.names
-    sampler = TripletSampler(training.marks, names)
+    drawn_from = sampler or TripletSampler(training.marks, names)
     module = TrainedNetwork(network, settings, front)
     optimiser = torch.optim.Adam(module.parameters(), lr=settings.rate)
     course = Course(
@@ -146,7 +156,7 @@ def train_attributes(
 
     def losses(step: int) -> dict[str, Tensor]:
         module.train()
-        return step_losses(module, training, sampler, settings, np.random.default_rng([settings.seed, step]))
+        return step_losses(module, training, drawn_from, settings, np.random.default_rng([settings.seed, step]))
 
     def evaluate(trained: TrainedNetwork) -> dict[str, float]:
         embeddings = embed(trained, val.maps)
@@ -156,9 +166,7 @@ def train_attributes(
     return loop.train(losses, evaluate)
 
 
-def _schedule(
-    optimiser: torch.optim.Optimizer, settings: AttributeSettings
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(optimiser: torch.optim.Optimizer, settings: AttributeSettings) -> torch.optim.lr_scheduler.LRScheduler:
     if settings.decay_every:
         return torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
     if settings.steps == 1:
@@ -169,7 +177,7 @@ def _schedule(
 def step_losses(
     module: TrainedNetwork,
     data: LabelledMaps,
-    sampler: TripletSampler,
+    sampler: Sampler,
     settings: AttributeSettings,
     rng: np.random.Generator,
 ) -> dict[str, Tensor]:
@@ -191,8 +199,7 @@ def step_losses(
         elif name == "attribute" and made.logits is not None:
             found[name] = attribute_loss(made.logits, torch.stack([own.any(1) for own in marks], dim=1))
         elif name == "value":
-            directions = [module.network.values[one] for one in module.network.config.names]
-            found[name] = value_loss(made.embeddings, directions, marks, scale=VALUE_SCALE)
+            found[name] = value_loss(made.embeddings, list(module.network.values), marks, scale=VALUE_SCALE)
     return {**found, "total": module.weighing(found)}
 
 

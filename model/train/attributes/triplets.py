@@ -5,7 +5,7 @@ Letters  n photos, A attributes, T triplets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,3 +60,26 @@ class TripletSampler:
             photos[row, :2] = rng.choice(having, 2, replace=False)
             photos[row, 2] = rng.choice(other)
         return Triplets(attributes, photos)
+
+
+class JudgedTriplets:
+    """Triplets that people judged, drawn evenly; as on Zappos50k.
+
+    Args:
+        triplets: by attribute (T, 3) positions of anchor, near and far.
+        names: of the network's attributes, in order.
+
+    Raises:
+        DataError: triplets of an attribute that the network does not have.
+    """
+
+    def __init__(self, triplets: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> None:
+        if unknown := sorted(set(triplets) - set(names)):
+            raise DataError(f"there are triplets of {', '.join(unknown)}; the network has {', '.join(names)}")
+        own = [np.full(len(rows), names.index(name)) for name, rows in triplets.items()]
+        self._all = Triplets(np.concatenate(own), np.concatenate(list(triplets.values())))
+
+    def draw(self, count: int, rng: np.random.Generator) -> Triplets:
+        """Draw `count` triplets."""
+        at = rng.integers(0, len(self._all.attributes), count)
+        return Triplets(self._all.attributes[at], self._all.photos[at])

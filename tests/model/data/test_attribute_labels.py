@@ -33,7 +33,9 @@ def test_a_customers_photo_has_the_values_of_its_product_unless_it_says_others(t
         "e.jpg,p3,shop,train,,crew,",
     )
     found = read_attributes([path], Split.TRAIN)
-    assert [image.path.name for image in found.images] == ["a.jpg", "b.jpg", "e.jpg"], "what says nothing teaches nothing"
+    assert [image.path.name for image in found.images] == ["a.jpg", "b.jpg", "e.jpg"], (
+        "what says nothing teaches nothing"
+    )
     assert found.asks == [False, True, False]
     assert found.values == {
         "category": [("dress",), ("dress",), ()],
@@ -48,9 +50,7 @@ def test_a_customers_photo_has_the_values_of_its_product_unless_it_says_others(t
 
 def test_sets_are_joined_and_what_one_does_not_know_stays_unknown(tmp_path: Path) -> None:
     one = read_attributes([manifest(tmp_path, "a.jpg,p1,shop,train,,v,")], Split.TRAIN, ["neckline"])
-    other = manifest(
-        tmp_path, "b.jpg,p2,shop,train,red", name="n.csv", header="image,product_id,domain,split,color"
-    )
+    other = manifest(tmp_path, "b.jpg,p2,shop,train,red", name="n.csv", header="image,product_id,domain,split,color")
     both = joined([one, read_attributes([other], Split.TRAIN, ["color"])])
     assert both.values == {"neckline": [("v",), ()], "color": [(), ("red",)]}
     assert some(both, [1]).values == {"neckline": [()], "color": [("red",)]}
