@@ -27,6 +27,19 @@ class AttributeReader(nn.Module):
         network: trained; copied from, and left as it is.
     """
 
+    look: Tensor
+    guided: Tensor
+    scale: Tensor
+    offset: Tensor
+    reduce: Tensor
+    reduce_bias: Tensor
+    seen: Tensor
+    out: Tensor
+    out_bias: Tensor
+    look_gain: Tensor
+    kernel: Tensor
+    mask: Tensor
+
     def __init__(self, network: AttributeNetwork) -> None:
         super().__init__()
         assert isinstance(network, AGMAN | ASENetV2), "the two forms that there are"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 from threadmatch.model.attributes.config import Attribute
 
 Floats = NDArray[np.float16] | NDArray[np.float32]
+
+
+PREDICTED: Final = "predicted."
+"""How the columns begin that are read off photos, so that nobody takes them for what a shop wrote down."""
+PROBABILITY: Final = "_probability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,15 @@ class ValueDirections:
                 best = int(odds.argmax())
                 own[attribute.name] = Predicted(attribute.values[best], float(odds[best]))
         return found
+
+
+def predicted_columns(said: Mapping[str, Predicted]) -> dict[str, str | float]:
+    """Metadata of one photo: "predicted.neckline" the value and "predicted.neckline_probability" how probable it is."""
+    columns: dict[str, str | float] = {}
+    for name, own in said.items():
+        columns[f"{PREDICTED}{name}"] = own.value
+        columns[f"{PREDICTED}{name}{PROBABILITY}"] = round(own.probability, 3)
+    return columns
 
 
 def fitted_scale(

@@ -43,6 +43,10 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
+    predict: Annotated[
+        bool,
+        typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos"),
+    ] = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
     preset: Preset = None,
@@ -76,6 +80,7 @@ def ingest(
                 workers=workers or os.cpu_count() or 1,
                 fresh=not resume,
                 prune=prune,
+                predict=predict,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
                 headers=_headers(header or [], allow_host or []),

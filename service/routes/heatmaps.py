@@ -42,8 +42,15 @@ async def match_heatmap(
     service: Annotated[ServiceState, Depends(service_of)],
     side: Annotated[Side, Query(description="the photo to paint")] = "query",
     method: Annotated[
-        Method, Query(description="graph: contributions of the regions; gradcam: gradient on the last feature map")
+        Method,
+        Query(
+            description="graph: contributions of the regions; gradcam: gradient on the last feature map; attention: "
+            "where an attribute is seen"
+        ),
     ] = "graph",
+    attribute: Annotated[
+        str | None, Query(max_length=64, description="of method=attention: one that GET /v1/gallery lists")
+    ] = None,
 ) -> Response:
     """A PNG with transparency to lay over the photo, for searches of the last minutes.
 
@@ -59,7 +66,7 @@ async def match_heatmap(
         try:
             async with asyncio.timeout(service.settings.search_timeout_s):
                 search = await service.recent.get(chosen.name, request_id)
-                png = await heatmap(retriever, search, item_id, side=side, method=method)
+                png = await heatmap(retriever, search, item_id, side=side, method=method, attribute=attribute)
         except TimeoutError as error:
             raise SearchTimeoutError(
                 f"the heat map took more than {service.settings.search_timeout_s:g} s; try again"

@@ -17,18 +17,28 @@ from threadmatch.service.search.heat_picture import overlay
 from threadmatch.service.search.recent_searches import RecentSearch
 from threadmatch.service.search.retriever import Retriever
 
-Method = Literal["graph", "gradcam"]
+Method = Literal["graph", "gradcam", "attention"]
 
 
-async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method) -> bytes:
-    """Paint what decided a match.
+async def heatmap(
+    retriever: Retriever,
+    search: RecentSearch,
+    item_id: str,
+    *,
+    side: Side,
+    method: Method,
+    attribute: str | None = None,
+) -> bytes:
+    """Paint what decided a match, or where an attribute is seen.
 
     Args:
         retriever: of the gallery that was searched.
         search: as it was remembered.
         item_id: of one of its matches.
         side: the photo to paint: the searched part of the query, or the item's whole display photo.
-        method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map.
+        method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map,
+            "attention" where the model looks for an attribute.
+        attribute: of "attention".
 
     Returns:
         PNG with transparency, of the proportions of the photo it lies on.
@@ -36,7 +46,8 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
     Raises:
         SearchNotFoundError: the item was not among the answered matches, another model answered, or none that can
             explain.
-        InvalidFieldError: the matcher that decided has no Grad-CAM.
+        InvalidFieldError: the matcher that decided has no Grad-CAM; the model has no such attribute, or one is named
+            with another method.
         ItemNotFoundError, DamagedItemError: the item is gone, or cannot be read.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
@@ -45,30 +56,61 @@ async def heatmap(retriever: Retriever, search: RecentSearch, item_id: str, *, s
     if search.model != retriever.model.fingerprint:
         raise SearchNotFoundError("that search was answered by another model; search again")
     queues, snapshot = retriever.queues, retriever.gallery.current
+    sought = _attribute(retriever, method, attribute)
     with queues.in_progress():
-        matcher = _explaining(retriever, search)
-        shown = await queues.run_in(
-            queues.readers, lambda: {name: snapshot.features_of(name, item_id) for name in matcher.needs}
-        )
         item = await queues.run_in(queues.readers, snapshot.item, item_id)
-        if method == "graph":
-            items = {name: values[None] for name, values in shown.items()}
-            both = await queues.explainer.submit(partial(matcher.heat, search.features, items))
-            heat = both[0 if side == "query" else 1][0]
-        else:
+        if sought is not None:
             pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
-            if not isinstance(matcher, GradCam):
-                raise InvalidFieldError(
-                    f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
-                    "contributions: ask for method=graph"
-                )
-            other = shown if side == "query" else search.features
-            heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
+            heat = await queues.explainer.submit(partial(retriever.model.attention, pixels, sought))
+        else:
+            heat = await _decided(retriever, search, item_id, side=side, method=method)
         if side == "query":
             size, inside = display_size(search.box.width, search.box.height), None
         else:
             size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
         return await queues.run_in(queues.readers, overlay, heat, size, inside=inside)
+
+
+def _attribute(retriever: Retriever, method: Method, attribute: str | None) -> str | None:
+    """The attribute to look for; None where another method is asked for.
+
+    Raises:
+        InvalidFieldError: see `heatmap`.
+    """
+    if method != "attention":
+        if attribute is not None:
+            raise InvalidFieldError(f"attribute goes with method=attention, found method={method}")
+        return None
+    known = retriever.model.attributes.names if retriever.model.attributes is not None else ()
+    if attribute not in known:
+        found = "none" if attribute is None else repr(attribute[:80])
+        raise InvalidFieldError(f"attribute is {found}; method=attention needs one of {', '.join(known) or 'none'}")
+    return attribute
+
+
+async def _decided(
+    retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method
+) -> NDArray[np.float32]:
+    """(h, w), what decided a match."""
+    queues, snapshot = retriever.queues, retriever.gallery.current
+    matcher = _explaining(retriever, search)
+    shown = await queues.run_in(
+        queues.readers, lambda: {name: snapshot.features_of(name, item_id) for name in matcher.needs}
+    )
+    if method == "graph":
+        items = {name: values[None] for name, values in shown.items()}
+        both = await queues.explainer.submit(partial(matcher.heat, search.features, items))
+        of_side: NDArray[np.float32] = both[0 if side == "query" else 1][0]
+        return of_side
+    pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
+    if not isinstance(matcher, GradCam):
+        raise InvalidFieldError(
+            f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
+            "contributions: ask for method=graph"
+        )
+    other = shown if side == "query" else search.features
+    heat: NDArray[np.float32] = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
+    return heat
 
 
 def _explaining(retriever: Retriever, search: RecentSearch) -> ExplainingMatcher:

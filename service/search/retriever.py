@@ -26,13 +26,14 @@ from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.model.chain import Chain, Ranking
-from threadmatch.model.features import EMBEDDING
+from threadmatch.model.features import ATTRIBUTES, EMBEDDING
 from threadmatch.model.images import Box, PreparedImage, display_photo
-from threadmatch.model.matching import Items, Photo, as_explaining
+from threadmatch.model.matching import Floats, Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
+from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
 from threadmatch.service.search.detecting import WHOLE, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.picking import pick
@@ -56,11 +57,15 @@ class _Found:
 
 @dataclass(slots=True)
 class _Stages:
-    """How a shortlist was reordered: the order, and the features of the items that the last stage was given."""
+    """How a shortlist was reordered: the order, and the features of the items that the last stage was given.
+
+    `attributes` are (N, A, D) of all candidates, None unless attributes are asked for.
+    """
 
     ranking: Ranking
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     last_items: Items = field(default_factory=dict)
+    attributes: Floats | None = None
 
     def items_at(self, places: list[int]) -> Items:
         """The last stage's features of these places, all of them among those it was given."""
@@ -123,11 +128,12 @@ class Retriever:
             self.metrics.gallery_damaged.labels(self.name).set(len(self.damaged))
 
     def _candidates(self, options: SearchOptions) -> int:
-        return min(options.candidates, max(1, self.gallery.item_count))
+        return min(options.shortlist, max(1, self.gallery.item_count))
 
     async def search_admitted(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """`search` inside of `admitted`."""
         chain = self.stages(options)
+        asked = asked_attributes(options, self.model, self.gallery.features)
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
@@ -139,12 +145,22 @@ class Retriever:
             span.set(
                 {"threadmatch.candidates": len(found.candidates), "threadmatch.generation": found.snapshot.generation}
             )
-        found, stages = await self._reordered(found, query, chain, timings)
+        found, stages = await self._reordered(
+            found, query, () if asked and asked.alone else chain, timings, asked=asked
+        )
         judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
+        plain = stages.ranking.order.copy()
+        if asked is not None:
+            with _timed(timings, ATTRIBUTES):
+                await self.queues.run_in(self.queues.readers, _weigh, found, stages, query, asked)
         with _timed(timings, "pick"):
             matches = await self.queues.run_in(
                 self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
             )
+        if asked is not None and stages.attributes is not None and matches:
+            shown = stages.attributes[[match.stage1_rank - 1 for match in matches]]
+            told = await self.queues.run_in(self.queues.readers, asked.told, query[ATTRIBUTES], shown)
+            matches = with_attributes(matches, told, plain)
         if options.explain and matches:
             with _timed(timings, "explain"):
                 matches = await self._explained(matches, query, stages, prepared.box, options)
@@ -183,16 +199,26 @@ class Retriever:
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
         embedding = np.asarray(query[EMBEDDING], np.float32)
-        candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
+        candidates = snapshot.shortlist(embedding, options.shortlist, filter=options.filter)
         return _Found(snapshot, candidates, snapshot.items(candidates))
 
     async def _reordered(
-        self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]
+        self,
+        found: _Found,
+        query: Photo,
+        chain: Chain,
+        timings: dict[str, float],
+        *,
+        asked: AskedAttributes | None,
     ) -> tuple[_Found, _Stages]:
         """Let the chain go over the shortlist; an item whose features are damaged is left out of it."""
         while True:
             try:
-                return found, await self._through(found, query, chain, timings)
+                stages = await self._through(found, query, chain, timings)
+                if asked is not None:
+                    with _timed(timings, "gather"):
+                        stages.attributes = await self.queues.run_in(self.queues.readers, _attributes_of, found)
+                return found, stages
             except DamagedItemError as error:  # one bad row must not take down every search that meets it
                 self._note_damaged(error)
                 kept = [place for place, item in enumerate(found.items) if item.id != error.item_id]
@@ -276,6 +302,18 @@ def _gathered(found: _Found, places: NDArray[np.int64], names: Iterable[str]) ->
     """The named features of some candidates: (len(places), *shape) each."""
     chosen = [found.candidates[place] for place in places]
     return {name: found.snapshot.features(name, chosen) for name in names}
+
+
+def _attributes_of(found: _Found) -> Floats:
+    """(N, A, D) of all candidates."""
+    return _gathered(found, np.arange(len(found.candidates)), (ATTRIBUTES,))[ATTRIBUTES]
+
+
+def _weigh(found: _Found, stages: _Stages, query: Photo, asked: AskedAttributes) -> None:
+    """Let the attributes asked for join the order."""
+    assert stages.attributes is not None, "gathered with the chain's features"
+    distances = np.array([candidate.distance for candidate in found.candidates], np.float64)
+    asked.reorder(stages.ranking, asked.similarities(query[ATTRIBUTES], stages.attributes), distances)
 
 
 @contextlib.contextmanager

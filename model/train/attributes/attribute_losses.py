@@ -115,5 +115,5 @@ class Weighing(nn.Module):
     def _one(self, name: str, loss: Tensor) -> Tensor:
         if name not in self.log_variance:
             return loss
-        s = self.log_variance[name].clamp(min=LEAST_LOG_VARIANCE)
+        s: Tensor = self.log_variance[name].clamp(min=LEAST_LOG_VARIANCE)
         return torch.exp(-s) * loss + s

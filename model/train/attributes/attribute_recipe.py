@@ -46,6 +46,7 @@ from threadmatch.model.data.attribute_labels import AttributeSet, read_attribute
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.triplet_table import read_triplets
 from threadmatch.model.errors import ConfigError, DataError
+from threadmatch.model.features import ATTRIBUTES as ATTRIBUTES_PART
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import model_folder
 from threadmatch.model.pretrained import load_pretrained
@@ -251,11 +252,12 @@ def _save(network: AttributeNetwork, core: GRNet | None, levels: Levels, folder:
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "network/model.safetensors")
         (folder / "network/config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n")
         return {"network": str(folder / "network")}
-    core.parts.pop("attributes", None)
+    if ATTRIBUTES_PART in core.parts:
+        del core.parts[ATTRIBUTES_PART]
     core.attach(AttributesPart(network))
     prints = save_checkpoint(core, folder / "checkpoint")
     return {
         "checkpoint": str(folder / "checkpoint"),
         "fingerprint": prints.model,
-        "part": core.attached["attributes"].fingerprint,
+        "part": core.attached[ATTRIBUTES_PART].fingerprint,
     }
