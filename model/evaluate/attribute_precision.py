@@ -57,8 +57,8 @@ def attribute_precision(
         (q,) in 0..1; NaN for those that ask nothing or have no answer.
     """
     relevant = (marks[0].astype(np.float32) @ marks[1].T.astype(np.float32)) > 0
-    unknown: NDArray[np.bool_] = ~marks[1].any(axis=1, keepdims=True).T  # (1, n)
-    out = (products[0][:, None] == products[1][None]) | unknown
+    unknown = np.logical_not(np.any(marks[1], axis=1))  # (n,)
+    out = (products[0][:, None] == products[1][None]) | unknown[None]
     found = average_precision(np.where(out, -np.inf, queries @ candidates.T), relevant & ~out)
     return np.where(marks[0].any(1), found, np.nan)
 
