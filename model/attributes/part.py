@@ -8,7 +8,7 @@ Letters  B photos, A attributes, D embedding size, V values of an attribute, h x
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +24,12 @@ from threadmatch.model.errors import ConfigError
 from threadmatch.model.features import ATTRIBUTES, FeatureSpec
 from threadmatch.model.part import Part, Seen
 
-MAX_PHOTO_BYTES: Final = 4096
-"""What a gallery may keep of a photo's attributes."""
-
 
 class AttributesPart(Part):
     """Embeddings of all attributes, and where each was seen.
 
     Args:
         network: trained; its tables are taken.
-
-    Raises:
-        ConfigError: a photo's embeddings would need more than MAX_PHOTO_BYTES.
     """
 
     name = ATTRIBUTES
@@ -49,11 +43,6 @@ class AttributesPart(Part):
             False
         )
         self.spec = FeatureSpec(ATTRIBUTES, (len(self.config.attributes), network.embedding_dim), "int8")
-        if self.spec.size_bytes > MAX_PHOTO_BYTES:
-            raise ConfigError(
-                f"{len(self.config.attributes)} attributes of {network.embedding_dim} numbers are "
-                f"{self.spec.size_bytes} bytes a photo, at most {MAX_PHOTO_BYTES} are kept; take a smaller width"
-            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> AttributesPart:

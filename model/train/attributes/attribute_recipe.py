@@ -245,7 +245,7 @@ def _fit_scales(network: AttributeNetwork, val: LabelledMaps, module: nn.Module)
     network.config = replace(network.config, attributes=tuple(fitted))
 
 
-def _save(network: AttributeNetwork, core: GRNet | None, levels: Levels, folder: Path) -> dict[str, str]:
+def _save(network: AttributeNetwork, core: GRNet | None, levels: Levels, folder: Path) -> dict[str, Any]:
     if core is None:
         tensors = nn.ModuleDict({"levels": levels, "network": network}).state_dict()
         (folder / "network").mkdir(exist_ok=True)
@@ -257,6 +257,7 @@ def _save(network: AttributeNetwork, core: GRNet | None, levels: Levels, folder:
     core.attach(AttributesPart(network))
     prints = save_checkpoint(core, folder / "checkpoint")
     return {
+        "bytes_a_photo": core.attached[ATTRIBUTES_PART].specs[0].size_bytes,
         "checkpoint": str(folder / "checkpoint"),
         "fingerprint": prints.model,
         "part": core.attached[ATTRIBUTES_PART].fingerprint,

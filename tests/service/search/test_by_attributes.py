@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
-from tests.support.serving import make_catalogue, photo
+from tests.support.serving import is_error, make_catalogue, photo, post, running, settings
 from threadmatch.indexer.errors import PredictionError
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.indexer.reading.gallery import Gallery
@@ -20,8 +23,11 @@ from threadmatch.model.attributes.part import AttributesPart
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, load_model
+from threadmatch.service.app import create_app
+from threadmatch.service.cli import app as app_of_the_command_line
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.galleries.item_writer import ItemWriter, NewItem
+from threadmatch.service.galleries.local import LocalGallery
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.answers import gallery_answer, search_answer
@@ -34,7 +40,7 @@ IDS = [f"item-{n}" for n in range(8)]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a part of three attributes on two of its stages."""
     network = load_checkpoint(tiny_model_folder)
     channels = network.backbone.stage_channels()
@@ -44,7 +50,13 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         network.attach(AttributesPart(build_network(config, (channels[1], channels[2])).eval()))
     folder = tmp_path_factory.mktemp("attributes") / "tiny"
     save_checkpoint(network, folder)
-    return load_model(folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Model:
+    """The same, loaded."""
+    return load_model(model_folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +214,56 @@ def test_attention_is_a_distribution_over_the_map_of_the_later_stage(model: Mode
     heat = model.attention(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), "sleeves")
     assert heat.ndim == 2
     assert heat.sum() == pytest.approx(1, abs=1e-5)
+
+
+async def test_over_http_attributes_are_listed_weighed_refused_by_name_and_shown_on_the_photo(
+    shop: Path, model_folder: Path
+) -> None:
+    app = create_app(settings(shop / "gallery", model=str(model_folder)))
+    async with running(app) as client:
+        listed = (await client.get("/v1/gallery")).json()["attributes"]
+        assert [own["name"] for own in listed] == ["neckline", "sleeves", "mood"]
+        answer = (await post(client, photo(3), attributes="neckline:1,mood:0", box="none")).json()
+        first = answer["matches"][0]
+        assert [own["name"] for own in first["attributes"]] == ["neckline", "mood"]
+        assert first["stage"] == "attributes"
+        refused = is_error(await post(client, photo(3), attributes="collar"), 422, "InvalidField")
+        assert refused == "attributes: there is no 'collar'; this gallery has neckline, sleeves, mood"
+        where = f"/v1/search/{answer['request_id']}/matches/{first['id']}/heatmap.png"
+        asked = {"method": "attention", "attribute": "sleeves"}
+        for side in ("query", "item"):
+            png = await client.get(where, params={**asked, "side": side})
+            assert png.status_code == 200, png.text
+            assert "transparency" in Image.open(io.BytesIO(png.content)).info
+        sleeves, mood = [
+            (await client.get(where, params={"method": "attention", "attribute": name})).content
+            for name in ("sleeves", "mood")
+        ]
+        assert sleeves != mood
+        for params, says in (
+            ({"method": "attention"}, "attribute is none; method=attention needs one of neckline, sleeves, mood"),
+            ({"method": "attention", "attribute": "fit"}, "attribute is 'fit'"),
+            ({"attribute": "mood"}, "attribute goes with method=attention, found method=graph"),
+        ):
+            assert says in is_error(await client.get(where, params=params), 422, "InvalidField")
+
+
+def test_the_front_door_takes_weights_as_a_mapping_and_the_command_line_as_text(shop: Path, model: Model) -> None:
+    with LocalGallery(shop / "gallery", model=model) as gallery:
+        found = gallery.search(photo(3), matcher="attributes", attributes={"neckline": 1, "sleeves": 0.5}, box="none")
+    assert found.matches[0].id == "item-2"
+    assert found.matches[0].attributes is not None
+    assert [own.weight for own in found.matches[0].attributes] == [1, 0.5]
+
+
+def test_the_command_line_tells_likeness_and_value_of_each_attribute(
+    shop: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "street.jpg").write_bytes(photo(3))
+    given = ["search", str(tmp_path / "street.jpg"), "--gallery", str(shop / "gallery"), "--model", str(model_folder)]
+    told = CliRunner().invoke(app_of_the_command_line, [*given, "--attributes", "neckline:2", "--box", "none"])
+    assert told.exit_code == 0, told.output
+    assert "neckline, seems" in told.output
+    refused = CliRunner().invoke(app_of_the_command_line, [*given, "--attributes", "collar"])
+    assert refused.exit_code != 0
+    assert "this gallery has neckline, sleeves, mood" in refused.output

@@ -1,4 +1,4 @@
-"""A recipe makes a model with attributes on top of one that stays as it is; the paper's form trains its backbone too."""
+"""A recipe makes a model with attributes on top of one that stays as it is; the paper's form trains its backbone."""
 
 from __future__ import annotations
 
