@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +78,8 @@ def read_attributes(
     A customer's photo without a value has that of its product's shop photos: it is the same garment.
 
     Args:
-        manifests: files; an attribute that one does not have is unknown for all its rows.
+        manifests: files; an attribute that one does not have is unknown for all its rows. Products are told apart by
+            manifest where there are several.
         split: which rows.
         attributes: columns; () takes every column with a value that is not of a manifest's own, and `category`.
         images: root of the image paths; None takes each manifest's folder.
@@ -91,8 +92,9 @@ def read_attributes(
     for path in manifests:
         manifest, faults = Manifest(path), list[str]()
         root = images or path.parent
+        own = f"{path}: " if len(manifests) > 1 else ""  # two sets may call different garments alike
         of_split = [
-            (row, root, f"{path}, {manifest.place} {number}")
+            (replace(row, product_id=f"{own}{row.product_id}"), root, f"{path}, {manifest.place} {number}")
             for number, row in manifest.rows(faults)
             if row.split is split
         ]

@@ -48,6 +48,14 @@ def test_a_customers_photo_has_the_values_of_its_product_unless_it_says_others(t
     np.testing.assert_array_equal(found.marks("pattern", ("dots", "plain")), [[1, 0], [0, 1], [0, 0]])
 
 
+def test_garments_of_two_manifests_are_not_one_because_they_are_called_alike(tmp_path: Path) -> None:
+    one = manifest(tmp_path, "a.jpg,p1,shop,train,,v,")
+    other = manifest(tmp_path, "b.jpg,p1,customer,train,,,plain", name="n.csv")
+    found = read_attributes([one, other], Split.TRAIN)
+    assert len({image.product_id for image in found.images}) == 2
+    assert found.values["neckline"] == [("v",), ()], "it is another garment's neckline"
+
+
 def test_sets_are_joined_and_what_one_does_not_know_stays_unknown(tmp_path: Path) -> None:
     one = read_attributes([manifest(tmp_path, "a.jpg,p1,shop,train,,v,")], Split.TRAIN, ["neckline"])
     other = manifest(tmp_path, "b.jpg,p2,shop,train,red", name="n.csv", header="image,product_id,domain,split,color")
