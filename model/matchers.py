@@ -46,7 +46,7 @@ def _sparse(network: GRNet, device: str) -> Matcher | None:
 
 
 def _attributes(network: GRNet, device: str) -> Matcher | None:
-    from threadmatch.model.attributes.matcher import AttributeMatcher
+    from threadmatch.model.attribute_matcher import AttributeMatcher
 
     del device  # a few hundred products of short vectors
     return AttributeMatcher() if ATTRIBUTES in network.attached else None

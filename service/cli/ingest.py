@@ -23,6 +23,9 @@ AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs
 MaxRejects = Annotated[
     str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
 ]
+Predict = Annotated[
+    bool, typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos")
+]
 Headers = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,10 +46,7 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
-    predict: Annotated[
-        bool,
-        typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos"),
-    ] = False,
+    predict: Predict = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
     preset: Preset = None,

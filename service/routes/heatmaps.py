@@ -40,6 +40,7 @@ async def match_heatmap(
     item_id: ItemId,
     chosen: Chosen,
     service: Annotated[ServiceState, Depends(service_of)],
+    *,
     side: Annotated[Side, Query(description="the photo to paint")] = "query",
     method: Annotated[
         Method,

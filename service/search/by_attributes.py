@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.model.attributes.matcher import attribute_similarity
+from threadmatch.model.attribute_matcher import attribute_similarity
 from threadmatch.model.attributes.values import ValueDirections
 from threadmatch.model.chain import Ranking
 from threadmatch.model.features import ATTRIBUTES, FeatureSpec, in_common
