@@ -23,6 +23,7 @@ AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs
 MaxRejects = Annotated[
     str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
 ]
+Private = Annotated[bool, typer.Option(help="also fetch where an allowed host has a private address")]
 Predict = Annotated[
     bool, typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos")
 ]
@@ -52,9 +53,7 @@ def ingest(
     preset: Preset = None,
     allow_host: AllowHost = None,
     header: Headers = None,
-    allow_private_network: Annotated[
-        bool, typer.Option(help="also fetch where an allowed host has a private address")
-    ] = False,
+    allow_private_network: Private = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
