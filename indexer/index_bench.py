@@ -17,20 +17,23 @@ from pathlib import Path
 
 import numpy as np
 
-from threadmatch.indexer.index import RECALL_DEPTH, Ids, VectorIndex, Vectors, build, sample_queries
+from threadmatch.indexer.index import Ids, VectorIndex, Vectors
+from threadmatch.indexer.index_building import RECALL_DEPTH, build, sample_queries
 
 DIRECTIONS, CLUSTERS, NOISE = 64, 200, 0.1
 BLOCK_ROWS = 5_000
 QUERIES = 100
 
 
-def made_up(count: int, dim: int) -> Callable[[], Iterator[tuple[Ids, Vectors]]]:
-    """Blocks of (n,) ids and (n, E) unit vectors, the same each time."""
+def made_up(count: int, dim: int, *, seed: int = 0) -> Callable[[], Iterator[tuple[Ids, Vectors]]]:
+    """Blocks of (n,) ids and (n, E) unit vectors, the same each time; each seed has others of one kind."""
 
     def blocks() -> Iterator[tuple[Ids, Vectors]]:
         random = np.random.default_rng(0)
         spread = random.standard_normal((DIRECTIONS, dim), dtype=np.float32)
         centres = random.standard_normal((CLUSTERS, DIRECTIONS), dtype=np.float32)
+        if seed:
+            random = np.random.default_rng(seed)
         for start in range(0, count, BLOCK_ROWS):
             rows = min(BLOCK_ROWS, count - start)
             latent = random.standard_normal((rows, DIRECTIONS), dtype=np.float32)

@@ -29,7 +29,7 @@ from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
 from threadmatch.indexer.errors import CatalogueError
-from threadmatch.indexer.index import FLAT_MAX_ITEMS
+from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
 from threadmatch.indexer.predicting import Predictor
 from threadmatch.indexer.rejects import RejectBound, RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
@@ -94,7 +94,7 @@ class IngestOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where an ingestion is: "reading", "encoding", "indexing" or "verifying", and rows so far."""
+    """Where an ingestion is: "reading", "encoding", or a stage of `store.publish`, and rows so far."""
 
     stage: str
     rows: int = 0
@@ -274,7 +274,14 @@ class _Ingestion:
             catalogue=CatalogueStamp(name=self.catalogue.path.name, sha256=self.catalogue.sha256),
             flat_max=self.options.flat_max,
         )
-        return publish(self.folder, self.store, run, occasion, tell=lambda stage: self._report(stage=stage))
+        return publish(self.folder, self.store, run, occasion, tell=self._tell_publishing)
+
+    def _tell_publishing(self, stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG002
+        if not total:
+            self._report(stage=stage)
+            return
+        seconds = time.monotonic() - self.started
+        self.tell(replace(self.progress, stage=stage, done=done, rows=total, seconds=seconds))
 
     def _encode_all(self, run: Run, images: Path, rejects: RejectFile) -> None:
         options = self.options

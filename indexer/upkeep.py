@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from threadmatch.indexer.edits.folding import editing, fold
 from threadmatch.indexer.errors import DamagedItemError, GalleryError
-from threadmatch.indexer.index import VectorIndex, verify_by_search
+from threadmatch.indexer.index import VectorIndex
+from threadmatch.indexer.index_building import verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations, records
+from threadmatch.indexer.store import generations, looks, records, side_files
 from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
+from threadmatch.indexer.store.generation_index import Rows, check_rows, look_at_missing
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, Rows, is_fold, publish, recover
+from threadmatch.indexer.store.publish import Occasion, is_fold, publish, recover
 from threadmatch.indexer.store.versions import Store
 from threadmatch.indexer.store.write_errors import disk_errors
 
@@ -155,6 +155,14 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
         manifest = generations.read_manifest(folder, current)
         _verify_items(connection, manifest, report, tell)
         _verify_edits(connection, manifest, report)
+        if bad := looks.damaged(connection):
+            report.problems.append(
+                f"looks of {len(bad)} photos are damaged (content {bad[0]}); searches compare the photos themselves, "
+                "`threadmatch gallery compact` makes them again"
+            )
+        state = side_files.State(connection, manifest.seq, manifest.features)
+        for problem in side_files.problems(generations.generation_folder(folder, current), state):
+            report.problems.append(f"{problem}; `threadmatch gallery compact` makes them again")
         try:
             _verify_index(folder, connection, manifest)
         except GalleryError as error:
@@ -219,8 +227,10 @@ def _verify_index(folder: Path, connection: Any, manifest: Manifest) -> None:
     path = generations.generation_folder(folder, manifest.generation) / generations.INDEX_FILE
     index = VectorIndex.read(path, manifest.index)
     rows = Rows(connection, seq=manifest.index.seq, spec=manifest.indexed)
-    if not np.array_equal(index.ids, rows.numbers()):
-        raise GalleryError(f"{path} does not hold exactly the rows it stands for; run `threadmatch gallery compact`")
+    try:
+        check_rows(index, manifest.index, rows.numbers())
+    except GalleryError as error:
+        raise GalleryError(f"{path}: {error}; run `threadmatch gallery compact`") from error
     verify_by_search(index, rows.sample(256))
 
 
@@ -257,6 +267,7 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
                 generations.remove_generation(folder, name)
             kept = [generations.read_manifest(folder, name) for name in names if name not in gone]
             points = sorted({manifest.seq for manifest in kept} | {manifest.index.seq for manifest in kept})
+            _mend(store, generations.read_manifest(folder, current), folder)
             rows, contents = _remove_unneeded(
                 store, points, open_run=unfinished.run if unfinished else -1, edits=min(m.edits for m in kept)
             )
@@ -268,6 +279,21 @@ def compact(folder: Path, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
     freed = before - _size(folder)
     removed = {"generations": len(gone), "rows": rows, "contents": contents, "bytes": freed}
     return {"generation": current, **removed, "folded": folded, "pending": pending}
+
+
+def _mend(store: Store, manifest: Manifest, folder: Path) -> None:
+    """Make again what was derived for the generation in service and is missing or damaged."""
+    store.begin()
+    if bad := looks.drop_damaged(store.connection):
+        logger.warning("looks are damaged and made again", extra={"looks": bad})
+    store.commit()
+    path = generations.generation_folder(folder, manifest.generation)
+    state = side_files.State(store.connection, manifest.seq, manifest.features)
+    if not side_files.complete(path, state):
+        logger.warning("side files are made again", extra={"generation": manifest.generation})
+        side_files.mend(path, state)
+    rows = Rows(store.connection, seq=manifest.seq, spec=manifest.indexed)
+    look_at_missing(store, rows, path, manifest.index)
 
 
 def _fold_index(folder: Path) -> int:

@@ -98,8 +98,7 @@ def open_image(data: bytes, limits: ImageLimits) -> OpenedImage:
     if scans > JPEG_SCANS_MAX:
         message = f"the JPEG has {scans} scans, at most {JPEG_SCANS_MAX} are accepted; save it as a baseline JPEG"
         raise InvalidImageError(message, reason="too_complex")
-    if format_ != "HEIF":  # libheif reads the structure in C
-        look(data, format_)
+    look(data, format_)
     if scans and not ends:
         data = _with_end(data, limits)
     elif format_ == "HEIF":

@@ -4,6 +4,7 @@ ModelError
  +- InvalidImageError   the bytes or the box of one image; whoever sent it can mend it
  +- ConfigError         a model configuration that cannot be built
  +- CheckpointError     weights or their description missing, damaged or of another model
+ +- CompileError        a network that the engine asked for cannot run; another engine can
  +- DataError           a data set, manifest or source photo that cannot be used
 """
 
@@ -33,6 +34,10 @@ class ConfigError(ModelError):
 
 class CheckpointError(ModelError):
     """A checkpoint that is missing, damaged, or belongs to another model or version."""
+
+
+class CompileError(ModelError):
+    """A network that an engine cannot convert, or does not compute as torch does."""
 
 
 class DataError(ModelError):

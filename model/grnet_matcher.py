@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from threadmatch.model.encoding import image_tensor
+from threadmatch.model.encoding import photo_tensor
 from threadmatch.model.engine import Engine
 from threadmatch.model.explain import Explanation, Side, explain, grad_cam, region_heat
 from threadmatch.model.features import REGIONS
@@ -36,6 +36,7 @@ class GRNetMatcher:
     calibrated = True
     explains = True
     pointwise = True
+    cost = 1.0
 
     def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
         self._network, self._device = network, device
@@ -79,7 +80,7 @@ class GRNetMatcher:
         Raises:
             ValueError: pixels of another shape or type.
         """
-        images = image_tensor(pixels[None], self._network.config.image_px, self._device)
+        images = photo_tensor(pixels[None], self._network.config.image_px, self._device).permute(0, 3, 1, 2)
         regions = tensor(other[REGIONS]).to(self._device, torch.float32)[None]
         return grad_cam(self._network, images, regions, side)[0].float().cpu().numpy()
 

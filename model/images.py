@@ -206,24 +206,25 @@ def prepare_image(image: DecodedImage, *, image_px: int, box: Box | None = None)
     return PreparedImage(np.asarray(resized), image.width, image.height, used)
 
 
-def display_size(width: float, height: float) -> tuple[int, int]:
-    """Width and height of something to show, in whole pixels: longest side at most DISPLAY_PHOTO_PX, never enlarged."""
-    scale = min(1.0, DISPLAY_PHOTO_PX / max(width, height))
+def display_size(width: float, height: float, *, long_side_px: int = DISPLAY_PHOTO_PX) -> tuple[int, int]:
+    """Width and height of something to show, in whole pixels: longest side at most `long_side_px`, never enlarged."""
+    scale = min(1.0, long_side_px / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def display_photo(image: DecodedImage, box: Box | None = None) -> bytes:
-    """A JPEG to show: longest side at most DISPLAY_PHOTO_PX, no metadata.
+def display_photo(image: DecodedImage, box: Box | None = None, *, long_side_px: int = DISPLAY_PHOTO_PX) -> bytes:
+    """A JPEG to show, without metadata.
 
     Args:
         image: the decoded photo.
         box: the part to show, in pixels of the upright original and inside it; None shows all.
+        long_side_px: longest side at most.
     """
     area = (0.0, 0.0, float(image.picture.width), float(image.picture.height))
     if box is not None:
         across, down = image.picture.width / image.width, image.picture.height / image.height
         area = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
-    size = display_size(area[2] - area[0], area[3] - area[1])
+    size = display_size(area[2] - area[0], area[3] - area[1], long_side_px=long_side_px)
     small = image.picture
     if box is not None or size != small.size:
         small = small.resize(size, Image.Resampling.BICUBIC, box=area, reducing_gap=3.0)

@@ -19,9 +19,10 @@ from threadmatch.model.attributes.values import ValueDirections
 from threadmatch.model.certainty import Certainty, probability, values_of
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints
+from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.config import Calibration
 from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
-from threadmatch.model.encoding import TorchEngine, build_engine, feature_kinds, image_tensor, see
+from threadmatch.model.encoding import TorchEngine, build_engine, feature_kinds, photo_tensor, see
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.features import ATTRIBUTES, Features, FeatureSpec
 from threadmatch.model.grnet import GRNet, load_checkpoint
@@ -54,8 +55,13 @@ class Model:
     Args:
         network: trained; handed over, since its batch norm is folded and it moves to the device.
         device: "cpu" or "cuda".
-        engine: what encodes; a name in `encoding.ENGINES`, or "auto".
-        fold: fold the batch norm; False for a backbone that is folded already.
+        engine: what encodes; a name in `encoding.ENGINES`, or "auto". Converting takes seconds, so a network that is
+            still being made stays with torch.
+        cache: folder that keeps converted networks; None keeps none.
+        fold: torch alone: fold the batch norm; False for a backbone that is folded already.
+
+    Raises:
+        CheckpointError: the engine cannot be had.
 
     Fields:
         matchers: by name, each made when first used.
@@ -64,7 +70,15 @@ class Model:
         attributes: those that it knows, with what their values look like; None where it has no such part.
     """
 
-    def __init__(self, network: GRNet, *, device: str = "cpu", engine: str = "auto", fold: bool = True) -> None:
+    def __init__(
+        self,
+        network: GRNet,
+        *,
+        device: str = "cpu",
+        engine: str = "torch",
+        cache: Path | None = None,
+        fold: bool = True,
+    ) -> None:
         prints = fingerprints(network)
         self.name, self.device, self.config = network.name, device, network.config
         self.calibration: Calibration = network.calibration
@@ -81,7 +95,9 @@ class Model:
         )
         self._network = network.eval().requires_grad_(False)
         # Not by build_engine where nothing is to be folded: such a network is one of torch's already.
-        self._engine = build_engine(engine, network, device) if fold else TorchEngine(network, device, fold=False)
+        self._engine = (
+            build_engine(engine, network, device, cache) if fold else TorchEngine(network, device, fold=False)
+        )
         own = f"-{self._engine.name}" if self._engine.own_numbers else ""
         self.fingerprint, self.features_fingerprint = prints.model + own, prints.features + own
         self.matchers: Mapping[str, Matcher] = MatchersOf(network, device)
@@ -124,7 +140,7 @@ class Model:
             network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
         for part in ("neck", "embedding", "name"):
             setattr(network, part, getattr(self._network, part))
-        return Model(network, device=self.device, fold=False)
+        return Model(network, device=self.device, fold=self.engine != TorchEngine.name)
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         """Encode prepared images.
@@ -158,7 +174,7 @@ class Model:
         if part is None or attribute not in part.config.names:
             known = ", ".join(part.config.names) if part else "none"
             raise ConfigError(f"this model has no attribute {attribute!r}; it has {known}")
-        seen = see(self._network, image_tensor(pixels[None], self.image_px, self.device))
+        seen = see(self._network, photo_tensor(pixels[None], self.image_px, self.device).permute(0, 3, 1, 2))
         found: NDArray[np.float32] = part.read(seen)[1][0, part.config.names.index(attribute)].float().cpu().numpy()
         return found
 
@@ -203,13 +219,22 @@ def calibrated(
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), dtype=np.float32)
 
 
-def load_model(name_or_folder: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str = "auto") -> Model:
+def load_model(
+    name_or_folder: str | Path = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    cache: Path | None = None,
+    threads: int | None = None,
+) -> Model:
     """Load a model by the name of a shipped one, a checkpoint folder, or a Hugging Face repository id.
 
     Args:
         name_or_folder: such as DEFAULT_MODEL, "runs/mine/checkpoint" or "someone/grnet".
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         engine: what encodes; a name in `encoding.ENGINES`, or "auto".
+        cache: folder for converted networks; None takes the user's (`compiling.cache.default_folder`).
+        threads: that one call on the CPU takes, torch's in all of this process too; None leaves it at torch's number.
 
     Raises:
         CheckpointError: not found, damaged, or the device or engine can't be had.
@@ -220,8 +245,10 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL, *, device: str = "aut
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
     network = load_checkpoint(model_folder(str(name_or_folder)))
-    return Model(network, device=device, engine=engine)
+    return Model(network, device=device, engine=engine, cache=cache or default_folder())
 
 
 def model_folder(name: str) -> Path:

@@ -52,12 +52,21 @@ def _attributes(network: GRNet, device: str) -> Matcher | None:
     return AttributeMatcher() if ATTRIBUTES in network.attached else None
 
 
+def _mga(network: GRNet, device: str) -> Matcher | None:
+    from threadmatch.model.alignment.part import AlignmentPart
+    from threadmatch.model.mga_matcher import MGAMatcher
+
+    part = network.attached.get(AlignmentPart.name)
+    return MGAMatcher(part, device=device) if isinstance(part, AlignmentPart) else None
+
+
 MATCHERS: Final[dict[str, Factory]] = {
     "grnet": _grnet,
     "sparse": _sparse,
     "dense": _dense,
     "greedy": _greedy,
     ATTRIBUTES: _attributes,
+    "mga": _mga,
 }
 
 

@@ -30,6 +30,7 @@ class Matcher(Protocol):
         calibrated: whether the model's `Calibration` is fitted to its scores.
         explains: whether it is an `ExplainingMatcher` too.
         pointwise: whether an item's score is the same whatever items are scored beside it.
+        cost: work of a pair, as a share of one of GRNet's: what batches are measured in.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Matcher(Protocol):
     calibrated: bool
     explains: bool
     pointwise: bool
+    cost: float
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """Score each photo against its own items.

@@ -24,13 +24,19 @@ from threadmatch.model.tensor_files import read_fitting, write_described
 logger = logging.getLogger(__name__)
 
 
+def _alignment(settings: Mapping[str, Any]) -> Part:
+    from threadmatch.model.alignment.part import AlignmentPart
+
+    return AlignmentPart.from_settings(settings)
+
+
 def _attributes(settings: Mapping[str, Any]) -> Part:
     from threadmatch.model.attributes.part import AttributesPart
 
     return AttributesPart.from_settings(settings)
 
 
-PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {ATTRIBUTES: _attributes}
+PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {"alignment": _alignment, ATTRIBUTES: _attributes}
 """From a part's settings to the part, untrained; ConfigError for settings that it does not know."""
 
 

@@ -37,6 +37,7 @@ class FeatureMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.05
 
     def __init__(
         self,

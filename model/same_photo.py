@@ -8,7 +8,7 @@ Both are laid over each other first (an affine map that is blind to brightness),
 
 docs/results.md, "Near-duplicates", has the distances that were measured and the errors at these thresholds.
 
-Letters  S side of the square both are resized to
+Letters  S side of the square both are resized to, G cells a side of what is kept of it
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from PIL import Image
 SIDE_PX = 160  # S
 MAX_TINT = 4.5
 MAX_SPOT_RATIO = 4.5
-MAX_ROUGH = 8.0  # mean distance of 8 x 8 cells before any alignment; beyond, no alignment is tried
+CELLS = 8  # G
+MAX_ROUGH = 8.0  # mean distance of the cells before any alignment; beyond, no alignment is tried
 _TINT_PX, _SPOT_PX = SIDE_PX // 10, 5
 _MARGIN_PX = SIDE_PX // 16  # what a crop has cut off, or an alignment has no pixels for
 _NOISE = 0.5  # keeps the ratio of two all but equal photos finite
@@ -51,10 +52,27 @@ def lab_square(photo: bytes, area: tuple[float, float, float, float] = (0, 0, 1,
     return np.asarray(cv2.cvtColor(square, cv2.COLOR_RGB2Lab), np.float32)
 
 
+def cells_of(square: Lab) -> Lab:
+    """(G, G, 3) mean colours of a square's cells: enough to tell most photos apart (`roughness`)."""
+    return np.asarray(cv2.resize(square, (CELLS, CELLS), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def roughness(cells: Lab, others: Lab) -> NDArray[np.float32]:
+    """How far photos are from one, by their cells; beyond MAX_ROUGH they are not the same.
+
+    Args:
+        cells: (G, G, 3) of one.
+        others: (n, G, G, 3).
+
+    Returns:
+        (n,) mean distances in Lab.
+    """
+    return np.asarray(_lengths(others - cells).mean(axis=(1, 2)), np.float32)
+
+
 def is_same_photo(first: Lab, second: Lab) -> bool:
     """Whether two of `lab_square` show one photo."""
-    cells = np.asarray(cv2.resize(first - second, (8, 8), interpolation=cv2.INTER_AREA), np.float32)
-    if float(_lengths(cells).mean()) > MAX_ROUGH:
+    if float(_lengths(cells_of(first - second)).mean()) > MAX_ROUGH:
         return False
     aligned = _laid_over(first, second)
     if aligned is None:

@@ -37,6 +37,7 @@ class SparseGraphMatcher:
     calibrated = True
     explains = True
     pointwise = False
+    cost = 0.5
 
     def __init__(self, graph: SparseGraph, *, device: str = "cpu") -> None:
         self.graph, self._device = graph, device

@@ -8,6 +8,7 @@ Letters  B images, S image side, R regions, C channels, D similarity channels, N
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -19,15 +20,16 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.descriptions import SHIPPED, shipped_models
+from threadmatch.model.descriptions import DEFAULT_PARSER, SHIPPED, shipped_models
+from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
 from threadmatch.model.features import REGIONS
-from threadmatch.model.fusing import fold_batch_norm
-from threadmatch.model.grnet import GRNet, SimilarityHead, load_checkpoint
+from threadmatch.model.grnet import SimilarityHead, load_checkpoint
 from threadmatch.model.images import load_image
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import load_model
 from threadmatch.model.region_matchers import LiteralMatcher
 
 PAPER_BACKBONE: Final = "googlenet"
@@ -72,21 +74,23 @@ class RerankSpeed:
 
 @dataclass(frozen=True, slots=True)
 class EncodeSpeed:
-    """Images a second, encoded in full and through the backbone alone, both channels-last at the same batch.
+    """How fast each engine encodes photos, and the garment parser reads them; all take turns.
 
     Fields:
-        backbone_images_per_s: the backbone as it serves, batch norm folded.
-        plain_images_per_s: the backbone as the checkpoint has it.
-        ratio: encoded over backbone, both as they serve.
+        model: or the parser's name.
+        sides_px: height and width of what it is given.
+        engine: the one that serves.
+        batch: photos a call, of `images_per_s`.
+        images_per_s: by engine.
+        one_photo_ms: by engine.
     """
 
     model: str
-    image_px: int
+    sides_px: tuple[int, int]
+    engine: str
     batch: int
-    encoded_images_per_s: float
-    backbone_images_per_s: float
-    plain_images_per_s: float
-    ratio: float
+    images_per_s: Mapping[str, float]
+    one_photo_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,47 +173,46 @@ def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> Rerank
 
 
 def encode_speed(name: str, *, device: str, batch: int, seconds: float, seed: int) -> EncodeSpeed:
-    """Race a model's `encode` against its backbone alone.
+    """Race the engines that run a model on this device, with one photo and with several a call.
 
     Args:
-        name: "paper" (GoogLeNet, random weights), a shipped model or a checkpoint's folder.
-        device: "cpu" or "cuda".
+        name: a shipped model, the shipped parser or a checkpoint's folder.
+        device: "cpu" or "cuda"; a parser computes on the CPU.
         batch: images a call.
         seconds: for the race.
-        seed: of weights and images.
+        seed: of the images.
     """
-    torch.manual_seed(seed)
-    network = GRNet(GRNetConfig(backbone=PAPER_BACKBONE)) if name == "paper" else load_checkpoint(_folder(name))
-    plain = network.backbone.eval().requires_grad_(False)
-    side = network.config.image_px
-    folded = fold_batch_norm(plain, image_px=side)
-    for backbone in (plain, folded):
-        backbone.to(device).to(memory_format=torch.channels_last)
-    pixels = np.random.default_rng(seed).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)  # (B, 3, S, S), channels last
-    model = Model(load_checkpoint(_folder(name)) if name != "paper" else network, device=device)
-
-    @torch.inference_mode()
-    def through(backbone: torch.nn.Module) -> None:
-        backbone(images)[0, 0, 0, 0].item()  # waits for a GPU
-
+    calls: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
+    if name == DEFAULT_PARSER:
+        parsers = {engine: load_parser_detector(engine=engine) for engine in ("torch", "auto")}
+        calls = {parser.engine: functools.partial(_in_turn, parser.probabilities_many) for parser in parsers.values()}
+        serves, sides = parsers["auto"].engine, parsers["auto"].sides_px
+    else:
+        models = [load_model(_folder(name), device=device, engine=engine) for engine in ("torch", "auto")]
+        calls = {model.engine: model.encode for model in models}
+        serves, sides = models[1].engine, (models[1].image_px, models[1].image_px)
+    pixels = np.random.default_rng(seed).integers(0, 256, (batch, *sides, 3), dtype=np.uint8)
     timings = race(
         {
-            "encode": lambda: model.encode(pixels),
-            "folded": lambda: through(folded),
-            "plain": lambda: through(plain),
+            f"{engine} {count}": functools.partial(call, pixels[:count])
+            for engine, call in calls.items()
+            for count in sorted({1, batch})
         },
         seconds=seconds,
     )
     return EncodeSpeed(
         model=name,
-        image_px=side,
+        sides_px=sides,
+        engine=serves,
         batch=batch,
-        encoded_images_per_s=round(batch / timings["encode"].best_s, 1),
-        backbone_images_per_s=round(batch / timings["folded"].best_s, 1),
-        plain_images_per_s=round(batch / timings["plain"].best_s, 1),
-        ratio=round(timings["folded"].best_s / timings["encode"].best_s, 3),
+        images_per_s={engine: round(batch / timings[f"{engine} {batch}"].best_s, 1) for engine in calls},
+        one_photo_ms={engine: round(1000 * timings[f"{engine} 1"].best_s, 1) for engine in calls},
     )
+
+
+def _in_turn(call: Callable[[list[NDArray[np.uint8]]], object], pixels: NDArray[np.uint8]) -> object:
+    """(B, H, W, 3) for what takes a list of photos."""
+    return call(list(pixels))
 
 
 def decode_speed(photo: bytes, *, image_px: int, seconds: float) -> DecodeSpeed:

@@ -20,11 +20,13 @@ from threadmatch.service.errors import install_error_handlers
 from threadmatch.service.feedback.verdicts import feedback_of
 from threadmatch.service.galleries.loading import open_all
 from threadmatch.service.galleries.served import ServedGallery
+from threadmatch.service.http.forwarded import ForwardedMiddleware
 from threadmatch.service.http.middleware import RequestMiddleware
+from threadmatch.service.http.public_address import PublicAddressMiddleware
 from threadmatch.service.lifespan import poll_galleries, put_in_service, wait_for_galleries
 from threadmatch.service.queues.batching import Budget
 from threadmatch.service.queues.served_model import ServedModel
-from threadmatch.service.routes import batch, detect, edits, feedback, health, heatmaps, items, pages, search, session
+from threadmatch.service.routes import batch, detect, edits, feedback, health, items, pages, remembered, search, session
 from threadmatch.service.search.recent_searches import remembering
 from threadmatch.service.shared import ServiceState
 from threadmatch.service.watching.metrics import Metrics
@@ -84,6 +86,8 @@ def create_app(
     _add_routes(app)
     install_access(app, settings, state.metrics.reject)
     app.add_middleware(RequestMiddleware, metrics=state.metrics, tracing=state.tracing)
+    app.add_middleware(PublicAddressMiddleware, address=settings.public_url)
+    app.add_middleware(ForwardedMiddleware, root_path=settings.root_path)
     install_error_handlers(app, state.metrics.reject)
     return app
 
@@ -116,7 +120,7 @@ async def _serving(
 
 def _add_routes(app: FastAPI) -> None:
     app.state.routes = list(app.routes)  # one by one: included, they are hidden in their routers
-    for part in (search, batch, feedback, heatmaps, detect, items, edits, session, health, pages):
+    for part in (search, batch, feedback, remembered, detect, items, edits, session, health, pages):
         app.include_router(part.router)
         app.state.routes += part.router.routes
 

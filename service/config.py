@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.errors import SettingsError
+from threadmatch.service.http.forwarded import is_prefix
+from threadmatch.service.http.public_address import PublicUrl
 
 PREFIX = "THREADMATCH_"
 MIB = 1024 * 1024
@@ -83,6 +85,14 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def check_root_path(path: str) -> str:
+    """Refuse what is no prefix; a slash at the end is dropped."""
+    bare = path.rstrip("/")
+    if bare and not is_prefix(bare):
+        raise ValueError("expected a path such as /shop, of letters, digits, - . _ ~, and none that is of our own")
+    return bare
+
+
 Names = Annotated[
     tuple[str, ...],
     NoDecode,
@@ -113,6 +123,16 @@ class Settings(BaseSettings):
         description="names by which clients call this service, *.example.org for all below; empty: without keys on a "
         "loopback address its names, else any",
     )
+    public_url: PublicUrl = Field(
+        default="",
+        description="address by which clients reach this service, such as https://shop.example/find: addresses of "
+        "pictures in answers begin with it; empty: they are paths",
+    )
+    root_path: Annotated[str, AfterValidator(check_root_path)] = Field(
+        default="",
+        description="path prefix below which a proxy shows this service, such as /shop; empty: what a trusted hop says "
+        "in X-Forwarded-Prefix, or none",
+    )
     cors_origins: Names = Field(
         default=(), description="origins of other sites whose pages may ask, such as https://shop.example"
     )
@@ -128,6 +148,22 @@ class Settings(BaseSettings):
     )
     model: str = Field(default="", description="model name or folder; empty takes the one the gallery was made with")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the model runs")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        default="auto",
+        description="what encodes photos and finds garments; auto takes OpenVINO on the CPU, torch on CUDA and for "
+        "networks that OpenVINO cannot run",
+    )
+    cache: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        default=None,
+        description="folder for what OpenVINO made of the networks, so that the next start is faster; empty: "
+        "threadmatch in $XDG_CACHE_HOME, or in ~/.cache; where it cannot be written, each start makes it anew",
+    )
+    model_threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="threads of one call of the model in each worker; 0: OMP_NUM_THREADS, or one for each core",
+    )
     detector: str = Field(
         default=DEFAULT_PARSER,
         description="what finds the garments of a photo: the parser that is shipped, grabcut for what stands out from "
@@ -193,9 +229,14 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="candidates of all searches in progress together (each holds about 60 KB); beyond: 429",
     )
-    encode_batch: int = Field(default=16, ge=1, le=4096, description="photos in one call of the model")
+    encode_batch: int = Field(
+        default=8, ge=1, le=4096, description="photos in one call of the model, or of the parser; more suits a GPU"
+    )
     rerank_pairs: int = Field(
-        default=400, ge=1, le=1_000_000, description="pairs in one call of the model; more suits a GPU"
+        default=400,
+        ge=1,
+        le=1_000_000,
+        description="pairs in one call of the model, in pairs of GRNet (more of cheaper matchers); more suits a GPU",
     )
     max_edits: int = Field(
         default=64, ge=1, le=100_000, description="items being put or deleted, waiting ones included; beyond: 429"
@@ -247,7 +288,7 @@ class Settings(BaseSettings):
         default=15.0, ge=0, le=1440, description="minutes a search is remembered; 0 keeps none, not even in memory"
     )
     recent_mib: int = Field(
-        default=64, ge=1, le=100_000, description="MiB of recent searches (about 50 KB each); the oldest go first"
+        default=128, ge=1, le=100_000, description="MiB of recent searches (about 120 KB each); the oldest go first"
     )
     feedback: str = Field(
         default="", description="folder that feedback on matches is kept in, private to the service; empty takes none"
@@ -333,34 +374,6 @@ def value_range(field: FieldInfo) -> str:
     if field.annotation == tuple[str, ...]:
         return "NAME,NAME"
     return "path" if field.annotation in (Path, Path | None) else "text"
-
-
-def settings_table() -> list[tuple[str, str, str, str]]:
-    """(variable, range, default, description) of every setting, for `serve --help` and the README."""
-    return [
-        (
-            variable(name),
-            value_range(field),
-            "required" if field.is_required() else _shown(field.get_default(call_default_factory=True)),
-            field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def shown_default(name: str) -> str:
-    """The default of a setting as help texts have it; "" where there is none, or no such setting."""
-    field = Settings.model_fields.get(name)
-    if field is None or field.is_required():
-        return ""
-    default = field.get_default(call_default_factory=True)
-    return "" if default in ("", {}, (), None) or isinstance(default, bool) else str(default)
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return str(default) if default not in ("", {}, (), None) else "(empty)"
 
 
 def _fault(fault: Any) -> str:

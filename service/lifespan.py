@@ -11,7 +11,7 @@ from threadmatch.model.images import ImageLimits
 from threadmatch.service.config import DEFAULT_GALLERY, MIB
 from threadmatch.service.errors import StartError
 from threadmatch.service.galleries.background_folding import FoldRule
-from threadmatch.service.galleries.loading import open_both, open_detector, open_further
+from threadmatch.service.galleries.loading import open_default, open_detector, open_further
 from threadmatch.service.galleries.served import EditLimits, ServedGallery
 from threadmatch.service.queues.decoding import DecodeRules
 from threadmatch.service.queues.model_queues import Capacity, ModelQueues
@@ -62,9 +62,7 @@ async def poll_galleries(state: ServiceState) -> None:
 async def _open(state: ServiceState, served: ServedGallery) -> None:
     settings = state.settings
     if served.name == DEFAULT_GALLERY:
-        model, gallery = await asyncio.to_thread(
-            open_both, settings.gallery, model=settings.model, device=settings.device
-        )
+        model, gallery = await asyncio.to_thread(open_default, settings)
         served.put_in_service(gallery, await _started(state, model), _edit_limits(state))
         state.metrics.ready.set(1)
     elif state.queues is None:
@@ -76,7 +74,9 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
 
 async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
     settings = state.settings
-    detector = await asyncio.to_thread(open_detector, settings.detector, device=settings.device)
+    detector = await asyncio.to_thread(
+        open_detector, settings.detector, device=settings.device, engine=settings.engine, cache=settings.cache
+    )
     queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
     await asyncio.to_thread(queues.decoding.warm)
     await queues.probe()  # the first call of a model is slow; let no client wait for it

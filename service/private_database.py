@@ -7,8 +7,16 @@ import sqlite3
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from threadmatch.indexer.store.write_errors import is_full
 from threadmatch.service.errors import StartError
+
+FULL: Final = "its disk is full"
+
+
+class NoRoomError(StartError):
+    """The disk is full: nothing can be kept until there is room; what is served else need not wait for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +47,7 @@ class PrivateDatabase:
         """Open it for reading and writing, from any thread but one at a time; folder and file are made when missing.
 
         Raises:
-            StartError: the folder cannot be used, or others could read it.
+            NoRoomError: its disk is full. StartError: the folder cannot be used, or others could read it.
         """
         try:
             self._make_private(folder)
@@ -54,8 +62,10 @@ class PrivateDatabase:
                     part.unlink(missing_ok=True)
                 return self._connect(folder / self.file)
         except (OSError, sqlite3.Error) as error:
-            raise StartError(
-                f"the folder for {self.holds}, {folder}, cannot be used: {error}; choose another with {self.setting}, "
+            full = is_full(error, folder if folder.is_dir() else folder.parent)
+            why = FULL if full else error
+            raise (NoRoomError if full else StartError)(
+                f"the folder for {self.holds}, {folder}, cannot be used: {why}; choose another with {self.setting}, "
                 f"or {self.way_out}"
             ) from error
 

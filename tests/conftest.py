@@ -25,6 +25,8 @@ def pytest_configure() -> None:
     let_waiting_threads_sleep()
     if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, so each computes with one
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Networks are converted once, for all tests and the processes that they start, and never into the user's own cache.
+    os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

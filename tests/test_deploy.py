@@ -19,16 +19,17 @@ import yaml
 from tests.support.checkout import IMPORT_PATH, ROOT
 from threadmatch.service.access.guard import AccessRules
 from threadmatch.service.access.wiring import check_reach
-from threadmatch.service.config import Settings, settings_table
+from threadmatch.service.config import Settings
 from threadmatch.service.process.commands import program, service
+from threadmatch.service.settings_table import settings_table
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = {name: one for name, one in COMPOSE["services"].items() if "build" in one}
 """Our own; tests/test_monitoring.py looks at the others."""
 ENV_FILE = ROOT / "deploy" / "threadmatch.env"
-ITEMS = "24"
-"""Drawn in the test instead of the compose file's number."""
+ITEMS = 300
+"""Photos that ship."""
 
 
 def env_file() -> str:
@@ -89,12 +90,12 @@ def test_every_container_is_locked_down(name: str) -> None:
 
 def test_jobs_come_first_and_share_the_gallery_with_the_service() -> None:
     done = "service_completed_successfully"
-    assert SERVICES["ingest"]["depends_on"]["draw"]["condition"] == done
+    assert SERVICES["ingest"]["depends_on"]["sample"]["condition"] == done
     for name in ("search", "search-cuda"):
         assert SERVICES[name]["depends_on"]["ingest"]["condition"] == done
         assert "healthcheck" not in SERVICES[name], "the image's own"
         assert set(SERVICES[name]["volumes"]) - {"keys:/keys:ro"} <= set(SERVICES["ingest"]["volumes"])
-    for name in ("draw", "ingest"):
+    for name in ("sample", "ingest"):
         assert SERVICES[name]["healthcheck"] == {"disable": True}
     assert SERVICES["keys"]["volumes"] == ["keys:/keys"], "the one that makes keys is the one that writes there"
     for mount in SERVICES["ingest"]["volumes"]:
@@ -145,9 +146,9 @@ def health_check() -> list[str]:
     return [sys.executable, *command[1:]]
 
 
-def test_the_containers_commands_draw_ingest_and_serve(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_the_containers_commands_lay_out_photos_ingest_and_serve_them(tmp_path: Path, tiny_model_folder: Path) -> None:
     assert 'ENTRYPOINT ["threadmatch"]' in DOCKERFILE
-    places = {"/catalogue": str(tmp_path / "catalogue"), "/gallery": str(tmp_path / "gallery"), "200": ITEMS}
+    places = {"/catalogue": str(tmp_path / "catalogue"), "/gallery": str(tmp_path / "gallery")}
     model = ["--model", str(tiny_model_folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PYTHONPATH": IMPORT_PATH}
 
@@ -157,7 +158,7 @@ def test_the_containers_commands_draw_ingest_and_serve(tmp_path: Path, tiny_mode
             words = [re.sub(rf"^{container}(?=/|$)", here, word) for word in words]
         return words
 
-    for words in (command("draw"), [*command("ingest"), *model]):
+    for words in (command("sample"), [*command("ingest"), *model]):
         done = subprocess.run(
             [*program(), *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
         )
@@ -167,10 +168,11 @@ def test_the_containers_commands_draw_ingest_and_serve(tmp_path: Path, tiny_mode
         probe = [word.replace("http://127.0.0.1:8000", running.address) for word in health_check()]
         assert probe != health_check()
         assert subprocess.run(probe, check=False).returncode == 0
-        photo = next((tmp_path / "catalogue" / "queries").rglob("*.jpg"))
+        photo = next((tmp_path / "catalogue" / "queries").glob("*.jpg"))
         answer = httpx.post(f"{running.address}/search", files={"image": photo.read_bytes()}, timeout=60)
         assert answer.status_code == 200
-        assert answer.json()["gallery"]["items"] == int(ITEMS)
+        assert answer.json()["gallery"]["items"] == ITEMS
+        assert answer.json()["matches"][0]["metadata"].keys() == {"name", "category"}
         assert running.stop() == 0
     assert subprocess.run(probe, check=False, capture_output=True).returncode == 1, "nothing there: unhealthy"
 

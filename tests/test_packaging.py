@@ -126,6 +126,7 @@ def test_a_wheel_holds_the_three_rooms_their_data_and_nothing_else(wheel: Path) 
     held = files(wheel)
     assert held == expected()
     assert "threadmatch/model/weights/grnet-lite0/model.safetensors" in held
+    assert "threadmatch/model/weights/grnet-lite0/alignment/model.safetensors" in held, "parts too"
     assert "threadmatch/service/page/index.html" in held
     assert "threadmatch/service/demo/photos/clothing/items.csv" in held
     with zipfile.ZipFile(wheel) as archive:

@@ -73,6 +73,7 @@ class WeaveMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.05
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         return [

@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.checkout import IMPORT_PATH, ROOT
 from tests.support.pages import ADDRESS, BACKGROUND, NOT_RUN, Block, blocks, empty_folder, run, wanted
-from threadmatch.service.config import settings_table
 from threadmatch.service.http.schemas.search import MAX_TOP_K, SearchOptions
 from threadmatch.service.process.commands import service
+from threadmatch.service.settings_table import settings_table
 
 README = (ROOT / "README.md").read_text("utf-8")
 

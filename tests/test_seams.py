@@ -47,6 +47,7 @@ class TintMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.05
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         return [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from threadmatch.indexer.catalogue.feed_families import Family, magento, woocommerce
 from threadmatch.model.data.tables.naming import Naming
 from threadmatch.model.data.tables.notes import Notes
 from threadmatch.model.data.tables.opening import Source, open_source
@@ -16,7 +17,8 @@ from threadmatch.model.data.tables.photo_files import is_address
 CURRENCY: Final = "_currency"
 """Behind a column's name, the unit of its amounts."""
 _ADDRESSES: Final = re.compile(r"\s*[,|;]\s*(?=(?:https?:)?//)|\s+(?=https?://)")
-_AMOUNT: Final = r"(\d+(?:\.\d+)?)"
+_GROUPS: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:[. \xa0\u202f]\d{3})+,\d+|\d{1,3}(?:[ \xa0\u202f]\d{3})+"
+_AMOUNT: Final = rf"({_GROUPS}|\d+(?:[.,]\d+)?)"
 _MONEY: Final = re.compile(
     rf"{_AMOUNT}\s?([A-Z]{{3}})|([A-Z]{{3}})\s?{_AMOUNT}|([$€£¥])\s?{_AMOUNT}|{_AMOUNT}\s?([$€£¥])"
 )
@@ -32,6 +34,7 @@ class Preset:
         money: columns whose cells may be amounts with a currency.
         separator: between several paths in one cell; addresses are told apart without one.
         fill_down: rows behind a product's first give its photos alone; the rest is that of the first.
+        families: finds out which rows are one product, and which are no items; None where a column says so.
     """
 
     names: Mapping[str, tuple[str, ...]]
@@ -39,6 +42,7 @@ class Preset:
     money: tuple[str, ...] = ("price", "sale_price")
     separator: str = ""
     fill_down: bool = False
+    families: Callable[[Iterable[Mapping[str, Any]]], Family] | None = None
 
 
 PRESETS: Final[dict[str, Preset]] = {
@@ -56,12 +60,14 @@ PRESETS: Final[dict[str, Preset]] = {
         {"id": ("ID",), "image": ("Images",), "product_id": ("Parent",)},
         money=("Regular price", "Sale price"),
         separator=",",
+        families=woocommerce,
     ),
     "magento": Preset(
-        {"id": ("sku",), "image": ("base_image", "image"), "product_id": ("configurable_parent",)},
+        {"id": ("sku",), "image": ("base_image", "image")},
         more_images=("additional_images",),
         money=("price", "special_price"),
         separator=",",
+        families=magento,
     ),
 }
 
@@ -115,10 +121,15 @@ class Feed:
 
     def _rows(self, rows: Iterator[tuple[int, dict[str, Any] | str]]) -> Iterator[tuple[int, dict[str, Any] | str]]:
         first: dict[str, Any] = {}
+        family = self._family()
         for number, values in rows:
             if isinstance(values, str):
                 yield number, values
                 continue
+            if (told := family(values)) is None:
+                self.notes.add("rows that are no items of their own are passed over", f"{self.place} {number}")
+                continue
+            values = told
             if self._preset.fill_down:
                 same = values.get("product_id") and values.get("product_id") == first.get("product_id")
                 if same:
@@ -132,12 +143,17 @@ class Feed:
                     continue  # a further variant, whose photo another row gives
             yield from ((number, row) for row in self._one_a_photo(self._amounts(values)))
 
+    def _family(self) -> Family:
+        if self._preset.families is None:
+            return lambda values: values
+        return self._preset.families(values for _, values in self._source.scan() if isinstance(values, dict))
+
     def _one_a_photo(self, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
         further = [photo for name in self._more for photo in self._photos(values.get(name))]
         row = {name: value for name, value in values.items() if name not in self._more}
         photos = list(dict.fromkeys([*self._photos(row.get("image")), *further]))
         if len(photos) < 2:
-            yield row
+            yield {**row, "image": photos[0]} if photos else row
             return
         product = row.get("product_id") or row.get("id")
         for place, photo in enumerate(photos, start=1):
@@ -162,7 +178,16 @@ class Feed:
             match = _MONEY.fullmatch(cell.strip()) if isinstance(cell, str) else None
             if match is None:
                 continue
-            amount, unit = sorted(filter(None, match.groups()), key=lambda part: not part[0].isdigit())
+            written, unit = sorted(filter(None, match.groups()), key=lambda part: not part[0].isdigit())
+            amount = _with_point(written)
             found[name] = float(amount) if self.typed else amount
             found[f"{name}{CURRENCY}"] = unit
         return found
+
+
+def _with_point(amount: str) -> str:
+    """`1,234.56`, `1.234,56`, `1 234,56`, `19,99`: a point before the decimals, and nothing between the groups."""
+    plain = re.sub(r"[ \xa0\u202f]", "", amount)
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", plain):
+        return plain.replace(",", "")
+    return plain.replace(".", "").replace(",", ".") if "," in plain else plain

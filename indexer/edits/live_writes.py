@@ -35,6 +35,7 @@ from threadmatch.indexer.store.contents import Content, add_content, find_conten
 from threadmatch.indexer.store.database import ALIVE, DATABASE, create_or_open
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.versions import Version, last_number, now
+from threadmatch.indexer.store.write_errors import is_full, is_read_only
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,11 @@ class Editor:
             return done
         except sqlite3.Error as error:
             self._close()  # rolls back
-            raise _edit_error(error) from error
+            raise _edit_error(error, self.folder) from error
         except (GalleryError, OSError) as error:
             self._close()
+            if isinstance(error.__cause__, sqlite3.Error):  # it could not even be opened
+                raise _edit_error(error.__cause__, self.folder) from error
             logger.exception("the gallery cannot be edited")
             raise EditFailedError("the gallery cannot be edited now; the service's log has the reason") from error
         except BaseException:
@@ -281,13 +284,12 @@ def merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
     return after
 
 
-def _edit_error(error: sqlite3.Error) -> EditError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
-    if code == sqlite3.SQLITE_FULL:
+def _edit_error(error: sqlite3.Error, folder: Path) -> EditError:
+    if is_full(error, folder):
         return GalleryFullError("there is no room for the change on the gallery's disk; nothing of it was kept")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return EditBusyError("the gallery's database is busy; nothing of the change was kept, try again")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+    if is_read_only(error):
         return ReadOnlyError("this service may read the gallery but not write it")
     logger.error("an edit failed", exc_info=error)
     return EditFailedError(

@@ -32,12 +32,14 @@ class Column:
     Args:
         name, kind: as the manifest has them.
         values: of a text column (or a list of texts) with few of them: all that were seen, the most frequent first.
+        counts: of items with each of `values`, in the rows that were looked at.
         low, high: of a number column: the least and the greatest that were seen.
     """
 
     name: str
     kind: ColumnKind
     values: tuple[str, ...] | None = None
+    counts: tuple[int, ...] | None = None
     low: float | None = None
     high: float | None = None
 
@@ -70,9 +72,11 @@ def describe_columns(
                 spans[name] = (min(low, value), max(high, value))
     described = []
     for name, kind in kinds.items():
-        values = tuple(sorted(texts[name], key=lambda value: (-texts[name][value], value))) if name in texts else ()
+        seen = sorted(texts.get(name, Counter()).items(), key=lambda pair: (-pair[1], pair[0]))
+        values, counts = tuple(value for value, _ in seen), tuple(count for _, count in seen)
         low, high = spans.get(name, (math.inf, -math.inf))
-        described.append(Column(name, kind, values or None, *((low, high) if low <= high else (None, None))))
+        known = (low, high) if low <= high else (None, None)
+        described.append(Column(name, kind, values or None, counts or None, *known))
     return described
 
 

@@ -8,6 +8,7 @@ point. `tests/support/filter_contract.py` says it by example, for every compiler
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -93,6 +94,14 @@ class OneOf:
 
 
 @dataclass(frozen=True, slots=True)
+class SameText:
+    """The column's value is a text that equals this one but for upper and lower case (`folded`)."""
+
+    column: Named
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contains:
     """A text has this text in it, or a list has an element equal to the constant (None: null)."""
 
@@ -121,6 +130,11 @@ class AnyOf:
     parts: tuple[Condition, ...]
 
 
+def folded(text: str) -> str:
+    """A text as `SameText` compares it: `ß` as `ss`, accents in one form; case and form set aside."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
 Condition: TypeAlias = (
-    Always | Missing | Equal | EqualColumns | Ordered | OrderedColumns | OneOf | Contains | Not | All | AnyOf
+    Always | Missing | Equal | EqualColumns | Ordered | OrderedColumns | OneOf | SameText | Contains | Not | All | AnyOf
 )

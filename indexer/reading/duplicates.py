@@ -1,10 +1,11 @@
 """Near-duplicates in a shortlist: the same photo under another id, saved again, resized, or cropped a little.
 
-Decided from what the gallery holds. Embeddings that are far apart settle most pairs for nothing; the display photos
-settle the rest (`model.same_photo`), inside the boxes that were encoded. What the catalogue itself calls different
-colours never collapses, however alike the photos are.
+Decided from what the gallery holds. Embeddings that are far apart settle most pairs, the colours of a few cells nearly
+all the others, and what was compared before (`store.looks`) the rest: only a pair of which nothing is known yet has
+its display photos compared (`model.same_photo`), inside the boxes that were encoded. What the catalogue itself calls
+different colours never collapses, however alike the photos are.
 
-Letters  N candidates, E embedding size
+Letters  N candidates, E embedding size, G cells a side
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.reading.shortlist import Candidate
 from threadmatch.indexer.reading.snapshot import Item, Snapshot
-from threadmatch.model.same_photo import Lab, is_same_photo, lab_square
+from threadmatch.indexer.store.looking import MIN_COSINE, ROUGH_BOUND, Picture, picture, same
+from threadmatch.model.same_photo import CELLS, roughness
 
 logger = logging.getLogger(__name__)
 
-# docs/results.md, "Near-duplicates": photos saved again at half the size and cropped have 0.77 at least.
-MIN_COSINE = 0.75
-MAX_PAIRS = 64  # pairs of photos that one search looks at; what is beyond counts as different
+MAX_PAIRS = 64  # pairs of photos that one search compares itself; what is beyond counts as different
 REMEMBERED = 50_000
 COLOR_COLUMNS = ("color", "colour")
 
@@ -63,28 +64,44 @@ class Duplicates:
     ) -> None:
         self._snapshot, self._candidates, self._items, self._verdicts = snapshot, candidates, items, verdicts
         self._embeddings = snapshot.embeddings(candidates)  # (N, E)
-        self._squares: dict[int, tuple[Lab, bytes] | None] = {}
-        self._colors = [_colors(item) for item in items]  # of an item and all that was folded into it
+        self._looks = snapshot.looks(candidates)
+        self._cells = np.zeros((len(candidates), CELLS, CELLS, 3), np.float32)
+        self._looked = np.zeros(len(candidates), bool)  # whose cells are known
+        for place, look in enumerate(self._looks):
+            if look is not None and (cells := look.cells) is not None:
+                self._cells[place], self._looked[place] = cells, True
+        self._alike: dict[int, tuple[list[bool], NDArray[np.float32]]] = {}
+        self._pictures: dict[int, Picture | None] = {}
+        self._colors: dict[int, dict[str, Any]] = {}  # of an item and all that was folded into it
         self._left = MAX_PAIRS
 
     def twin(self, place: int, shown: Sequence[int]) -> int | None:
         """The place among `shown` whose item has the same photo, the likeliest first; None when there is none."""
-        if not shown:
-            return None
-        cosines = self._embeddings[list(shown)] @ self._embeddings[place]
-        order: list[int] = np.argsort(-cosines, kind="stable").tolist()
-        for nearest in order:
-            if cosines[nearest] < MIN_COSINE:
-                return None
-            if self._same(shown[nearest], place):
-                self._colors[shown[nearest]] = self._colors[place] | self._colors[shown[nearest]]
-                return shown[nearest]
+        near = [(other, cosines[place]) for other in shown for alike, cosines in [self._row(other)] if alike[place]]
+        for other, _ in sorted(near, key=lambda entry: -entry[1]):
+            if self._same(other, place):
+                self._colors[other] = self._colors_of(place) | self._colors_of(other)
+                return other
         return None
 
+    def _row(self, place: int) -> tuple[list[bool], NDArray[np.float32]]:
+        """Which places may show the photo of one, as far as embeddings and cells say; and all cosines to it, (N,)."""
+        if place not in self._alike:
+            cosines = np.asarray(self._embeddings @ self._embeddings[place], np.float32)
+            alike = cosines >= MIN_COSINE
+            if self._looked[place]:
+                asked = np.flatnonzero(alike & self._looked)
+                alike[asked] = roughness(self._cells[place], self._cells[asked]) <= ROUGH_BOUND
+            self._alike[place] = alike.tolist(), cosines
+        return self._alike[place]
+
     def _same(self, first: int, second: int) -> bool:
-        one, other = self._colors[first], self._colors[second]
-        if self._left == 0 or any(one[name] != other[name] for name in one.keys() & other.keys()):
+        one, other = self._colors_of(first), self._colors_of(second)
+        if any(one[name] != other[name] for name in one.keys() & other.keys()):
             return False
+        known = self._known(first, second)
+        if known is not None or self._left == 0:
+            return bool(known)
         self._left -= 1  # counted where it is remembered too: the same search has the same answer
         low, high = sorted((self._candidates[first].row, self._candidates[second].row))
         known = self._verdicts.get((low, high))
@@ -93,32 +110,41 @@ class Duplicates:
             self._verdicts.put((low, high), known)
         return known
 
-    def _compare(self, first: int, second: int) -> bool:
-        one, other = self._square(first), self._square(second)
-        if one is None or other is None:
-            return False
-        if one[1] == other[1] and np.array_equal(one[0], other[0]):
-            return True
-        return is_same_photo(one[0], other[0])
+    def _colors_of(self, place: int) -> dict[str, Any]:
+        if place not in self._colors:
+            self._colors[place] = _colors(self._items[place])
+        return self._colors[place]
 
-    def _square(self, place: int) -> tuple[Lab, bytes] | None:
-        """The part of an item's display photo that was encoded, and the photo; None where it is damaged."""
-        if place not in self._squares:
+    def _known(self, first: int, second: int) -> bool | None:
+        """What was found when one of the two was published or put, None where they were not compared."""
+        one, other = self._looks[first], self._looks[second]
+        if one is None or other is None:
+            return None
+        if not one.data or not other.data:
+            return False  # no picture is like no other
+        if one.content == other.content:
+            return True
+        found = one.verdicts.get(other.content)
+        return other.verdicts.get(one.content) if found is None else found
+
+    def _compare(self, first: int, second: int) -> bool:
+        one, other = self._picture(first), self._picture(second)
+        return one is not None and other is not None and same(one, other)
+
+    def _picture(self, place: int) -> Picture | None:
+        """The part of an item's display photo that was encoded; None where it is damaged."""
+        if place not in self._pictures:
             item = self._items[place]
-            area = (
-                item.box.x0 / item.width, item.box.y0 / item.height, item.box.x1 / item.width, item.box.y1 / item.height
-            )  # fmt: skip
+            shown, reason = None, "its photo is no picture"
             try:
                 photo = self._snapshot.photo(item.id)
-                self._squares[place] = lab_square(photo, area), photo
-            except (
-                DamagedItemError,
-                ItemNotFoundError,
-                OSError,
-            ) as error:  # one bad photo must not take down every search that meets it
-                logger.error("damaged photo left out", extra={"item": item.id, "reason": str(error)})
-                self._squares[place] = None
-        return self._squares[place]
+                shown = picture(photo, (item.width, item.height), (item.box.x0, item.box.y0, item.box.x1, item.box.y1))
+            except (DamagedItemError, ItemNotFoundError) as error:
+                reason = str(error)  # one bad photo must not take down every search that meets it
+            if shown is None:
+                logger.error("damaged photo left out", extra={"item": item.id, "reason": reason})
+            self._pictures[place] = shown
+        return self._pictures[place]
 
 
 def _colors(item: Item) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Gathering features of a shortlist: the seam, and its body over the gallery's database.
+"""Gathering features of a shortlist: the seam, and its bodies: the database, and files that are mapped before it.
 
 Letters  N rows
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import FeatureMissingError
 from threadmatch.indexer.reading.connections import Readers
 from threadmatch.indexer.reading.rows import by_row
+from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.store import records
 from threadmatch.model.features import FeatureSpec
 
@@ -73,15 +74,50 @@ class SqliteFeatures:
         """What it keeps of each photo."""
         return tuple(self._specs.values())
 
+    def spec(self, name: str) -> FeatureSpec:
+        """Of one feature; FeatureMissingError where it is not kept."""
+        if name not in self._specs:
+            raise FeatureMissingError(name, self._specs)
+        return self._specs[name]
+
     def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """See FeatureStore."""
-        spec = self._specs.get(name)
-        if spec is None:
-            raise FeatureMissingError(name, self._specs)
+        found = self.records(name, rows)
+        return self.spec(name).unpack([found[row] for row in rows])
+
+    def records(self, name: str, rows: Sequence[int]) -> dict[int, bytes]:
+        """Packed records by row; FeatureMissingError, DamagedRecordError, GalleryError as `FeatureStore.get`."""
+        spec = self.spec(name)
         with self._readers.connection() as connection:
             contents = {row: fields[0] for row, fields in by_row(connection, "i.content", rows).items()}
             found = records.read(connection, spec, contents.values())
         for row in rows:
             if contents.get(row) not in found:
                 raise DamagedRecordError(row, name)
-        return spec.unpack([found[contents[row]] for row in rows])
+        return {row: found[contents[row]] for row in rows}
+
+
+class MappedFeatures:
+    """The features in a generation's side files; what they lack comes from the database.
+
+    Args:
+        side: the files.
+        behind: the database.
+    """
+
+    def __init__(self, side: SideFiles, behind: SqliteFeatures) -> None:
+        self._side, self._behind = side, behind
+
+    @property
+    def specs(self) -> tuple[FeatureSpec, ...]:
+        """What it keeps of each photo."""
+        return self._behind.specs
+
+    def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """See FeatureStore."""
+        spec = self._behind.spec(name)
+        found = self._side.features(name, [row for row in rows if row > 0])
+        missing = [row for row in rows if row not in found]
+        if missing:
+            found |= self._behind.records(name, missing)
+        return spec.unpack([found[row] for row in rows])

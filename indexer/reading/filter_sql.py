@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from threadmatch.indexer.reading.conditions import (
     All,
@@ -19,8 +20,21 @@ from threadmatch.indexer.reading.conditions import (
     OneOf,
     Ordered,
     OrderedColumns,
+    SameText,
     Scalar,
+    folded,
 )
+
+FOLDED: Final = "threadmatch_folded"
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Teach a connection what clauses call beside SQLite's own functions."""
+
+    def fold(value: object) -> str | None:
+        return folded(value) if isinstance(value, str) else None
+
+    connection.create_function(FOLDED, 1, fold, deterministic=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +89,8 @@ class _Writer:
                 one, other = self.column(first), self.column(second)
                 kinds = f"{_type_class(one.sql)} = {_type_class(other.sql)}"
                 return f"coalesce({kinds} AND {one.sql} {order} {other.sql}, 0)"
+            case SameText(column, text):
+                return f"coalesce({FOLDED}({self.column(column).sql}) = {self.bind(folded(text))}, 0)"
             case Contains(column, value):
                 return self.contains(self.column(column), value)
         assert_never(condition)

@@ -2,6 +2,7 @@
 
     category == "Tops" and price < 50 and color in ["red", "blue"] and not (brand == "Acme")
     10 <= price < 20
+    color ~= "Red"          the same text, whatever its case
     season != "winter"      true for items without a season; `season == None` finds them
     "cotton" in materials   an element of a list column, or a part of a text column
     predicted.neckline == "v"   a column with a dot in its name, as those that a model reads off photos have
@@ -39,6 +40,7 @@ from threadmatch.indexer.reading.conditions import (
     Order,
     Ordered,
     OrderedColumns,
+    SameText,
     Scalar,
 )
 from threadmatch.indexer.reading.filter_kinds import NUMBERS, check_constant, check_two_columns
@@ -48,15 +50,20 @@ from threadmatch.model.attributes.values import PREDICTED
 MAX_CHARACTERS: Final = 2000
 MAX_DEPTH: Final = 20  # SQLite's own parser gives up at about twice that
 CONSTANT_NAMES: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
-ALLOWED: Final = "allowed are columns, numbers, texts, lists of them, ==, !=, <, <=, >, >=, in, not in, and, or, not"
+ALLOWED: Final = (
+    "allowed are columns, numbers, texts, lists of them, ==, !=, ~=, <, <=, >, >=, in, not in, and, or, not"
+)
 
 _HABITS: Final = (
     (r"&&|\|\|", "write `and` and `or`"),
     (r"\b(AND|OR|NOT|IN)\b", "write `and`, `or`, `not` and `in` in small letters"),
+    (r"(?i)\bilike\b", 'a text is found whatever its case by `column ~= "red"`'),
     (r"(?i)\blike\b", 'a part of a text is found by `"part" in column`'),
     (r"(?i)\bbetween\b", "a range is written `10 <= column < 20`"),
     (r"(?<![=!<>])=(?!=)", "write `==` to compare"),
 )
+_TILDE: Final = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|~=|>>")
+"""A text in quotes, which stays as it is, or a sign."""
 _ORDER: Final[dict[type[ast.cmpop], Order]] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRROR: Final[dict[Order, Order]] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -79,7 +86,7 @@ def parse_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Conditio
         )
     text = expression.replace("\n", " ").replace("\r", " ").strip()
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = ast.parse(_as_python(text), mode="eval")
         return _Parser(expression=text, columns=columns).condition(tree.body)
     except SyntaxError as error:
         position = error.offset - 1 if error.offset else len(text)  # without a place it is the end that is missing
@@ -87,6 +94,21 @@ def parse_filter(expression: str, columns: Mapping[str, ColumnKind]) -> Conditio
         raise FilterError(f"not a filter: {error.msg}; {hint}", expression=text, position=position) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise FilterError(f"not a filter: {error or 'nested too deeply'}", expression=text) from error
+
+
+def _as_python(text: str) -> str:
+    """The text with `~=`, which Python has not, as `>>`, which filters have not: as long, and tighter than `not`.
+
+    Raises:
+        ValueError: there is a `>>`.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        if found[0] == ">>":
+            raise ValueError(f"`>>` is not known here; {ALLOWED}")
+        return ">>" if found[0] == "~=" else found[0]
+
+    return _TILDE.sub(replaced, text)
 
 
 class _Constant:
@@ -122,6 +144,8 @@ class _Parser:
                 operands = [left, *rest]
                 steps = tuple(self._compare(operands[n], op, operands[n + 1], node) for n, op in enumerate(ops))
                 return steps[0] if len(steps) == 1 else All(steps)
+            case ast.BinOp(left=left, op=ast.RShift(), right=right):  # `~=`
+                return self._same_text(left, right, node)
             case ast.Name() | ast.Subscript() | ast.Attribute():
                 return self._bare(node)
         raise self._not_allowed(f"{_describe(node)} is no condition", node)
@@ -160,6 +184,15 @@ class _Parser:
         if isinstance(second, _Constant):
             return Equal(column, self._value(column, second, "=="))
         return EqualColumns(column, self._second(column, second))
+
+    def _same_text(self, left: ast.expr, right: ast.expr, whole: ast.expr) -> Condition:
+        first, second = self._operand(left), self._operand(right)
+        column, constant = (second, first) if isinstance(first, _Constant) else (first, second)
+        if not (isinstance(column, _Column) and isinstance(constant, _Constant) and isinstance(constant.value, str)):
+            raise self._error('`~=` compares a column with a text, such as color ~= "red"', whole)
+        named = self._scalar(column)
+        self._value(named, constant, "==")
+        return SameText(named, constant.value)
 
     def _ordered(self, first: _Column | _Constant, order: Order, second: _Column | _Constant) -> Condition:
         if isinstance(first, _Constant):

@@ -25,6 +25,7 @@ from threadmatch.indexer.reading.connections import Readers, identity
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import ChangeLog, ChangesGoneError, describe_changes, latest_edit
 from threadmatch.indexer.reading.shortlist import Candidate
+from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.reading.snapshot import Item, Snapshot
 from threadmatch.indexer.stamps import check_model
 from threadmatch.indexer.store import generations
@@ -112,6 +113,7 @@ class Gallery:
             return False  # another thread is at it
         try:
             readers = self._loaded.readers
+            readers.thaw()
             if identity(self.folder) != readers.identity:  # another gallery was put in this one's place
                 readers = Readers(self.folder)
             elif _current_name(readers) == self.generation:
@@ -204,7 +206,7 @@ class Gallery:
             )
         folder = generations.generation_folder(self.folder, name)
         index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index)
-        return LoadedGeneration(manifest, index, readers)
+        return LoadedGeneration(manifest, index, readers, SideFiles(folder, manifest))
 
     def find_photo(self, sha256: str, asked_box: str) -> StoredPhoto | None:
         """What the photo of these bytes, with this box, became; None where it has to be encoded."""

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.index import Ids, Vectors
+from threadmatch.indexer.index import Choice, Ids, Vectors
 from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.filter_sql import to_sql
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.overlay import Changes
-from threadmatch.indexer.reading.rows import by_row
+from threadmatch.indexer.store.cards import Card
 
 REMEMBERED_FILTERS = 8
 
@@ -31,6 +32,7 @@ class Candidate:
     id: str
     row: int  # of the generation; negative for an edit on top of it
     distance: float
+    card: Card | None = field(default=None, compare=False, repr=False)  # what is shown of it, where that was read
 
 
 class Shortlist(Protocol):
@@ -68,20 +70,24 @@ class FaissShortlist:
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self._changes = loaded, changes
         self._filtered: LRUCache[Condition, Ids] = LRUCache(REMEMBERED_FILTERS)
+        self._choices: LRUCache[Condition, tuple[Choice, NDArray[np.bool_]]] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
-        late, late_vectors, dead = loaded.late, loaded.late_vectors, loaded.dead
+        late, late_vectors, self._alive = loaded.late, loaded.late_vectors, loaded.alive
         if len(changes.dead):
-            dead = np.union1d(dead, changes.dead)
-            kept = ~np.isin(late, changes.dead)
+            self._alive = self._alive.copy()
+            self._alive[changes.dead] = False
+            kept = self._alive[late]
             late, late_vectors = (late, late_vectors) if kept.all() else (late[kept], late_vectors[kept])
-        self._dead, self._late, self._late_vectors = dead, late, late_vectors
+        self._late, self._late_vectors = late, late_vectors
+        whole = loaded.index.choice(self._alive)
+        self._whole = None if whole.count == len(loaded.index) else whole
 
     def search(self, vector: Vectors, k: int, *, where: Condition | None = None) -> list[Candidate]:
         """See Shortlist."""
-        allowed = None if where is None else self._loaded.allowed(where)
-        found = [self._loaded.index.search(vector, k, allowed=allowed, dead=self._dead)]
+        choice, late = (self._whole, None) if where is None else self._choice(where)
+        found = [self._loaded.index.search(vector, k, choice=choice)]
         if len(self._late):
-            chosen = slice(None) if allowed is None else np.isin(self._late, allowed)
+            chosen = slice(None) if late is None else late
             found.append((self._late[chosen], self._late_vectors[chosen] @ vector))
         if len(self._changes.rows):
             found.append(self._edited(vector, where))
@@ -89,15 +95,14 @@ class FaissShortlist:
         if len(found) > 1:
             order = np.lexsort((rows, -similarities))[:k]
             rows, similarities = rows[order], similarities[order]
-        with self._loaded.readers.connection() as connection:
-            names = by_row(connection, "i.id", rows)
-        if len(names) < len(rows):
+        cards = self._loaded.cards.get(rows)
+        if len(cards) < len(rows):
             raise GalleryError(
                 f"rows of generation {self._loaded.manifest.generation} are gone from the database; refresh, it was "
                 "compacted"
             )
         return [
-            Candidate(names[row][0], row, max(0.0, 1.0 - float(similarity)))
+            Candidate(cards[row].id, row, max(0.0, 1.0 - float(similarity)), cards[row])
             for row, similarity in zip(rows.tolist(), similarities, strict=True)
         ]
 
@@ -112,6 +117,18 @@ class FaissShortlist:
         places = np.searchsorted(-self._changes.rows, -numbers[edited])  # later edits are lower
         out[edited] = self._changes.vectors[places]
         return out
+
+    def _choice(self, where: Condition) -> tuple[Choice, NDArray[np.bool_]]:
+        """What a filter leaves of the index, and which of the rows beside it."""
+        with self._lock:
+            if where in self._choices:
+                return self._choices[where]
+        allowed = self._loaded.allowed(where)
+        allowed &= self._alive
+        made = self._loaded.index.choice(allowed), allowed[self._late]
+        with self._lock:
+            self._choices[where] = made
+        return made
 
     def _edited(self, vector: Vectors, where: Condition | None) -> tuple[Ids, Vectors]:
         """Rows and similarities of the items that edits put; every one is compared."""

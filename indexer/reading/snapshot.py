@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
-from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
+from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, MappedFeatures, SqliteFeatures
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.listing import START, Listed, Place
 from threadmatch.indexer.reading.overlay import Changes
-from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
+from threadmatch.indexer.store import looks
+from threadmatch.indexer.store.cards import Card
 from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.indexer.store.records import checksum
 from threadmatch.indexer.store.versions import NEWEST_EDITS
@@ -70,7 +72,8 @@ class Snapshot:
     def __init__(self, loaded: LoadedGeneration, changes: Changes) -> None:
         self._loaded, self.readers, self.changes = loaded, loaded.readers, changes
         self._shortlist: Shortlist = FaissShortlist(loaded, changes)
-        self._features: FeatureStore = SqliteFeatures(loaded.readers, loaded.manifest.features)
+        behind = SqliteFeatures(loaded.readers, loaded.manifest.features)
+        self._features: FeatureStore = MappedFeatures(loaded.side, behind)
 
     @property
     def manifest(self) -> Manifest:
@@ -143,15 +146,30 @@ class Snapshot:
         """(N, E) unit vectors of the candidates, in their order, as the index holds them."""
         return self._shortlist.vectors([candidate.row for candidate in candidates])
 
+    def looks(self, candidates: Sequence[Candidate]) -> list[Look | None]:
+        """What the candidates' photos look like, in their order; None where that is not known."""
+        contents = [card.content for card in self._cards(candidates)]
+        with self.readers.connection() as connection:
+            found = looks.read(connection, contents)
+        return [found.get(content) for content in contents]
+
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        rows = [candidate.row for candidate in candidates]
-        with self.readers.connection() as connection:
-            found = by_row(connection, _ITEM, rows, "JOIN contents c USING (content)")
+        return [
+            _item(card.id, card.product_id, card.metadata, *card.size, *card.box) for card in self._cards(candidates)
+        ]
+
+    def _cards(self, candidates: Sequence[Candidate]) -> list[Card]:
+        """In the order of the candidates; those of a shortlist have them already."""
+        rows = [candidate.row for candidate in candidates if candidate.card is None]
+        read = self._loaded.cards.get(rows) if rows else {}
+        found = []
         for candidate in candidates:
-            if candidate.row not in found:
+            card = candidate.card or read.get(candidate.row)
+            if card is None:
                 raise ItemNotFoundError(candidate.id)
-        return [_item(*found[candidate.row]) for candidate in candidates]
+            found.append(card)
+        return found
 
     def features_of(self, name: str, item_id: str) -> NDArray[Any]:
         """(*shape) one feature of one item by its id; ItemNotFoundError, FeatureMissingError, DamagedItemError."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from threadmatch.indexer.store import records
+from threadmatch.indexer.store import looks, records
 from threadmatch.model.features import FeatureSpec
 
 
@@ -25,6 +25,7 @@ class Content:
         box: x0, y0, x1, y1 of the part that was encoded, pixels.
         features: records by `FeatureSpec.key`, packed.
         photo: JPEG for display.
+        look: what near-duplicates are told by (`store.looks.Look.data`), None where it was not looked at.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Content:
     box: tuple[float, float, float, float]
     features: Mapping[str, bytes]
     photo: bytes
+    look: bytes | None = None
 
 
 def content_of(
@@ -77,6 +79,8 @@ def add_content(connection: sqlite3.Connection, content: Content) -> int:
     records.write(connection, number, content.features)
     values = (number, content.photo, records.checksum(content.photo))
     connection.execute("INSERT INTO photos VALUES (?, ?, ?)", values)
+    if content.look is not None:
+        looks.write(connection, [looks.Look(number, content.look)])
     return number
 
 
@@ -102,6 +106,6 @@ def remove_contents(connection: sqlite3.Connection, *, unused: str) -> int:
         unused: SQL condition on `content`.
     """
     count = connection.execute(f"DELETE FROM contents WHERE {unused}").rowcount  # noqa: S608
-    for table in ("features", "photos"):
+    for table in ("features", "photos", *([looks.TABLE] if records.has_table(connection, looks.TABLE) else [])):
         connection.execute(f"DELETE FROM {table} WHERE {unused}")  # noqa: S608
     return count

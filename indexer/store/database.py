@@ -15,7 +15,7 @@ from threadmatch.indexer.store.schema import (
     SCHEMA,
     SCHEMA_VERSION,
 )
-from threadmatch.indexer.store.write_errors import database_reason
+from threadmatch.indexer.store.write_errors import database_reason, is_full, is_read_only
 
 DATABASE = "gallery.sqlite3"
 
@@ -74,7 +74,8 @@ def open_read_only(folder: Path) -> sqlite3.Connection:
     """Open the gallery's database for reading, from any thread but one at a time.
 
     A folder that cannot be written, with no writer's files in it, is opened as immutable: SQLite's WAL mode would have
-    to write its shared-memory file. Whoever ingests into a served folder must give the service write access too.
+    to write its shared-memory file. Whoever ingests into a served folder must give the service write access too. So is
+    one whose disk is full.
 
     Raises:
         GalleryError: missing, not a gallery, or of another format.
@@ -86,11 +87,12 @@ def open_read_only(folder: Path) -> sqlite3.Connection:
         return _open(path, "mode=ro")
     except sqlite3.DatabaseError as error:
         wal = path.with_name(path.name + "-wal")
-        if "open" not in str(error) and "readonly" not in str(error):
+        if not (is_read_only(error) or is_full(error, folder)):
             raise GalleryError(f"{path} cannot be used: {database_reason(error, folder)}") from error
         if wal.exists() and wal.stat().st_size:
             raise GalleryError(
-                f"{path} has writes that only a writable folder can show ({error}); give this process write access"
+                f"{path} has writes that only a writable folder can show ({database_reason(error, folder)}); give this "
+                "process write access, and the disk room"
             ) from error
         try:
             return _open(path, "immutable=1")

@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
-from threadmatch.indexer.index import FLAT_MAX_ITEMS, Ids, VectorIndex, Vectors, build, verify_by_search
+from threadmatch.indexer.index import VectorIndex
+from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
 from threadmatch.indexer.stamps import CatalogueStamp, IndexStamp, ModelStamp, check_model
-from threadmatch.indexer.store import generations
+from threadmatch.indexer.store import generations, side_files
 from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.generation_index import (
+    Rows,
+    built_index,
+    check_rows,
+    grown_index,
+    linked_index,
+    look_at_missing,
+)
 from threadmatch.indexer.store.manifest import JSON_KINDS, ColumnKind, Kind, Manifest, merge_kinds
 from threadmatch.indexer.store.upgrades import FEATURES_KEY
-from threadmatch.indexer.store.vectors import item_vectors
 from threadmatch.indexer.store.versions import Run, Store, now
 from threadmatch.model.features import Encoder, FeatureSpec, indexed_feature
+from threadmatch.model.progress import Progress, unheard
 
 logger = logging.getLogger(__name__)
 
-BLOCK_ROWS = 4096
-VERIFIED_ITEMS = 64
 RETAINED_GENERATIONS = 10  # older ones are taken away when a new one is published; rollback reaches this far
-# A few changes beside a large index are searched on their own, so that one new item does not cost a new index.
-DELTA_MIN_ITEMS = 5_000
-DELTA_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +137,7 @@ def recover(folder: Path, store: Store) -> Run | None:
     return run
 
 
-def publish(
-    folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Callable[[str], None] = lambda _: None
-) -> Manifest:
+def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: Progress = unheard) -> Manifest:
     """Make a generation of all rows written so far and put it in service.
 
     Args:
@@ -149,7 +145,7 @@ def publish(
         store: with every row committed.
         run: that this finishes.
         occasion: for the manifest.
-        tell: called with the name of each stage: "indexing", "verifying".
+        tell: hears how far it is: "indexing", "writing side files", "comparing photos", "verifying".
 
     Raises:
         DamagedItemError: a vector to index fails its checksum.
@@ -160,10 +156,13 @@ def publish(
     seq = store.last_seq()
     name = generations.next_name(folder)
     reader = Rows(store.connection, seq=seq, spec=indexed_feature(store.features))
-    tell("indexing")
+    tell("indexing", 0, reader.count)
     with generations.staged(folder, name) as staging:
-        index = None if occasion.new_index else _linked_index(folder, staging, store, run.base)
-        index = index or _built_index(staging, reader, occasion.flat_max)
+        index: IndexStamp | None = None
+        if not occasion.new_index and run.base:
+            index = linked_index(folder, staging, store, run.base)
+            index = index or grown_index(folder, staging, reader, run.base)
+        index = index or built_index(staging, reader, occasion.flat_max, tell)
         manifest = Manifest(
             generation=name,
             created=now(),
@@ -184,7 +183,10 @@ def publish(
             columns=columns(store, seq),
         )
         generations.write_manifest(staging, manifest)
-        tell("verifying")
+        base = generations.generation_folder(folder, run.base) if run.base else None
+        side_files.write(staging, side_files.State(store.connection, seq, store.features), base, tell=tell)
+        look_at_missing(store, reader, staging, index, tell=tell)
+        tell("verifying", 0, 0)
         _verify(staging, reader)
         store.checkpoint()
     generations.set_current(folder, name)
@@ -229,85 +231,9 @@ def columns(store: Store, seq: int) -> dict[str, ColumnKind]:
     return found
 
 
-class Rows:
-    """The live rows of the database at one row number, with their vectors.
-
-    Args:
-        connection: to the gallery's database.
-        seq: the row number.
-        spec: the indexed feature, (E,).
-    """
-
-    def __init__(self, connection: sqlite3.Connection, *, seq: int, spec: FeatureSpec) -> None:
-        self.connection, self.seq, self.spec = connection, seq, spec
-        query = f"SELECT count(*) FROM items i WHERE {ALIVE}"  # noqa: S608
-        self.count = int(connection.execute(query, {"seq": seq}).fetchone()[0])
-
-    def numbers(self) -> Ids:
-        """(N,) ascending."""
-        query = f"SELECT i.seq FROM items i WHERE {ALIVE} ORDER BY i.seq"  # noqa: S608
-        return np.fromiter((seq for (seq,) in self.connection.execute(query, {"seq": self.seq})), np.int64)
-
-    def blocks(self) -> Iterator[tuple[Ids, Vectors]]:
-        """(n,) row numbers, ascending, and (n, E) vectors; one block in memory."""
-        cursor = self.connection.execute(
-            f"SELECT i.seq, i.id, i.content FROM items i WHERE {ALIVE} ORDER BY i.seq",  # noqa: S608
-            {"seq": self.seq},
-        )
-        while rows := cursor.fetchmany(BLOCK_ROWS):
-            yield np.array([row[0] for row in rows], np.int64), item_vectors(self.connection, self.spec, rows)
-
-    def sample(self, count: int) -> Iterator[tuple[int, Vectors]]:
-        """Some rows, spread evenly."""
-        numbers = self.numbers()
-        for number in numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers)), dtype=int))]:
-            query = "SELECT seq, id, content FROM items WHERE seq = ?"
-            row = self.connection.execute(query, (int(number),)).fetchall()
-            yield int(number), item_vectors(self.connection, self.spec, row)[0]
-
-
-def _built_index(staging: Path, rows: Rows, flat_max: int) -> IndexStamp:
-    path = staging / generations.INDEX_FILE
-    options: dict[str, Any] = {"count": rows.count, "dim": rows.spec.shape[0], "seq": rows.seq}
-    stamp = build(rows.blocks, path, flat_max=flat_max, **options)
-    index = VectorIndex.read(path, stamp)
-    try:
-        verify_by_search(index, rows.sample(VERIFIED_ITEMS))
-    except GalleryError:
-        if index.exact:
-            raise
-        logger.warning("the graph does not find its own items, an exact index takes its place")
-        stamp = build(rows.blocks, path, flat_max=rows.count, **options)
-        verify_by_search(VectorIndex.read(path, stamp), rows.sample(VERIFIED_ITEMS))
-    return stamp
-
-
-def _linked_index(folder: Path, staging: Path, store: Store, base: str) -> IndexStamp | None:
-    """The index of the generation this one builds on, where few rows changed since; None where a new one is due."""
-    if not base:
-        return None
-    try:
-        stamp = generations.read_manifest(folder, base).index
-    except GalleryError:
-        return None
-    row = store.connection.execute("SELECT count(*) FROM items WHERE seq > ?", (stamp.seq,)).fetchone()
-    if stamp.items < DELTA_MIN_ITEMS or row[0] > DELTA_SHARE * stamp.items:
-        return None
-    source = generations.generation_folder(folder, base) / generations.INDEX_FILE
-    target = staging / generations.INDEX_FILE
-    try:
-        VectorIndex.read(source, stamp)
-        os.link(source, target)
-    except GalleryError:
-        return None  # damaged: build it anew
-    except OSError:
-        shutil.copyfile(source, target)  # a file system without hard links
-    return stamp
-
-
 def _verify(staging: Path, rows: Rows) -> None:
     """Open the generation as a reader would and compare it with the truth."""
     manifest = Manifest.read(staging / generations.MANIFEST_FILE)
     index = VectorIndex.read(staging / generations.INDEX_FILE, manifest.index)
-    if manifest.index.seq == rows.seq and not np.array_equal(index.ids, rows.numbers()):
-        raise GalleryError("the new index does not hold exactly the live rows; it is not published")
+    if manifest.index.seq == rows.seq:
+        check_rows(index, manifest.index, rows.numbers())

@@ -37,10 +37,10 @@ def read(connection: sqlite3.Connection, spec: FeatureSpec, contents: Iterable[i
     rows: dict[int, tuple[bytes, int]] = {}
     former = FORMER_TABLES.get(spec.name)
     if former is not None and has_table(connection, former):
-        rows = _rows(connection, former, f"SELECT content, data, crc32c FROM {former} WHERE", wanted)  # noqa: S608
+        rows = read_rows(connection, former, f"SELECT content, data, crc32c FROM {former} WHERE", wanted)  # noqa: S608
     missing = wanted - rows.keys()
     if missing:
-        rows |= _rows(
+        rows |= read_rows(
             connection, "features", "SELECT content, data, crc32c FROM features WHERE name = :name AND", missing, spec
         )
     return {
@@ -50,7 +50,7 @@ def read(connection: sqlite3.Connection, spec: FeatureSpec, contents: Iterable[i
 
 def read_photos(connection: sqlite3.Connection, contents: Iterable[int]) -> dict[int, bytes]:
     """The display photos (JPEG) that are there and whole, by content."""
-    rows = _rows(connection, "photos", "SELECT content, data, crc32c FROM photos WHERE", set(contents))
+    rows = read_rows(connection, "photos", "SELECT content, data, crc32c FROM photos WHERE", set(contents))
     return {content: data for content, (data, crc) in rows.items() if checksum(data) == crc}
 
 
@@ -75,9 +75,17 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
     return connection.execute(query, (name,)).fetchone() is not None
 
 
-def _rows(
+def read_rows(
     connection: sqlite3.Connection, table: str, query: str, contents: set[int], spec: FeatureSpec | None = None
 ) -> dict[int, tuple[bytes, int]]:
+    """Data and checksum by content, unchecked; empty where the table is not there (yet, or any more).
+
+    Args:
+        table: that the query reads.
+        query: gives content, data and checksum; ends where a condition on `content` follows.
+        contents: numbers in `contents`.
+        spec: whose name the query binds as `:name`.
+    """
     values = {"contents": json.dumps(sorted(contents)), **({"name": spec.key} if spec else {})}
     try:
         query = f"{query} content IN (SELECT value FROM json_each(:contents))"  # noqa: S608

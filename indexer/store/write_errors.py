@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -48,17 +49,48 @@ def disk_errors(folder: Path, *, kept: str = "") -> Iterator[None]:
 def database_reason(error: sqlite3.Error, folder: Path) -> str:
     """Why a database cannot be used, in words.
 
-    SQLite calls it "disk I/O error" where no room is left for the files beside a database.
-
     Args:
         error: that SQLite or Python's module raised; the latter's have no code.
         folder: that the database is in.
     """
-    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code
-    cramped = kind in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-    if kind == sqlite3.SQLITE_FULL or (cramped and shutil.disk_usage(folder).free < _ROOM_TO_OPEN_BYTES):
+    if is_full(error, folder):
         return _REASONS[errno.ENOSPC]
+    if is_read_only(error):
+        return _REASONS[errno.EROFS]
     return f"{error}"
+
+
+def is_full(error: sqlite3.Error | OSError, folder: Path) -> bool:
+    """Whether a failure is that of a full disk.
+
+    SQLite calls it "disk I/O error" where no room is left for the files beside a database.
+    """
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = _kind(error)
+    cramped = kind in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    return kind == sqlite3.SQLITE_FULL or (cramped and not _has_room(folder))
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether a failure is that of a file or a folder that may not be written."""
+    return _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether a database in a folder could be opened for writing now: it is not read-only, and its disk has room."""
+    try:
+        return os.access(folder, os.W_OK) and _has_room(folder)
+    except OSError:  # it is gone
+        return False
+
+
+def _kind(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF  # the low byte of an extended code
+
+
+def _has_room(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free >= _ROOM_TO_OPEN_BYTES
 
 
 def _message(folder: Path, reason: str, kept: str) -> str:

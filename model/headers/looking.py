@@ -13,6 +13,12 @@ from typing import Final
 from threadmatch.model.headers import avif, bmp, gif, jpeg, png, tiff, webp
 from threadmatch.model.headers.found import Header
 
+
+def _unread(_data: bytes) -> Header | None:
+    """libheif reads the structure in C, and has bounds of its own."""
+    return None
+
+
 LOOKS: Final[dict[str, Callable[[bytes], Header | None]]] = {
     "JPEG": jpeg.look,
     "PNG": png.look,
@@ -21,6 +27,7 @@ LOOKS: Final[dict[str, Callable[[bytes], Header | None]]] = {
     "BMP": bmp.look,
     "TIFF": tiff.look,
     "AVIF": avif.look,
+    "HEIF": _unread,
 }
 """By Pillow's name of the format, as `model.decoding.sniff_format` gives it."""
 

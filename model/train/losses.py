@@ -4,7 +4,9 @@ A phase says in `weights` of its settings which of LOSSES it takes and how much 
 its line in LOSSES here, and a setting there that weighs it.
 
 Letters  q queries and n items of a step, E embedding size, R regions, P cells, C channels, H heads
+         K slots and P positions of an aggregator
 Paper    Kuang et al., ICCV 2019, Eq. 1 to 3 and sec. 3.2: what is compared; Shen et al., CVPR 2018: `same_or_different`
+         `both_ways`, `overlap` and `disagreement` are ours, for Zhu et al., arXiv 2302.08902: its losses are not public
 """
 
 from __future__ import annotations
@@ -58,6 +60,23 @@ class Vectors(NamedTuple):
     cells: Tensor | None = None
 
 
+class Aligned(NamedTuple):
+    """What a multi-granular alignment made of q queries and n items, the first q of which are their matches.
+
+    Fields:
+        levels: (g, q, n) similarities of each granularity.
+        score, fused: (q, n) of all together, and of the one vector a photo.
+        attention: (B, K, P) where the slots look, of both sides' photos.
+        spans: first slot and the one behind the last of each granularity.
+    """
+
+    levels: Tensor
+    score: Tensor
+    fused: Tensor
+    attention: Tensor
+    spans: Sequence[tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """What a network made of a step, and what is right.
@@ -66,6 +85,7 @@ class Compared:
         targets: of these queries and items.
         score: (q, n) logits of "same garment"; None where the phase scores no pairs.
         queries, items: vectors of q and n images; None where no loss reads them.
+        aligned: of a phase that trains an alignment.
         grids: of the regions.
         temperature: of the softmaxes over `queries` and `items`.
         match_weight, other_weight: of the pairs that match and of the others.
@@ -75,6 +95,7 @@ class Compared:
     score: Tensor | None = None
     queries: Vectors | None = None
     items: Vectors | None = None
+    aligned: Aligned | None = None
     grids: Sequence[Grid] = ()
     temperature: float = 1.0
     match_weight: float = 1.0
@@ -120,6 +141,47 @@ def same_or_different(logits: Tensor, targets: Targets) -> Tensor:
     return each[wanted == 1].mean() + each[wanted == 0].mean()
 
 
+def both_ways(similar: Tensor, targets: Targets, temperature: float = 1.0) -> Tensor:
+    """`own_item` of the queries over all items, and of the queries' items over the queries: their mean.
+
+    Args:
+        similar: (q, n), of which the first q items are the matches of the q queries, in their order.
+        targets: which item is whose.
+        temperature: t.
+    """
+    q = len(similar)
+    back = own_item(similar[:, :q].T, Targets.diagonal(targets.same[:, :q].T), temperature)
+    return (own_item(similar, targets, temperature) + back) / 2
+
+
+def overlap(attention: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """How much slots of a granularity look at the same places: 0 where no two share a position.
+
+        mean_g | A_g A_g^T / (|a_i| |a_j|) - I |_F^2,  as a mean over photos
+
+    Args:
+        attention: (B, K, P) A, 0 or more.
+        spans: of each granularity.
+    """
+    unit = F.normalize(attention, dim=-1)
+    shared = [unit[:, start:end] @ unit[:, start:end].transpose(1, 2) for start, end in spans]
+    own = [one - torch.eye(one.shape[1], device=one.device) for one in shared]
+    return torch.stack([one.square().sum(dim=(1, 2)).mean() for one in own]).mean()
+
+
+def disagreement(fast: Tensor, slow: Tensor, temperature: float = 1.0) -> Tensor:
+    """How far the order of a fast score is from that of a slow one, which does not learn from it.
+
+        mean_q KL( softmax_n(slow_q / t) || softmax_n(fast_q / t) )
+
+    Args:
+        fast, slow: (q, n).
+        temperature: t.
+    """
+    taught, teacher = (fast / temperature).log_softmax(dim=1), (slow.detach() / temperature).log_softmax(dim=1)
+    return F.kl_div(taught, teacher, reduction="batchmean", log_target=True)
+
+
 def _scored(step: Compared) -> Tensor:
     assert step.score is not None, "this phase scores no pairs"
     return step.score
@@ -157,15 +219,32 @@ def _cells(step: Compared) -> Tensor:
     return own_item(dense_similarity_across(queries.cells, items.cells), step.targets, step.temperature)
 
 
+def _aligned(step: Compared) -> Aligned:
+    assert step.aligned is not None, "this phase aligns nothing"
+    return step.aligned
+
+
+def _levels(step: Compared) -> Tensor:
+    losses = [both_ways(level, step.targets, step.temperature) for level in _aligned(step).levels]
+    return torch.stack(losses).sum()
+
+
 LOSSES: dict[str, Callable[[Compared], Tensor]] = {
     "pair": _pair,
     "listwise": _listwise,
     "embedding": _embedding,
     "local": _local,
     "cells": _cells,
+    "levels": _levels,
+    "alignment": lambda step: both_ways(_aligned(step).score, step.targets, step.temperature),
+    "fused": lambda step: both_ways(_aligned(step).fused, step.targets, step.temperature),
+    "overlap": lambda step: overlap(_aligned(step).attention, _aligned(step).spans),
+    "disagreement": lambda step: disagreement(_aligned(step).fused, _aligned(step).score, step.temperature),
 }
 """By name: `pairs` and `own_item` of GRNet's scores; `own_item` of the embeddings' cosine (Eq. 1) and of greedy local
-matching (Eq. 2, 3), and of dense matching over the cells of the last map (late interaction)."""
+matching (Eq. 2, 3), and of dense matching over the cells of the last map (late interaction). Of an alignment:
+`both_ways` of each granularity (summed), of its score and of its one vector, `overlap` of its slots, and `disagreement`
+of the one vector with the score."""
 
 METRIC = ("embedding", "local")
 """Those that teach what GRNet's head is built on."""

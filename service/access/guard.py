@@ -37,6 +37,7 @@ from threadmatch.service.errors import (
     UploadTimeoutError,
     known_error_response,
 )
+from threadmatch.service.http.forwarded import own_path
 from threadmatch.service.http.uploads import UploadRules, Uploads
 from threadmatch.service.queues import clients
 from threadmatch.service.queues.clients import client_name
@@ -204,9 +205,10 @@ class AccessMiddleware:
 
     def _check_where(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if not request.url.path.startswith(BY_ADDRESS):
+        if not own_path(request.scope).startswith(BY_ADDRESS):
             check_host(host, self._rules.hosts)
-        check_origin(request.method, request.headers.get("origin"), host, self._rules.origins)
+        seen_as = request.scope["state"].get("forwarded_host", host)  # a proxy may have put another name in its place
+        check_origin(request.method, request.headers.get("origin"), seen_as, self._rules.origins)
         here, port = request.scope.get("server") or ("127.0.0.1", None)
         if self._rules.ring is None and not self._rules.anywhere and port is not None and not is_loopback(here):
             raise UnauthorizedError(  # started past `threadmatch serve`, which would have refused

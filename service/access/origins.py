@@ -66,7 +66,7 @@ def check_origin(method: str, origin: str | None, host: str, allowed: Collection
 
     Args:
         origin: the header; None without one.
-        host: the Host header: a page of this service has the same.
+        host: as the browser knows this service: a page of it has the same.
         allowed: origins of other sites that may, such as https://shop.example.
 
     Raises:
@@ -77,5 +77,7 @@ def check_origin(method: str, origin: str | None, host: str, allowed: Collection
     if urlsplit(origin).netloc.lower() == host.strip().lower() and origin != "null":
         return
     raise ForeignOriginError(
-        f"a page of {origin[:100]!r} may not send {method} requests here; THREADMATCH_CORS_ORIGINS lists those that may"
+        f"a page of {origin[:100]!r} may not send {method} requests here, where the name is {host[:100]!r}; "
+        "THREADMATCH_CORS_ORIGINS lists those that may. A proxy in front has to pass the Host header on, or to send "
+        "X-Forwarded-Host"
     )

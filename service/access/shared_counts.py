@@ -30,7 +30,7 @@ class SharedCounts:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.ftruncate(self._file, SLOTS * _SLOT.size)  # of the size it has already: nothing changes
+        os.posix_fallocate(self._file, 0, SLOTS * _SLOT.size)  # room that is there: a full disk would kill us later
         self._map = mmap.mmap(self._file, SLOTS * _SLOT.size)
 
     def hit(self, rate: RateLimitItem, who: str, cost: int = 1) -> float:

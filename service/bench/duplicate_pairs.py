@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from threadmatch.indexer.reading.duplicates import MIN_COSINE
+from threadmatch.indexer.store.looking import MIN_COSINE
 from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import display_photo, load_image
 from threadmatch.model.inference import Model, load_model

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class LoadOptions:
         work: folder for the copy and the log.
         clients, seconds, workers, seed: of the load.
         writes: whether clients put and delete items, too.
+        pause_s: that a client waits between two requests.
+        most_own: items that one client keeps at most.
         settings: of the service, by field name.
     """
 
@@ -66,6 +69,8 @@ class LoadOptions:
     workers: int
     seed: int
     writes: bool = True
+    pause_s: float = 0.0
+    most_own: int = 1_000_000
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -113,11 +118,11 @@ class Client:
     def run(self) -> None:
         """Ask until told to stop."""
         with self._http:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._options.pause_s):
                 draw = self._random.random()
                 if draw < 0.7 or not self._options.writes:
                     self._search()
-                elif draw < 0.85 or not self._mine:
+                elif not self._mine or (draw < 0.85 and len(self._mine) < self._options.most_own):
                     self._put()
                 elif draw < 0.93:
                     self._read(self._random.choice(list(self._mine)))
@@ -182,8 +187,16 @@ class Client:
         return answer
 
 
-def run_load(options: LoadOptions) -> dict[str, Any]:
+Happenings = Callable[[Service, Path, LoadOptions], list[str]]
+"""What happens to a service and its gallery's folder while clients ask; ends when the load shall end."""
+
+
+def run_load(options: LoadOptions, happenings: Happenings | None = None) -> dict[str, Any]:
     """Load a service and hold it to what it said.
+
+    Args:
+        options: what to do.
+        happenings: what goes wrong meanwhile; else two folds and a kill in `options.seconds`.
 
     Returns:
         JSON-ready: `passed`, `faults`, and what was counted.
@@ -207,7 +220,7 @@ def run_load(options: LoadOptions) -> dict[str, Any]:
             pool.submit(Client(number, running.address, options, shared, stop).run) for number in range(options.clients)
         ]
         try:
-            told = _go_wrong(running, folder, options)
+            told = (happenings or _go_wrong)(running, folder, options)
             started = time.perf_counter()
             exit_code = running.stop()
             drained_s = time.perf_counter() - started
@@ -269,14 +282,19 @@ def _go_wrong(running: Service, folder: Path, options: LoadOptions) -> list[str]
     for moment in ("fold", "kill", "fold", "end"):
         time.sleep(options.seconds / 4)
         if moment == "kill" and options.workers > 1:
-            victim = max(_workers(running.address), default=0)
-            if victim:
-                os.kill(victim, signal.SIGKILL)
-            told.append(f"killed worker {victim}")
+            told.append(kill_a_worker(running))
         elif moment == "fold":
             done = subprocess.run(fold, capture_output=True, text=True, check=False)  # noqa: S603
             told.append(f"gallery compact: exit code {done.returncode} {done.stderr.strip()[-200:]}".strip())
     return told
+
+
+def kill_a_worker(running: Service) -> str:
+    """SIGKILL to the newest of several workers; which one, in words."""
+    victim = max(_workers(running.address), default=0)
+    if victim:
+        os.kill(victim, signal.SIGKILL)
+    return f"killed worker {victim}"
 
 
 def _workers(address: str) -> list[int]:

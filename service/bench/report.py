@@ -32,19 +32,19 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     )
     _table(
         console,
-        "Encoding: images a second, in full and by the backbone alone",
-        ("model", "pixels", "batch", "encoded", "backbone", "ratio", "backbone as stored"),
+        "Encoding and parsing photos by each engine; the one that serves is named",
+        ("model", "serves", "engine", "one photo, ms", "batch", "images a second"),
         [
             (
                 row["model"],
-                row["image_px"],
+                row["engine"],
+                engine,
+                f"{row['one_photo_ms'][engine]:.1f}",
                 row["batch"],
-                f"{row['encoded_images_per_s']:.1f}",
-                f"{row['backbone_images_per_s']:.1f}",
-                f"{row['ratio']:.2f}",
-                f"{row['plain_images_per_s']:.1f}",
+                f"{row['images_per_s'][engine]:.1f}",
             )
             for row in result["encode"]
+            for engine in row["images_per_s"]
         ],
     )
     _table(

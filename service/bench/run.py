@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threadmatch.model.data.setups import Setup
-from threadmatch.model.descriptions import DEFAULT_MODEL
+from threadmatch.model.descriptions import DEFAULT_MODEL, DEFAULT_PARSER
 from threadmatch.model.speed import decode_speed, encode_speed, machine, pick_device, rerank_speed
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.garments.garment import garment
@@ -68,13 +68,13 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
     result["rerank"] = [
         asdict(rerank_speed(name, device=device, seconds=options.seconds, seed=options.seed)) for name in names
     ]
-    say("encoding: the model and its backbone alone take turns")
+    say("encoding and parsing: the engines take turns")
     result["encode"] = [
         asdict(encode_speed(name, device=device, batch=options.batch, seconds=options.seconds, seed=options.seed))
-        for name in names
+        for name in (names[0], DEFAULT_PARSER)
     ]
     say("decoding, one thread")
-    image_px = result["encode"][0]["image_px"]
+    image_px = result["encode"][0]["sides_px"][0]
     small = draw_street_query(garment(options.seed, 0), setup=Setup.EASY, seed=options.seed).image
     result["decode"] = [
         asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))

@@ -140,6 +140,8 @@ def _show(answer: SearchAnswer) -> None:
     console = Console(markup=False, highlight=False)
     if not answer.matches:
         console.print("No match: nothing in the gallery meets these conditions.")
+    elif answer.notes:
+        console.print("Probably no match: " + "; ".join(note.detail for note in answer.notes))
     elif answer.no_match:
         console.print("Probably no match: even the best is less probable than the model asks for. The closest:")
     if answer.matches:

@@ -19,7 +19,7 @@ class ServeCommand(TyperCommand):
     """Lists every setting below its help; made when asked, so that other commands need not import the settings."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from threadmatch.service.config import settings_table, shown_default
+        from threadmatch.service.settings_table import settings_table, shown_default
 
         for option in self.params:
             default = shown_default(option.name or "")
@@ -47,6 +47,9 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="File of API keys, made by `threadmatch keys add`.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, torch or openvino: what encodes photos and finds garments.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model name or folder; else the gallery's own.")] = None,
     wait_for_gallery: Annotated[
         bool | None,
@@ -67,6 +70,7 @@ def serve(
             keys=keys,
             workers=workers,
             device=device,
+            engine=engine,
             model=model,
             wait_for_gallery=wait_for_gallery,
         )

@@ -18,7 +18,7 @@ from threadmatch.service.http.schemas.detection import DetectAnswer
 from threadmatch.service.http.schemas.feedback import FeedbackAnswer
 from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer, ItemsAnswer
 from threadmatch.service.http.schemas.health import ReadyAnswer
-from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
+from threadmatch.service.http.schemas.matches import BatchAnswer, ExplanationAnswer, SearchAnswer
 
 ITEMS_A_PAGE = 500
 A = TypeVar("A")
@@ -143,6 +143,18 @@ def heatmap(
     path = f"/v1/search/{segment(request_id)}/matches/{segment(item_id)}/heatmap.png"
     params = as_text({"side": side, "method": method, "attribute": attribute, "gallery": gallery})
     return Call(method="GET", path=path, read=_content, params=params)
+
+
+def explanation(request_id: str, item_id: str, gallery: str | None) -> Call[ExplanationAnswer]:
+    """GET /v1/search/{request_id}/matches/{item_id}/explanation."""
+    path = f"/v1/search/{segment(request_id)}/matches/{segment(item_id)}/explanation"
+    return Call(method="GET", path=path, read=_model(ExplanationAnswer), params=as_text({"gallery": gallery}))
+
+
+def searched_photo(request_id: str, gallery: str | None) -> Call[bytes]:
+    """GET /v1/search/{request_id}/photo."""
+    path = f"/v1/search/{segment(request_id)}/photo"
+    return Call(method="GET", path=path, read=_content, params=as_text({"gallery": gallery}))
 
 
 def feedback(request_id: str, item_id: str, verdict: Verdict, gallery: str | None) -> Call[FeedbackAnswer]:

@@ -26,7 +26,7 @@ from threadmatch.service.http.schemas.detection import DetectAnswer
 from threadmatch.service.http.schemas.feedback import FeedbackAnswer
 from threadmatch.service.http.schemas.gallery import DeletedAnswer, GalleryAnswer, ItemAnswer, ListedItem
 from threadmatch.service.http.schemas.health import ReadyAnswer
-from threadmatch.service.http.schemas.matches import BatchAnswer, SearchAnswer
+from threadmatch.service.http.schemas.matches import BatchAnswer, ExplanationAnswer, SearchAnswer
 
 A = TypeVar("A")
 
@@ -103,6 +103,14 @@ class Client:
         return self._send(
             calls.heatmap(request_id, item_id, gallery=gallery, side=side, method=method, attribute=attribute)
         )
+
+    def explanation(self, request_id: str, item_id: str, *, gallery: str | None = None) -> ExplanationAnswer:
+        """What decided a match of a recent search: the same as `explain=True` gives for all of them at once."""
+        return self._send(calls.explanation(request_id, item_id, gallery))
+
+    def searched_photo(self, request_id: str, *, gallery: str | None = None) -> bytes:
+        """The photo of a recent search, as far as it is kept: a JPEG."""
+        return self._send(calls.searched_photo(request_id, gallery))
 
     def feedback(
         self, request_id: str, item_id: str, verdict: Verdict, *, gallery: str | None = None

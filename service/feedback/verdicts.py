@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from threadmatch.service.errors import FeedbackStoreError, OverloadedError, StartError
-from threadmatch.service.private_database import PrivateDatabase
+from threadmatch.service.private_database import NoRoomError, PrivateDatabase
 from threadmatch.service.search.recent_searches import RecentSearch
 
 FILE = "feedback-1.sqlite3"  # another format gets another number
@@ -65,7 +65,10 @@ class FeedbackStore:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
-        self._connection = _database(max_bytes).open(folder)
+        self._database = _database(max_bytes)
+        self._connection: sqlite3.Connection | None = None  # None while there is no room for it
+        with contextlib.suppress(NoRoomError):  # searches go on; each verdict is told so, until there is
+            self._connection = self._database.open(folder)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feedback")
         self._waiting = 0
 
@@ -90,24 +93,28 @@ class FeedbackStore:
     def close(self) -> None:
         """End, once what waits is written."""
         self._thread.shutdown(wait=True)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _add(self, search: RecentSearch, item_id: str, decision: Decision) -> bool:
         key = (search.gallery, search.request_id, item_id)
         try:
-            with _transaction(self._connection):
-                known = self._connection.execute(
+            if self._connection is None:
+                self._connection = self._database.open(self.folder)
+            connection = self._connection
+            with _transaction(connection):
+                known = connection.execute(
                     "SELECT 1 FROM verdicts WHERE gallery = ? AND request_id = ? AND item_id = ? LIMIT 1", key
                 ).fetchone()
-                self._connection.execute(
+                connection.execute(
                     "INSERT OR IGNORE INTO searches VALUES (?, ?, ?, ?, ?, ?)",
                     (search.gallery, search.request_id, search.at, search.generation, search.model, search.crop),
                 )
-                self._connection.execute(
+                connection.execute(
                     "INSERT INTO verdicts (at, gallery, request_id, item_id, verdict) VALUES (?, ?, ?, ?, ?)",
                     (time.time(), *key, decision),
                 )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, NoRoomError) as error:
             raise FeedbackStoreError(
                 f"the verdict was not kept ({error}); the service's operator should look at the disk and at "
                 "THREADMATCH_FEEDBACK_MIB"

@@ -17,6 +17,7 @@ from typing import Any
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
+from threadmatch.indexer.edits.looking_at import with_look
 from threadmatch.indexer.errors import EditError, EditFailedError, ItemNotFoundError
 from threadmatch.indexer.predicting import columns_of, is_predicted
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
@@ -108,11 +109,11 @@ class ItemWriter:
             made = await self._features(item.photo, box) if predicting or not stored else None
             metadata = item.metadata | (self._predicted(made.features) if made and predicting else {})
             version = Version(item.id, item.product_id, metadata_json(metadata), "", stored.content if stored else 0)
-            content = self._content(made, sha256, box) if made and not stored else None
+            content = await self._content(made, sha256, box) if made and not stored else None
             try:
                 edited = await self._write(Put(version, content))
             except ContentGoneError:  # removed by a compaction since it was looked up
-                content = self._content(made or await self._features(item.photo, box), sha256, box)
+                content = await self._content(made or await self._features(item.photo, box), sha256, box)
                 edited = await self._write(Put(version, content))
             self._count("unchanged" if not edited.changed else "replaced" if edited.existed else "created")
         seen = stored if content is None else StoredPhoto(0, content.width, content.height, Box(*content.box))
@@ -153,17 +154,18 @@ class ItemWriter:
         known = self._queues.model.attributes
         return {} if known is None else columns_of(known, features[ATTRIBUTES])
 
-    def _content(self, made: _Made, sha256: str, asked_box: str) -> Content:
-        prepared = made.unpacked.prepared
-        return content_of(
+    async def _content(self, made: _Made, sha256: str, asked_box: str) -> Content:
+        queues, prepared = self._queues, made.unpacked.prepared
+        content = content_of(
             made.features,
-            in_common(self._gallery.features, self._queues.model.features),
+            in_common(self._gallery.features, queues.model.features),
             sha256=sha256,
             asked_box=asked_box,
             size=(prepared.width, prepared.height),
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
             photo=made.unpacked.shown,
         )
+        return await queues.run_in(queues.readers, with_look, self._gallery.current, content)
 
     async def _write(self, edit: Edit) -> Edited:
         outcome = await self._batcher.submit(edit)

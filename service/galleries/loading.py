@@ -21,13 +21,21 @@ from threadmatch.service.queues.served_model import ServedModel
 logger = logging.getLogger(__name__)
 
 
-def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[Model, Gallery]:
+def open_both(
+    folder: Path,
+    *,
+    model: str = "",
+    device: str = "auto",
+    engine: str = "auto",
+    cache: Path | None = None,
+    threads: int | None = None,
+) -> tuple[Model, Gallery]:
     """Open a gallery and load its model.
 
     Args:
         folder: of the gallery.
         model: name or folder; "" for the one that the gallery's manifest names.
-        device: "auto", "cpu" or "cuda".
+        device, engine, cache, threads: see `model.inference.load_model`.
 
     Raises:
         StartError: gallery missing or damaged, model missing or another one than the gallery's.
@@ -44,7 +52,7 @@ def open_both(folder: Path, *, model: str = "", device: str = "auto") -> tuple[M
         )
     logger.info("loading the model", extra={"model": model or made_with})
     try:
-        loaded = load_model(model or made_with, device=device)
+        loaded = load_model(model or made_with, device=device, engine=engine, cache=cache, threads=threads)
     except CheckpointError as error:
         raise StartError(f"{error}") from error
     logger.info("reading the index", extra={"gallery": str(folder)})
@@ -70,23 +78,36 @@ def open_further(name: str, folder: Path, model: ServedModel) -> Gallery:
         raise StartError(f"gallery {name!r} ({folder}): {error}") from error
 
 
+def open_default(settings: Settings) -> tuple[Model, Gallery]:
+    """The model and the default gallery of the settings; StartError as for `open_both`."""
+    return open_both(
+        settings.gallery,
+        model=settings.model,
+        device=settings.device,
+        engine=settings.engine,
+        cache=settings.cache,
+        threads=settings.model_threads or None,
+    )
+
+
 def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
     """The model and every gallery of the settings, by name.
 
     Raises:
         StartError: one of them cannot be opened.
     """
-    model, default = open_both(settings.gallery, model=settings.model, device=settings.device)
+    model, default = open_default(settings)
     further = {name: open_further(name, folder, model) for name, folder in settings.galleries.items()}
     return model, {DEFAULT_GALLERY: default, **further}
 
 
-def open_detector(name: str, *, device: str = "auto") -> Detector:
+def open_detector(name: str, *, device: str = "auto", engine: str = "auto", cache: Path | None = None) -> Detector:
     """A garment detector.
 
     Args:
         name: DEFAULT_PARSER, GRABCUT, or the folder of one that the user has.
         device: "auto", "cpu" or "cuda"; the parser and GrabCut run on the CPU.
+        engine, cache: of the parser, see `detection.parsing.detector.load_parser_detector`.
 
     Raises:
         StartError: nothing usable is there.
@@ -94,6 +115,8 @@ def open_detector(name: str, *, device: str = "auto") -> Detector:
     try:
         if name == GRABCUT:
             return GrabCutDetector()
-        return load_parser_detector(name) if name == DEFAULT_PARSER else load_detector(name, device=device)
+        if name == DEFAULT_PARSER:
+            return load_parser_detector(name, engine=engine, cache=cache)
+        return load_detector(name, device=device)
     except CheckpointError as error:
         raise StartError(f"{error}") from error

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadmatch.service.errors import CLIENT_LEFT, UNEXPECTED_DETAIL, error_response
+from threadmatch.service.http.forwarded import own_path
 from threadmatch.service.watching import logs
 from threadmatch.service.watching.metrics import Metrics
 from threadmatch.service.watching.tracing import NO_SPAN, Span, Tracing
@@ -35,7 +36,7 @@ _SECURITY = {
 
 
 class RequestMiddleware:
-    """Outermost part of the app, plain ASGI so that bodies stream through untouched."""
+    """Around all that answers, plain ASGI so that bodies stream through untouched."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app, self._metrics, self._tracing = app, metrics, tracing
@@ -68,7 +69,7 @@ class RequestMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        quiet = str(scope["path"]).startswith(_QUIET)
+        quiet = own_path(scope).startswith(_QUIET)
         with nullcontext(NO_SPAN) if quiet else self._tracing.request(asked, Headers(scope=scope)) as span:
             try:
                 await self._app(inner, receive, send_out)
@@ -98,7 +99,7 @@ class RequestMiddleware:
         if status >= 500:
             span.fail()
         trace = {"trace_id": span.trace_id} if span.trace_id else {}
-        level = logging.DEBUG if str(scope["path"]).startswith(_QUIET) else logging.INFO
+        level = logging.DEBUG if own_path(scope).startswith(_QUIET) else logging.INFO
         logger.log(
             level,
             "request",

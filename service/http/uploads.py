@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -72,6 +73,7 @@ class Body:
             if self._dropped is not None:
                 raise self._dropped
             self._uploads.begin(self)
+            await self._uploads.turns.take(self.client)
             try:
                 async with asyncio.timeout(self._left_s()) as self._timer:
                     message = await receive()
@@ -100,6 +102,43 @@ class Body:
         )
 
 
+class Turns:
+    """Lets each client read from one of its bodies in each round of the event loop.
+
+    A round lasts as long as all that is read in it. A client that sends sixty bodies at a time would otherwise make
+    each round sixty times as long for everybody, and a search takes some twenty rounds.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._had: set[str] = set()  # their turn in this round
+
+    async def take(self, client: str) -> None:
+        """Wait for this client's turn; at once where it has had none in this round."""
+        if client not in self._had and client not in self._waiting:
+            self._grant(client)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        await turn
+
+    def _grant(self, client: str) -> None:
+        if not self._had:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._had.add(client)
+
+    def _next(self) -> None:
+        self._had.clear()
+        for client, turns in list(self._waiting.items()):
+            while turns and turns[0].done():  # its body is gone
+                turns.popleft()
+            if turns:
+                turns.popleft().set_result(None)
+                self._grant(client)
+            if not turns:
+                del self._waiting[client]
+
+
 class Uploads:
     """All bodies of this process.
 
@@ -112,6 +151,7 @@ class Uploads:
         self.rules = rules
         self._clock = clock
         self._bodies: set[Body] = set()
+        self.turns = Turns()
 
     def now(self) -> float:
         """The clock."""

@@ -1,6 +1,7 @@
 // Who is asking: the key that a service may want, and the galleries that it opens.
 
 import { Problem, ask, chooseGallery, onSignIn } from "./api.js";
+import * as recent from "./recent.js";
 
 const byId = (id) => document.getElementById(id);
 const PARAMETER = "gallery"; // in the page's own address, so that a link or a reload keeps the choice
@@ -26,7 +27,8 @@ async function leave() {
     byId("gallery").textContent = `You are still signed in. ${error.words.title}. ${error.words.detail}`;
     return;
   }
-  location.reload();
+  await recent.clear();
+  location.assign(location.pathname);
 }
 
 // Read the session and show it. null where the service knows no keys.

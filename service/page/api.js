@@ -34,6 +34,15 @@ export async function ask(path, options = {}) {
   return read(answer, options);
 }
 
+// Where a proxy shows the service: "" or "/shop".
+const HERE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+// The path of an address of the service, with that prefix once: links in answers have it already, or are whole addresses.
+function own(address) {
+  const { pathname, search } = new URL(address, location.origin), path = pathname + search;
+  return path.startsWith(`${HERE}/`) ? path : HERE + path;
+}
+
 // XMLHttpRequest, for fetch cannot tell how much of a photo has been sent.
 function once(path, { method = "GET", json, form, signal, sent, as = "json" }) {
   const request = new XMLHttpRequest();
@@ -42,7 +51,7 @@ function once(path, { method = "GET", json, form, signal, sent, as = "json" }) {
     request.onerror = () => reject(new Problem(navigator.onLine ? SILENCE : AWAY));
     request.onabort = () => reject(new DOMException("given up", "AbortError"));
   });
-  request.open(method, method === "GET" ? inGallery(path) : path);
+  request.open(method, method === "GET" ? inGallery(own(path)) : own(path));
   request.responseType = as === "blob" ? "blob" : "text";
   if (sent) request.upload.onprogress = (event) => { if (event.lengthComputable) sent(event.loaded / event.total); };
   if (json) request.setRequestHeader("Content-Type", "application/json");

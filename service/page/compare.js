@@ -1,19 +1,20 @@
 // The dialog: both photos side by side, the pairs of regions that decided the match, heat maps, views and facts.
 
 import { ask, inGallery, Problem } from "./api.js";
+import * as details from "./details.js";
 import { opinion } from "./feedback.js";
 import { Heat } from "./heat.js";
-import { comparable } from "./matches.js";
+import { comparable, kindOf, offer } from "./matches.js";
 import { fit } from "./photo.js";
 import { Regions, note } from "./regions.js";
-import { chance, moved, nameOf, priceOf, spoken, sureness } from "./words.js";
+import { chance, factsOf, linkOf, moved, nameOf, sentence, sureness } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const TALLEST = "min(27rem, 46vh)";
+const TALLEST = "min(34rem, 56vh)";
 const reasoning = () => document.querySelector("input[name=reasoning]:checked").value;
 
 export class Comparison {
-  // searchWith(match) searches with a gallery photo; explain(id) gives one item's answer for the searched photo.
+  // searchWith(match) searches with a gallery photo; explain(answer, match) gives its evidence and heat maps.
   constructor({ searchWith, explain }) {
     this.dialog = byId("compare");
     this.regions = new Regions();
@@ -34,9 +35,9 @@ export class Comparison {
     });
   }
 
-  // Open at one match of an answer. `photo` is the searched photo as it was sent.
-  open(answer, photo, at) {
-    Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, ranked: comparable(answer) });
+  // Open at one match of an answer. `photo` is the searched photo as it was sent, `garment` the name of what was searched.
+  open(answer, photo, at, garment) {
+    Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, garment, ranked: comparable(answer) });
     if (!this.dialog.open) this.dialog.showModal();
     this.show(at);
   }
@@ -51,37 +52,48 @@ export class Comparison {
     this.at = at;
     byId("previous").disabled = at === 0;
     byId("next").disabled = at === this.matches.length - 1;
-    byId("compare-title").textContent = `${match.rank}. ${nameOf(match)}`;
+    byId("compare-title").textContent = nameOf(match);
+    byId("compare-kind").textContent = `${kindOf(this.answer, match)} · ${at + 1} of ${this.matches.length}`;
+    byId("compare-kind").classList.toggle("best", kindOf(this.answer, match) === "Best match");
     this.views(match);
     this.duplicates(match);
-    this.item(match, this.answer);
+    this.item(match);
     this.dialog.scrollTop = 0;
   }
 
-  // Show one item: the match itself, or another view of its product.
-  async item(match, answer) {
+  // Show one item: the match itself, or another view of its product. What decided it is asked for now, not by the search.
+  async item(match) {
+    const { answer } = this;
     this.shown = match;
     byId("compare-ranks").textContent = [
-      priceOf(match),
       match.probability === null ? "" : chance(match).join(" · "),
       match.score === null || !this.ranked ? `stage one #${match.stage1_rank}` : moved(match.stage1_rank, match.rank).slice(0, 2).join(""),
       match.score === null ? "" : `score ${match.score.toFixed(2)}`,
       `distance ${match.distance.toFixed(3)}`,
     ].filter(Boolean).join(" · ");
+    offer(byId("compare-offer"), match);
+    const link = linkOf(match);
+    if (link) byId("compare-offer").append(Object.assign(document.createElement("a"), { href: link, target: "_blank", rel: "noopener noreferrer", textContent: "View in shop" }));
     opinion(this.dialog.querySelector(".opinion"), answer, match);
     this.facts(match);
     this.regions.clear();
-    this.heat.show(match.heatmaps, this.query, match.stage);
+    this.heat.show(null, answer.query, match.stage);
     byId("reasoning").hidden = true;
-    byId("reasons-note").textContent = "Reading the item …";
-    this.record = null;
+    byId("sentence").textContent = "";
+    byId("reasons-note").textContent = "Comparing the two photos …";
+    this.record = this.told = null;
+    this.photos(match, null);
     let failure = null;
-    const record = await ask(match.image_url.replace(/\/image(?=$|\?)/, "")).catch((error) => { failure = error; });
+    const failed = (error) => { if (!(error instanceof Problem)) throw error; failure = error; };
+    const asked = match.score === null ? null : this.explain(answer, match).catch(failed);
+    const record = await ask(match.image_url.replace(/\/image(?=$|\?)/, "")).catch(failed), told = await asked;
     if (this.shown !== match) return; // the user has gone on
     this.record = record;
+    this.told = told ?? null;
     this.photos(match, record);
-    if (record) this.reasons();
-    else byId("reasons-note").textContent = failure instanceof Problem ? `${failure.words.title}. ${failure.words.detail}` : "";
+    if (record && !failure) this.reasons();
+    else byId("reasons-note").textContent = byId("sentence").textContent = failure ? `${failure.words.title}. ${failure.words.detail}` : "";
+    this.heat.show(told?.heatmaps, answer.query, told?.matcher ?? match.stage);
   }
 
   photos(match, record) {
@@ -94,11 +106,12 @@ export class Comparison {
   }
 
   reasons() {
-    const match = this.shown;
-    const before = Boolean(match.evidence_before) && reasoning() === "evidence_before";
-    const pairs = (before ? match.evidence_before : match.evidence) ?? [];
-    byId("reasoning").hidden = !match.evidence_before;
+    const { evidence = [], evidence_before: earlier = [] } = this.told ?? {};
+    const before = earlier.length > 0 && reasoning() === "evidence_before";
+    const pairs = before ? earlier : evidence;
+    byId("reasoning").hidden = !earlier.length;
     byId("reasons-note").textContent = note(pairs, before);
+    byId("sentence").textContent = sentence(evidence, this.query, this.record, { garment: this.garment, sure: ["likely", "very likely"].includes(this.shown.confidence) });
     this.regions.show(pairs, this.query, this.record);
   }
 
@@ -106,7 +119,7 @@ export class Comparison {
     const views = match.views ?? [];
     byId("views").hidden = !views.length;
     const all = [match, ...views].map((view) => thumbnail(view.image_url, {
-      words: sureness(view),
+      words: details.shown() ? sureness(view) : "",
       label: `Photo ${view.id}${view === match ? ", the best one" : ""}`,
       pressed: view === match,
       press: (button) => this.view(match, view, button),
@@ -114,18 +127,9 @@ export class Comparison {
     byId("views").querySelector("ul").replaceChildren(...all);
   }
 
-  // Another photo of the product is explained by a search for that one alone.
-  async view(match, view, button) {
+  view(match, view, button) {
     for (const each of byId("views").querySelectorAll("button")) each.setAttribute("aria-pressed", each === button);
-    if (view === match || view.score === null) { this.item({ ...match, ...view }, this.answer); return; }
-    this.regions.clear();
-    byId("reasons-note").textContent = "Comparing with this photo …";
-    const answer = await this.explain(view.id).catch((error) => {
-      if (!(error instanceof Problem)) throw error;
-      byId("reasons-note").textContent = `${error.words.title}. ${error.words.detail}`;
-    });
-    if (this.matches[this.at] !== match || button.getAttribute("aria-pressed") !== "true" || !answer?.matches.length) return;
-    this.item({ ...answer.matches[0], rank: match.rank, stage1_rank: view.stage1_rank }, answer);
+    this.item(view === match ? match : { ...match, ...view });
   }
 
   duplicates(match) {
@@ -135,12 +139,10 @@ export class Comparison {
   }
 
   facts(match) {
-    const known = Object.entries({ id: match.id, product: match.product_id, ...match.metadata })
-      .filter(([, value]) => value !== null && value !== "");
-    byId("facts").querySelector("dl").replaceChildren(...known.flatMap(([key, value]) => {
+    byId("facts").querySelector("dl").replaceChildren(...factsOf(match).flatMap(([key, value]) => {
       const term = document.createElement("dt"), text = document.createElement("dd");
-      term.textContent = spoken(key);
-      text.textContent = typeof value === "object" ? JSON.stringify(value) : value;
+      term.textContent = key;
+      text.textContent = value;
       return [term, text];
     }));
   }
@@ -152,7 +154,7 @@ function thumbnail(address, { words, label, pressed, press }) {
   const text = document.createElement("span");
   text.textContent = words;
   if (!press) { item.append(image, text); return item; }
-  const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: `${label}: ${words}`, ariaPressed: String(pressed) });
+  const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: words ? `${label}: ${words}` : label, ariaPressed: String(pressed) });
   button.append(image, text);
   button.addEventListener("click", () => press(button));
   item.append(button);

@@ -7,7 +7,7 @@ const make = (tag, text, className) => {
   return element;
 };
 
-fetch("/openapi.json").then((response) => response.json()).then((api) => {
+fetch("openapi.json").then((response) => response.json()).then((api) => {
   const operations = [];
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) operations.push(draw(api, path, method, operation));
@@ -22,13 +22,13 @@ function draw(api, path, method, operation) {
   const whole = make("details"), summary = make("summary"), body = make("div");
   summary.append(make("span", method.toUpperCase(), "method"), ` ${path} `, make("span", operation.summary, "quiet"));
   body.append(prose(operation.description));
-  const form = operation.requestBody && Object.values(operation.requestBody.content)[0].schema;
-  if (form) body.append(make("h2", "Form fields"), table(
+  const form = operation.requestBody && resolved(api, Object.values(operation.requestBody.content)[0].schema);
+  if (form && form.properties) body.append(make("h2", "Form fields"), table(
     ["field", "what it is", "default", "possible"],
     Object.entries(form.properties).map(([name, field]) => [
-      name + (form.required.includes(name) ? " (required)" : ""), field.description, shown(field.default), possible(field),
+      name + ((form.required || []).includes(name) ? " (required)" : ""), field.description, shown(field.default), possible(field),
     ])));
-  if (path === "/v1/search") body.append(scrolling(make("pre", `curl -F image=@photo.jpg ${location.origin}/search`), "From a shell"));
+  if (path === "/v1/search") body.append(scrolling(make("pre", `curl -F image=@photo.jpg ${new URL("search", location.href)}`), "From a shell"));
   body.append(make("h2", "Answers"), table(
     ["status", "when", "form"],
     Object.entries(operation.responses).map(([status, answer]) => {
@@ -36,7 +36,7 @@ function draw(api, path, method, operation) {
       const name = content.schema && content.schema.$ref && content.schema.$ref.split("/").pop();
       return [status, answer.description, name ? `${name} (${type})` : type];
     })));
-  const good = operation.responses["200"].content;
+  const good = (Object.entries(operation.responses).find(([status]) => status.startsWith("2")) || ["", {}])[1].content;
   const json = good && good["application/json"];
   if (json) body.append(scrolling(make("pre", JSON.stringify(json.example || example(api, json.schema), null, 2)), "Example of an answer"));
   whole.append(summary, body);
@@ -75,9 +75,11 @@ function possible(field) {
   return inner.format || inner.type;
 }
 
+const resolved = (api, schema) => (schema.$ref ? resolved(api, api.components.schemas[schema.$ref.split("/").pop()]) : schema);
+
 // An example of a schema, put together from the examples of its fields.
 function example(api, schema) {
-  if (schema.$ref) return example(api, api.components.schemas[schema.$ref.split("/").pop()]);
+  if (schema.$ref) return example(api, resolved(api, schema));
   if (schema.examples) return schema.examples[0];
   if (schema.const !== undefined) return schema.const;
   if (schema.properties) return Object.fromEntries(

@@ -1,6 +1,7 @@
 // Filters made from the gallery's own columns, and the expression that the service reads.
 //
 // A column with few texts is a choice, a number a range, true and false a yes or no; other texts are searched for a word.
+// Texts that differ in capitals alone are one choice.
 
 import { spoken } from "./words.js";
 
@@ -10,7 +11,8 @@ const LONG = 12; // choices from which a column gets a field that narrows them
 
 const byId = (id) => document.getElementById(id);
 const make = (tag, values = {}) => Object.assign(document.createElement(tag), values);
-let groups = []; // {column, terms(), clear()} of every column
+const NARROW = matchMedia("(max-width: 59.99rem)");
+let groups = []; // {column, terms(), clear(), state(), restore(state)} of every column
 
 // Draw the filters of these columns, as GET /v1/gallery gives them; `changed` is called when one changes.
 export function offer(columns, changed) {
@@ -21,18 +23,44 @@ export function offer(columns, changed) {
     const whole = make("details"), summary = make("summary"), chosen = make("span", { className: "quiet" });
     summary.append(make("span", { textContent: spoken(column.name) }), chosen);
     whole.append(summary, body);
+    const told = () => { chosen.textContent = terms().map(({ words }) => words).join(", "); };
     whole.addEventListener("change", (event) => {
       if (event.target.type === "search") return; // narrows the choices, chooses nothing
-      chosen.textContent = terms().map(({ words }) => words).join(", ");
+      told();
       changed();
     });
+    whole.refresh = told;
     return whole;
   });
-  for (const [number, each] of groups.entries()) each.refresh = () => { details[number].querySelector("summary .quiet").textContent = ""; };
+  for (const [number, each] of groups.entries()) each.refresh = details[number].refresh;
   const others = make("details", { className: "others" });
   others.append(make("summary", { textContent: `${details.length - SHOWN} more columns` }), ...details.slice(SHOWN));
   byId("columns").replaceChildren(...details.slice(0, SHOWN), ...(details.length > SHOWN ? [others] : []));
   byId("filters").hidden = !details.length;
+  settle();
+}
+
+// Beside the matches where there is room, else a sheet from below that a button opens.
+function settle() {
+  if (NARROW.matches) byId("filters").popover = "auto";
+  else byId("filters").removeAttribute("popover");
+  byId("open-filters").hidden = !NARROW.matches || !groups.length;
+}
+NARROW.addEventListener("change", settle);
+
+// What is chosen, to be kept in an address: {column: state}.
+export function state() {
+  return Object.fromEntries(groups.filter(({ terms }) => terms().length).map((each) => [each.column.name, each.state()]));
+}
+
+// Choose what `state` gave; columns that are gone are passed over.
+export function restore(states) {
+  for (const each of groups) {
+    each.clear();
+    const own = states[each.column.name];
+    if (own !== undefined) each.restore(own);
+    each.refresh();
+  }
 }
 
 // The filter expression, or null. Quoted as JSON, which the service's filters read.
@@ -51,7 +79,7 @@ export function show(changed) {
   }));
   byId("chosen").hidden = !used.length;
   byId("clear").hidden = !used.length;
-  byId("filters").querySelector("summary").textContent = used.length ? `Filters (${used.length})` : "Filters";
+  byId("open-filters").textContent = used.length ? `Filters (${used.length})` : "Filters";
 }
 
 export function clear() {
@@ -70,10 +98,11 @@ function group(column) {
 
 function choices(column) {
   const body = make("div", { className: "choose" }), list = make("div", { className: "chips" });
-  const ticks = column.values.map((value) => {
-    const label = make("label", { className: "chip" }), tick = make("input", { type: "checkbox", className: "unseen", value });
-    label.append(tick, make("span", { textContent: value }));
+  const ticks = alike(column).map(({ values, count }) => {
+    const label = make("label", { className: "chip" }), tick = make("input", { type: "checkbox", className: "unseen", value: values[0] });
+    label.append(tick, make("span", { textContent: values[0] }), make("span", { className: "many", textContent: count ?? "" }));
     list.append(label);
+    tick.values = values;
     return tick;
   });
   list.setAttribute("role", "group");
@@ -81,14 +110,29 @@ function choices(column) {
   if (ticks.length > LONG) body.append(narrowing(column, ticks));
   body.append(list);
   const chosen = () => ticks.filter((tick) => tick.checked).map((tick) => tick.value);
+  const spellings = () => ticks.filter((tick) => tick.checked).flatMap((tick) => tick.values);
   const term = () => (column.kind === "list"
-    ? `(${chosen().map((value) => `${JSON.stringify(value)} in ${named(column)}`).join(" or ")})`
-    : `${named(column)} in ${JSON.stringify(chosen())}`);
+    ? `(${spellings().map((value) => `${JSON.stringify(value)} in ${named(column)}`).join(" or ")})`
+    : `${named(column)} in ${JSON.stringify(spellings())}`);
   return {
     body,
     terms: () => (chosen().length ? [{ term: term(), words: chosen().join(", ") }] : []),
     clear: () => ticks.forEach((tick) => { tick.checked = false; }),
+    state: chosen,
+    restore: (values) => ticks.forEach((tick) => { tick.checked = [values].flat().includes(tick.value); }),
   };
+}
+
+// Values that differ in capitals alone, together: {values, count}, the most frequent spelling first.
+function alike({ values, counts }) {
+  const groups = new Map();
+  values.forEach((value, at) => {
+    const key = value.toLowerCase(), group = groups.get(key) ?? { values: [], count: counts ? 0 : null };
+    group.values.push(value);
+    if (counts) group.count += counts[at];
+    groups.set(key, group);
+  });
+  return [...groups.values()].sort((one, other) => other.count - one.count);
 }
 
 function narrowing(column, ticks) {
@@ -107,6 +151,8 @@ function yesOrNo(column) {
     body: select,
     terms: () => (select.value ? [{ term: `${named(column)} == ${select.value}`, words: select.selectedOptions[0].text }] : []),
     clear: () => { select.value = ""; },
+    state: () => select.value,
+    restore: (value) => { select.value = ["true", "false"].includes(value) ? value : ""; },
   };
 }
 
@@ -129,6 +175,8 @@ function range(column) {
       return [{ term, words: filled().map(({ field, words }) => `${words} ${field.value}`).join(" ") }];
     },
     clear: () => { from.field.value = to.field.value = ""; },
+    state: () => [from.field.value, to.field.value],
+    restore: (values) => { [from.field.value, to.field.value] = [0, 1].map((at) => String(values[at] ?? "")); },
   };
 }
 
@@ -139,5 +187,7 @@ function word(column) {
     body: field,
     terms: () => (text() ? [{ term: `${JSON.stringify(text())} in ${named(column)}`, words: `“${text()}”` }] : []),
     clear: () => { field.value = ""; },
+    state: text,
+    restore: (value) => { field.value = String(value); },
   };
 }

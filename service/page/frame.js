@@ -24,7 +24,6 @@ export class Frame {
     this.stage.addEventListener("pointercancel", (event) => this.end(event, false));
     this.box.addEventListener("keydown", (event) => this.key(event));
     byId("draw").addEventListener("click", () => this.draw(!this.drawing));
-    byId("whole").addEventListener("click", () => { this.set(WHOLE); this.onChange(); this.box.firstElementChild.focus(); });
     for (const edge of EDGES) this.fields[edge].addEventListener("change", () => this.typed(edge));
   }
 
@@ -48,7 +47,6 @@ export class Frame {
     style.right = `${100 * (1 - edges.x1)}%`;
     style.bottom = `${100 * (1 - edges.y1)}%`;
     this.box.classList.toggle("part", !this.isWhole);
-    byId("whole").hidden = this.isWhole;
   }
 
   // While drawing, a finger on the photo draws instead of scrolling the page.
@@ -107,7 +105,7 @@ export class Frame {
   }
 
   begin(event) {
-    if (event.button !== 0 || !event.isPrimary) return;
+    if (event.button !== 0 || !event.isPrimary || event.target.id === "enlarge") return;
     const { x, y } = this.at(event), part = event.target.dataset.part, { x0, y0, x1, y1 } = this.edges;
     const drag = { x, y, before: this.edges };
     if (part && part !== "body") drag.anchor = { x: part.endsWith("w") ? x1 : x0, y: part.startsWith("n") ? y1 : y0 };

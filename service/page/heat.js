@@ -21,12 +21,12 @@ export class Heat {
   }
 
   // urls: {query, item} of a match, or undefined where it has none. query: {width, height, box} of the searched photo;
-  // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; the sparse graph's
-  // contributions are exact, and it has no Grad-CAM.
+  // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; GRNet alone has a
+  // Grad-CAM.
   show(urls, { width, height, box: [x0, y0, x1, y1] }, stage) {
     this.urls = urls ?? null;
     const gradcam = byId("heat-gradcam");
-    gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage === "sparse";
+    gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage !== "grnet";
     if (gradcam.disabled && gradcam.checked) byId("heat-graph").checked = true;
     const share = (pixels, whole) => `${100 * pixels / whole}%`;
     Object.assign(this.layers[0].style, {
@@ -38,6 +38,7 @@ export class Heat {
 
   draw() {
     const method = this.urls ? chosen() : "";
+    byId("compare").classList.toggle("heated", Boolean(method)); // lines and boxes would cover it
     byId("strength-row").hidden = !method;
     byId("heat-note").textContent = method ? "Drawing the heat map …" : "";
     this.layers.forEach((layer, at) => {
@@ -45,6 +46,7 @@ export class Heat {
       if (!method) { layer.removeAttribute("src"); return; }
       const url = new URL(inGallery(this.urls[at === 0 ? "query" : "item"]), location.origin);
       url.searchParams.set("method", method);
+      url.searchParams.set("ground", "clear");
       layer.src = url.pathname + url.search;
     });
     this.fade();
@@ -56,7 +58,7 @@ export class Heat {
 
   legend() {
     return chosen() === "graph"
-      ? "Warm: the regions whose likeness weighs most in the decision."
+      ? "The warmer, the more this spot speaks for the match."
       : "Warm: the spots that push the score up most (Grad-CAM).";
   }
 }

@@ -2,9 +2,12 @@
 
 import { inGallery } from "./api.js";
 import { opinion } from "./feedback.js";
-import { chance, count, moved, nameOf, priceOf, sureness, timings } from "./words.js";
+import { availabilityOf, chance, count, linkOf, moved, nameOf, priceOf, timings } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
+const CARD = 4 / 5; // width over height of a card's photo
+const NEAR = 0.25; // logarithm of how far a photo's own shape may be from that and still fill it
+const LONG_MS = 450; // a finger that rests so long has not tapped
 
 // Show an answer; `open(at)` is called for the match that the user picks.
 export function draw(answer, open) {
@@ -15,35 +18,54 @@ export function draw(answer, open) {
 // Whether places in stage one and in the answer count the same things: not where items are folded into others.
 export const comparable = ({ matches }) => !matches.some(({ views, duplicates }) => views?.length || duplicates?.length);
 
-// Say how the search went, and plainly when nothing fits.
-export function tell(answer, { filtered }) {
-  const { matches, candidates, gallery, no_match: none } = answer;
-  byId("status").textContent = none ? "" : `${matches.length} of ${count(candidates, "item")} compared closely, likeliest first.`;
-  byId("timings").textContent = `${timings(answer.timings_ms)} · ${count(gallery.items, "item")}, generation ${gallery.generation}`;
-  const [heading, words] = byId("verdict").children, best = matches[0];
+// Say how the search went, and plainly when nothing fits. `garment` is the name of what was searched, where it is known.
+export function tell(answer, { filtered, garment }) {
+  const { matches, candidates, gallery, no_match: none, no_match_reason: why } = answer, best = matches[0];
+  byId("results-title").textContent = garment ? `${garment} found` : "Matches";
+  byId("status").textContent = none || !best ? "" : matches.length === 1 ? "One match in the catalogue." : `The ${matches.length} closest in the catalogue.`;
+  byId("timings").textContent = `${count(candidates, "item")} compared closely · ${timings(answer.timings_ms)} · ${count(gallery.items, "item")}, generation ${gallery.generation}`;
+  const [heading, words] = byId("verdict").children;
   byId("verdict").hidden = !none;
   if (!none) return;
-  heading.textContent = "No match";
-  if (best) {
-    words.textContent = `Probably nothing in this gallery is the garment; the closest is ${sureness(best)} likely. `
-      + "The closest are below. Framing the garment more closely can help.";
+  const below = best ? " The closest items are below." : "";
+  if (why === "no_garment") {
+    heading.textContent = "No garment in this photo";
+    words.textContent = `If there is one after all, frame it on the photo.${below}`;
+  } else if (best) {
+    heading.textContent = "Probably not in this catalogue";
+    words.textContent = `Nothing here is likely to be the garment.${below} Choosing another garment, or framing it more closely, can help.`;
   } else if (filtered) {
-    words.textContent = "Nothing in the gallery meets these filters and options. Remove a filter, or loosen the search options.";
+    heading.textContent = "No match";
+    words.textContent = "Nothing in the catalogue meets these filters and options. Remove a filter, or loosen the search options.";
   } else {
-    words.textContent = "Nothing in the gallery is likely enough. Frame the garment more closely, or loosen the search options.";
+    heading.textContent = "No match";
+    words.textContent = why === "empty_gallery" ? "The catalogue is empty." : "Nothing in the catalogue is likely enough. Frame the garment more closely, or loosen the search options.";
   }
+}
+
+// The words above a match's name: the first of an answer that has one is the best.
+export const kindOf = (answer, match) => (match.rank === 1 && !answer.no_match ? "Best match" : "Similar");
+
+// Price and availability as far as the catalogue has them.
+export function offer(place, match) {
+  const price = priceOf(match), [words, there] = availabilityOf(match) ?? [];
+  place.replaceChildren(...[[price, ""], [words, there ? "quiet" : "gone"]].filter(([text]) => text).map(([text, kind]) => inSpan(text, kind)));
 }
 
 function card(answer, match, { ranked, open }) {
   const item = byId("match").content.cloneNode(true).firstElementChild;
-  const part = (selector) => item.querySelector(selector);
-  part("img").src = inGallery(match.image_url);
-  part("img").addEventListener("error", (event) => { event.target.alt = "photo not available"; });
-  part(".rank").textContent = match.rank;
+  const part = (selector) => item.querySelector(selector), image = part("img"), link = linkOf(match);
+  image.addEventListener("load", () => image.classList.toggle("fills", Math.abs(Math.log(image.naturalWidth / image.naturalHeight / CARD)) < NEAR));
+  image.addEventListener("error", () => { image.alt = "photo not available"; });
+  image.src = inGallery(match.image_url);
+  part(".kind").textContent = kindOf(answer, match);
+  part(".kind").classList.toggle("best", kindOf(answer, match) === "Best match");
   part(".open").textContent = nameOf(match);
   part(".open").addEventListener("click", open);
-  part(".price").textContent = priceOf(match);
-  part(".chance span").append(...chance(match).map(inSpan));
+  offer(part(".offer"), match);
+  part(".shop").hidden = !link;
+  if (link) { part(".shop").href = link; part(".shop").setAttribute("aria-label", `View ${nameOf(match)} in the shop, in a new tab`); }
+  part(".chance span").append(...chance(match).map((text) => inSpan(text)));
   part("meter").hidden = match.probability === null;
   part("meter").value = match.probability ?? 0;
   part("meter").setAttribute("aria-hidden", "true"); // the words beside it say the same
@@ -52,21 +74,28 @@ function card(answer, match, { ranked, open }) {
   mark.textContent = arrow;
   mark.classList.toggle("up", up);
   words.textContent = text;
-  part(".also").textContent = also(match);
+  part(".also").textContent = match.views?.length ? count(match.views.length + 1, "photo") : "";
   opinion(part(".opinion"), answer, match);
+  heldDown(item);
   return item;
 }
 
-function inSpan(text) {
-  const span = document.createElement("span");
-  span.textContent = text;
-  return span;
+// A finger that rests on a card asks what the user thinks of it.
+function heldDown(item) {
+  let waiting = 0, held = false;
+  item.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch") return;
+    held = false;
+    waiting = setTimeout(() => {
+      held = true;
+      for (const other of byId("matches").children) other.classList.toggle("asked", other === item);
+    }, LONG_MS);
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) item.addEventListener(end, () => clearTimeout(waiting));
+  item.addEventListener("contextmenu", (event) => { if (held) event.preventDefault(); });
+  item.addEventListener("click", (event) => { if (held) { held = false; event.preventDefault(); event.stopPropagation(); } }, { capture: true });
 }
 
-// Other photos of the product, and items with nearly the same photo, by name.
-function also({ views = [], duplicates = [] }) {
-  const said = [];
-  if (views?.length) said.push(count(views.length + 1, "photo"));
-  if (duplicates?.length) said.push(`nearly the same as ${duplicates.map(({ id }) => id).join(", ")}`);
-  return said.join(" · ");
+function inSpan(text, kind = "") {
+  return Object.assign(document.createElement("span"), { textContent: text, className: kind });
 }

@@ -1,183 +1,146 @@
 // The search page: asks the service and shows what it answers.
 
 import * as access from "./access.js";
+import * as address from "./address.js";
 import { Problem, ask, chosenGallery } from "./api.js";
 import { Comparison } from "./compare.js";
+import * as details from "./details.js";
+import { explain } from "./explain.js";
 import { takeFeedback } from "./feedback.js";
 import * as filters from "./filters.js";
 import { Frame } from "./frame.js";
+import * as link from "./link.js";
 import * as matches from "./matches.js";
-import { display, listen, prepare } from "./photo.js";
+import { display, enlarge, listen, prepare } from "./photo.js";
 import * as proposals from "./proposals.js";
+import * as recent from "./recent.js";
 import * as stages from "./stages.js";
+import { fail, hushed, sent, still, working } from "./state.js";
 import { count, nameOf } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const SLOW_MS = 4000; // after this the page says that it is still at work
 const REST_MS = 250; // changes of filters and options that follow each other this closely are one
-const OWN_TRIES = 4; // times that the page tries again by itself while the service is busy
-const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
-let photo = null; // as `prepare` gives it
+let photo = null; // as `prepare` gives it, with its key in `recent` and, once it was searched, the id of that search
+let target = "auto"; // what of it is searched: "auto" the garment found, "none" all of it, or edges
 let running = null; // AbortController of the search in progress
-let looking = null; // AbortController of the look for garments in the photo
-let answers = {}; // of the present photo, frame and options, by order: "reranked" and "first"
-let tries = 0; // of the page by itself
+let answers = {}; // of the present photo, target and options, by order: "reranked" and "first"
 let choices = 0; // photos chosen so far
-let resting = 0, ticking = 0; // timers
+let garment = ""; // name of what is searched, where it is known
+let resting = 0; // timer
 
 const frame = new Frame({
-  onChange: () => search(),
-  onTap: (point) => { const edges = proposals.around(point); if (edges) take(edges); },
+  onChange: () => { target = frame.isWhole ? "none" : frame.edges; search(); },
+  onTap: (point) => { const found = proposals.around(point); if (found) take(found.target, found.edges); },
 });
 const comparison = new Comparison({
   searchWith: async (match) => {
-    const blob = await ask(match.image_url, { as: "blob" }).catch(fail);
+    const blob = await ask(match.image_url, { as: "blob" }).catch(failed);
     if (blob) await choose(new File([blob], `${nameOf(match)}.jpg`, { type: "image/jpeg" }));
   },
-  explain: (id) => {
-    const form = fields("reranked");
-    form.set("filter", `id == ${JSON.stringify(id)}`);
-    for (const [name, value] of [["top_k", 1], ["candidates", 1], ["group_by", "item"]]) form.set(name, value);
-    form.delete("min_probability");
-    return ask("/v1/search", { method: "POST", form });
-  },
+  explain: (answer, match) => explain(answer, match, fields("reranked")),
 });
 
-const view = () => document.querySelector("input[name=view]:checked").value;
+const view = () => (details.shown() ? document.querySelector("input[name=view]:checked").value : "matches");
 const byProduct = () => byId("group_by").checked;
+const failed = (error) => fail(error, { again: () => search({ again: true }) });
 
-function take(edges) {
+function take(wanted, edges) {
+  target = wanted;
   frame.set(edges);
   search();
 }
 
-async function choose(file) {
+// Search a photo. `at` is the place in an address that it comes back from: what of it was searched, and the key of its entry.
+async function choose(file, { wanted = "auto", key = "", thumb = null, step = true } = {}) {
   const mine = ++choices, prepared = await prepare(file);
   if (mine !== choices) return; // another one was chosen meanwhile
   if (photo?.url) URL.revokeObjectURL(photo.url);
-  photo = { ...prepared, name: file.name || "photo" };
-  display(photo, photo.name);
+  photo = { ...prepared, name: file.name || "photo", key: key || `${Date.now()}-${Math.random()}`, thumb };
+  target = wanted;
+  display(photo);
   document.querySelector("label[for=photo]").textContent = "Another photo";
   frame.reset();
-  byId("go").hidden = false;
-  byId("steps").hidden = true;
+  if (typeof target !== "string") frame.set(target);
+  document.body.classList.add("searched");
+  byId("results").hidden = false;
   if (comparison.dialog.open) comparison.dialog.close();
-  looking?.abort();
-  looking = new AbortController();
-  proposals.propose(photo, looking.signal, take);
-  await search({ scroll: true });
+  proposals.clear();
+  scrollTo({ top: 0, behavior: "instant" });
+  await search({ step });
 }
 
 function fields(order) {
   const body = new FormData();
   const number = (id) => Math.min(byId(id).max, Math.max(byId(id).min, Math.round(Number(byId(id).value) || 0)));
-  const reranked = order === "reranked";
+  const reranked = order === "reranked", filter = filters.expression();
   body.append("image", photo.file, photo.name);
   body.append("top_k", number("top_k"));
   body.append("candidates", Math.max(number("candidates"), number("top_k")));
   body.append("rerank", reranked);
-  body.append("explain", reranked);
   body.append("group_by", byProduct() ? "product" : "item");
-  const box = photo.width && frame.inPixels(photo.width, photo.height), filter = filters.expression();
+  body.append("box", typeof target === "string" || !photo.width ? target : frame.inPixels(photo.width, photo.height) ?? "none");
   if (chosenGallery()) body.append("gallery", chosenGallery());
-  if (box) body.append("box", box);
   if (filter) body.append("filter", filter);
   if (reranked && number("min_probability")) body.append("min_probability", number("min_probability") / 100);
   return body;
 }
 
 // Search for the present photo, anew unless only the view has changed.
-async function search({ anew = true, scroll = false, again = false } = {}) {
+async function search({ anew = true, again = false, step = false } = {}) {
   if (!photo) return;
   running?.abort();
-  clearInterval(ticking);
-  if (!again) tries = 0;
+  still(again);
   const mine = running = new AbortController();
   if (anew) answers = {};
-  proposals.mark(frame.edges);
+  garment = proposals.mark(target, frame.edges);
   filters.show(removed);
   const needed = (view() === "stages" ? ["reranked", "first"] : ["reranked"]).filter((order) => !answers[order]);
   if (needed.length) {
     working(true);
-    const slow = setTimeout(() => { byId("status").textContent = "Still comparing; a large gallery takes a little longer …"; }, SLOW_MS);
     try {
       for (const order of needed) {
         answers[order] = await ask("/v1/search", { method: "POST", form: fields(order), signal: mine.signal, sent });
       }
     } catch (error) {
-      if (running === mine) fail(error);
+      if (running === mine) failed(error);
       return;
     } finally {
-      clearTimeout(slow);
       if (running === mine) working(false);
     }
   }
   if (running !== mine) return;
+  if (target === "auto") await learn(answers.reranked);
   show();
-  // On a phone the matches begin below the photo.
-  const behavior = STILL.matches ? "instant" : "smooth";
-  if (scroll && byId("results").getBoundingClientRect().top > innerHeight / 2) byId("results").scrollIntoView({ behavior });
+  remember(answers.reranked, step);
 }
 
-// How much of the photo has been sent.
-function sent(share) {
-  if (share < 1) byId("progress").value = share; else byId("progress").removeAttribute("value");
-  byId("status").textContent = share < 1 ? "Sending the photo …" : "Looking for the garment …";
+// What the service saw in the photo, and chose.
+function learn({ query }) {
+  const { width, height, box: [x0, y0, x1, y1] } = query;
+  frame.set({ x0: x0 / width, y0: y0 / height, x1: x1 / width, y1: y1 / height });
+  proposals.offer(query, photo.url, take);
+  garment = proposals.mark(target, frame.edges);
 }
 
-function working(busy) {
-  byId("progress").hidden = !busy;
-  byId("progress").removeAttribute("value");
-  byId("results").classList.toggle("waiting", busy);
-  byId("results").setAttribute("aria-busy", busy);
-  if (!busy) return;
-  byId("error").hidden = byId("verdict").hidden = true;
-  byId("status").textContent = "Looking for the garment …";
-  byId("results-title").textContent = "Matches";
-}
-
-function fail(error) {
-  if (!(error instanceof Problem)) {
-    if (error.name === "AbortError") return;
-    throw error;
+// The address names the photo's latest whole search; the browser keeps the photo.
+function remember(answer, step) {
+  if (target === "auto" || !photo.id) {
+    photo.id = answer.request_id;
+    recent.keep(photo, photo.id, chosenGallery());
   }
-  const [heading, words, id] = byId("error").children, { title, detail, small, again } = error.words;
-  heading.textContent = title;
-  words.textContent = detail;
-  id.textContent = small;
-  byId("again").hidden = !again;
-  byId("status").textContent = byId("timings").textContent = "";
-  for (const part of ["view", "verdict", "matches", "stages"]) byId(part).hidden = true;
-  byId("matches").replaceChildren();
-  byId("error").hidden = false;
-  byId("countdown").hidden = true;
-  if (error.status === 429) wait(error.waitS || 1);
-  if (byId("error").getBoundingClientRect().bottom > innerHeight) byId("error").scrollIntoView({ block: "center" });
-}
-
-// The service is busy: count down, then try again by itself, a few times.
-function wait(seconds) {
-  if (++tries > OWN_TRIES) return;
-  let left = seconds * tries; // a little longer each time
-  const say = () => { byId("countdown").textContent = `Trying again in ${count(left, "second")} …`; };
-  say();
-  byId("countdown").hidden = false;
-  ticking = setInterval(() => {
-    left -= 1;
-    say();
-    if (left <= 0) { clearInterval(ticking); search({ again: true }); }
-  }, 1000);
+  address.write({ id: photo.id, target, only: filters.state() }, { step });
 }
 
 function show() {
   const both = view() === "stages", found = answers.reranked;
+  if (both && !answers.first) { search({ anew: false }); return; }
   byId("error").hidden = true;
   byId("view").hidden = !found.matches.length;
   byId("matches").hidden = both || !found.matches.length;
   byId("stages").hidden = !both || !found.matches.length;
-  matches.tell(found, { filtered: Boolean(filters.expression()) });
-  const open = (answer, at) => comparison.open(answer, photo, at);
+  matches.tell(found, { filtered: Boolean(filters.expression()), garment });
+  const open = (answer, at) => comparison.open(answer, photo, at, garment);
   if (both) stages.draw(answers.first, found, { byProduct: byProduct(), open });
   else matches.draw(found, (at) => open(found, at));
 }
@@ -208,14 +171,42 @@ async function meetGallery() {
     if (!(error instanceof Problem)) throw error;
     words.textContent = `${error.words.title}. ${error.words.detail}`;
   }
+  await recent.show(chosenGallery(), reopen);
 }
 
+const reopen = (entry, more = {}) => choose(new File([entry.file], entry.name, { type: entry.file.type }), { key: entry.key, thumb: entry.thumb, ...more });
+
+// Open the search that the address names: from this browser, or from the service while it keeps the photo.
+async function restore() {
+  const named = address.read();
+  if (!named) return false;
+  filters.restore(named.only);
+  const kept = await recent.find(named.id), more = { wanted: named.target, step: false };
+  if (kept) { await reopen(kept, more); return true; }
+  document.body.classList.add("searched");
+  byId("results").hidden = false;
+  const blob = await ask(`/v1/search/${encodeURIComponent(named.id)}/photo`, { as: "blob" }).catch((error) => fail(error, { title: "This search is not kept any more", detail: "Its photo was kept for some minutes. Choose the photo again." }));
+  if (blob) await choose(new File([blob], "photo.jpg", { type: "image/jpeg" }), more);
+  return true;
+}
+
+details.enter(() => { if (answers.reranked) show(); });
+link.enter();
 listen(choose);
-byId("form").addEventListener("submit", (event) => { event.preventDefault(); search({ scroll: true }); });
+for (const button of byId("samples").querySelectorAll("button")) {
+  button.addEventListener("click", async () => {
+    const blob = await ask(button.querySelector("img").src, { as: "blob" }).catch(failed);
+    if (blob) await choose(new File([blob], `${button.innerText.trim()}.jpg`, { type: "image/jpeg" }));
+  });
+}
+byId("form").addEventListener("submit", (event) => { event.preventDefault(); enlarge(false); search(); });
 byId("again").addEventListener("click", () => search());
 byId("clear").addEventListener("click", () => { filters.clear(); removed(); });
+byId("forget").addEventListener("click", async () => { await recent.clear(); await recent.show(chosenGallery(), reopen); byId("photo").focus(); });
 byId("view").addEventListener("change", () => search({ anew: false }));
 byId("options").addEventListener("change", changed);
-addEventListener("online", () => { if (!byId("error").hidden) search(); });
+addEventListener("popstate", async () => { if (!await restore()) location.reload(); });
+addEventListener("online", () => { if (hushed()) search(); });
 await access.enter(async () => { await meetGallery(); await search(); });
 await meetGallery();
+if (!photo) await restore();

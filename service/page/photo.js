@@ -36,19 +36,21 @@ async function redrawn(bitmap, width, height) {
 
 const COARSE = matchMedia("(pointer: coarse)");
 
-export function display(photo, name) {
+// Show a photo where the invitation was. On a narrow screen it is small, with a button that enlarges it to be framed.
+export function display(photo) {
   byId("invite").hidden = true;
+  byId("drop").classList.add("small");
   byId("draw").hidden = photo.url === null || !COARSE.matches;
   byId("hint").textContent = COARSE.matches
     ? "Pull the corners to frame one garment, or draw a frame around it."
-    : "Drag across one garment to frame it, or pull the corners.";
-  for (const id of ["stage", "edges", "hint"]) byId(id).hidden = photo.url === null;
+    : "Another part? Drag across it, or pull the corners.";
+  for (const id of ["stage", "edges", "hint", "reduce"]) byId(id).hidden = photo.url === null;
   byId("unseen-photo").hidden = photo.url !== null;
-  byId("unseen-photo").textContent = `${name}: this browser cannot show this file.`;
+  byId("unseen-photo").textContent = `${photo.name}: this browser cannot show this file.`;
   if (photo.url === null) { byId("preview").removeAttribute("src"); return; }
   byId("preview").src = photo.url;
-  byId("preview").alt = `Your photo ${name}`;
-  fit(byId("stage"), photo.width, photo.height, "min(24rem, 46vh)");
+  byId("preview").alt = `Your photo ${photo.name}`;
+  fit(byId("stage"), photo.width, photo.height, "min(26rem, 50vh)");
 }
 
 // Give an element an image's shape, as large as its place and a greatest height allow.
@@ -59,6 +61,8 @@ export function fit(element, width, height, tallest) {
 
 // Call `choose` with every file that the user hands over, by whichever way.
 export function listen(choose) {
+  byId("enlarge").addEventListener("click", () => { enlarge(true); byId("reduce").focus(); });
+  byId("reduce").addEventListener("click", () => enlarge(false));
   for (const id of ["photo", "camera"]) {
     byId(id).addEventListener("change", (event) => {
       if (event.target.files[0]) choose(event.target.files[0]);
@@ -86,6 +90,12 @@ export function listen(choose) {
     if (image) choose(image);
     else byId("status").textContent = "There is no photo to paste. Copy one first, and allow this page to read it.";
   });
+}
+
+// On a narrow screen: large, to be framed, or small, to leave the room to the matches.
+export function enlarge(yes) {
+  byId("drop").classList.toggle("small", !yes);
+  if (!yes) byId("results").scrollIntoView({ block: "nearest" });
 }
 
 async function pasted() {

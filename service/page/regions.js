@@ -1,8 +1,6 @@
 // The pairs of regions that decided a match: drawn over both photos, linked by lines, and listed.
 
-import { percent, place } from "./words.js";
-
-const SPREAD = 1.05; // heaviest over lightest weight; below it no pair stands out
+import { SPREAD, percent, place } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const shape = (name, attributes) => {

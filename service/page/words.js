@@ -1,13 +1,10 @@
 // What the page says: numbers, places and errors in plain words.
 
-const CHANCES = [[0.9, "Very likely"], [0.7, "Likely"], [0.4, "Possible"], [0.15, "Unlikely"], [0, "Very unlikely"]];
-
 // How sure a match is, as words and number: ["Likely", "78 %"]. A model that was never calibrated has scores only.
-export function chance({ probability, score, distance }) {
+export function chance({ probability, confidence, score, distance }) {
   if (score === null) return ["Distance", distance.toFixed(3)];
   if (probability === null) return ["Score", score.toFixed(2)];
-  const [, words] = CHANCES.find(([least]) => probability >= least);
-  return [words, percent(probability)];
+  return [confidence ? capital(confidence) : "Probability", percent(probability)];
 }
 
 // The same in one number.
@@ -16,6 +13,14 @@ export const sureness = (match) => (match.probability === null ? chance(match).j
 export const percent = (share) => `${share > 0 && share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)}\u202f%`;
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 export const spoken = (column) => column.replaceAll("_", " ");
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+// What the service calls the kinds of garments, as people do; a detector of one's own has its own words.
+const GARMENTS = {
+  top: "Top", outerwear: "Coat or jacket", dress_or_jumpsuit: "Dress", skirt: "Skirt", trousers: "Trousers", shorts: "Shorts",
+  footwear: "Shoes", bag: "Bag", hat: "Hat", scarf: "Scarf",
+};
+export const garmentName = (kind) => GARMENTS[kind] ?? (kind ? capital(spoken(kind)) : "Garment");
 
 // The first of these metadata columns that the item has, whatever its capitals.
 function column(match, names) {
@@ -26,7 +31,7 @@ function column(match, names) {
   return undefined;
 }
 
-export const nameOf = (match) => String(column(match, ["name", "title", "product_name"]) ?? match.product_id ?? match.id);
+export const nameOf = (match) => String(column(match, ["name", "title", "product_name", "category"]) ?? match.product_id ?? match.id);
 
 export function priceOf(match) {
   const price = column(match, ["price", "sale_price"]);
@@ -38,6 +43,47 @@ export function priceOf(match) {
     return price.toFixed(2);
   }
 }
+
+// Whether it can be had, [words, can it]; undefined where the catalogue does not say.
+export function availabilityOf(match) {
+  const value = column(match, ["availability", "in_stock", "available", "stock"]);
+  if (value === undefined) return undefined;
+  if (typeof value === "boolean" || typeof value === "number") return value ? ["In stock", true] : ["Out of stock", false];
+  const words = capital(spoken(String(value)));
+  return [words, !/^(out|sold|unavailable|no\b|discontinued)/i.test(words)];
+}
+
+// The item's page in the shop; undefined where there is none, or what stands there is no address of the web.
+export function linkOf(match) {
+  const value = column(match, ["url", "link", "product_url", "product_link"]);
+  return typeof value === "string" && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) ? value : undefined;
+}
+
+const SHOWN_ALREADY = ["name", "title", "product_name", "price", "sale_price", "currency", "price_currency", "url", "link", "product_url", "product_link",
+  "availability", "in_stock", "available", "stock"];
+// What else the catalogue says: [name, text] pairs.
+export function factsOf(match) {
+  return Object.entries({ ...match.metadata, id: match.id, product: match.product_id })
+    .filter(([key, value]) => value !== null && value !== "" && value !== undefined && !SHOWN_ALREADY.includes(key.toLowerCase()))
+    .map(([key, value]) => [spoken(key), Array.isArray(value) ? value.join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value)]);
+}
+
+// What decided a match in one sentence, from the pairs of regions, heaviest first, and the boxes that hold them.
+//   garment   name of what was searched, or ""
+//   sure      whether the match is a likely one
+export function sentence(pairs, query, item, { garment, sure }) {
+  if (!pairs.length) return "";
+  const mine = garment ? `your ${garment.toLowerCase()}` : "your photo", verb = sure ? "matches" : "comes closest to";
+  if (pairs[0].weight < SPREAD * pairs.at(-1).weight) return `No single part stands out: ${mine} and this item are compared as a whole.`;
+  const where = pairs.map((pair) => [place(pair.query_box, query.box), place(pair.item_box, item.box)]);
+  const [[here, there]] = where, other = where.find(([one, two]) => one !== here && two !== there);
+  if (here !== there) return `${capital(part(here))} of ${mine} ${verb} ${part(there)} of this item.`;
+  if (!other || other[0] !== other[1]) return `${capital(part(here))} of ${mine} ${verb} the same part of this item.`;
+  return `${capital(part(here))} and ${part(other[0])} of ${mine} ${sure ? "match" : "come closest to"} the same parts of this item.`;
+}
+
+export const SPREAD = 1.05; // heaviest over lightest weight; below it no pair stands out
+const part = (where) => (where === "all of it" ? "the whole" : where === "centre" ? "the middle" : `the ${where.replace("centre", "middle")}`);
 
 // How an item moved between the stages, from place to place: [mark, words, did it rise].
 export function moved(before, after) {

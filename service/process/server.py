@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -17,7 +18,7 @@ from fastapi import FastAPI
 
 from threadmatch.service.config import Settings, variable
 from threadmatch.service.errors import StartError
-from threadmatch.service.owned_folders import owned_folder
+from threadmatch.service.owned_folders import in_memory, owned_folder
 from threadmatch.service.process.connections import TimedHead
 from threadmatch.service.process.draining import DrainingServer
 from threadmatch.service.process.supervisor import Supervisor
@@ -81,6 +82,7 @@ def run_here(app: FastAPI, listener: socket.socket, settings: Settings, *, ready
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the app reads them itself, see `http.forwarded`
         timeout_graceful_shutdown=settings.drain_s,
     )
     # Once drained, uvicorn raises the signal again, for the handler it found. Ours makes that end an ordinary one.
@@ -115,12 +117,13 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the app reads them itself, see `http.forwarded`
         timeout_graceful_shutdown=settings.drain_s,
         timeout_worker_healthcheck=WORKER_HEALTHCHECK_S,
     )
-    with owned_folder(METRICS_FOLDER) as folder, owned_folder(recent.TEMPORARY) as remembered:
+    with owned_folder(METRICS_FOLDER, within=in_memory()) as folder, contextlib.ExitStack() as ending:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-        if not settings.recent:
+        if not settings.recent and (remembered := recent.temporary(ending)) is not None:
             os.environ[variable("recent")] = str(remembered)  # one for all workers
         supervisor = Supervisor(config, sockets=[listener])
         address = listener.getsockname()

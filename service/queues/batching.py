@@ -3,6 +3,7 @@
 Knows neither HTTP nor the model. A `MicroBatcher` turns many single calls into few calls of a function on lists.
 
 - Admission is bounded: a full queue answers `OverloadedError` at once.
+- Clients take turns: a batch takes from each in turn, so that one client's fifty do not go before another's one.
 - Callers that left (their task was cancelled) are skipped.
 - Every way out answers everybody: success, failure, cancellation, shutdown.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import time
@@ -100,6 +102,7 @@ class _Waiting(Generic[T, R]):
     future: asyncio.Future[R]
     span: tracing.Span = field(default_factory=tracing.current)
     request_id: str = field(default_factory=logs.request_id.get)
+    client: str = field(default_factory=clients.current.get)
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -129,7 +132,7 @@ class MicroBatcher(Generic[T, R]):
         self.failure: BaseException | None = None  # of the latest call; None again after a call that worked
         self._run, self._thread, self._limits, self._weigh, self._observe = run, thread, limits, weigh, observe
         self._failed = failed
-        self._queue: deque[_Waiting[T, R]] = deque()
+        self._queue: dict[str, deque[_Waiting[T, R]]] = {}  # by client, the one that was served longest ago first
         self._wake = asyncio.Event()
         self._stopping = False
         self._worker: asyncio.Task[None] | None = None
@@ -137,7 +140,7 @@ class MicroBatcher(Generic[T, R]):
     @property
     def waiting(self) -> int:
         """Items whose callers still wait for their batch to begin."""
-        return sum(not waiting.future.done() for waiting in self._queue)
+        return sum(not waiting.future.done() for waiting in self._all())
 
     def start(self) -> None:
         """Begin to answer; call once, on the running loop."""
@@ -154,10 +157,11 @@ class MicroBatcher(Generic[T, R]):
         """
         if self._stopping or self._worker is None or self._worker.done():
             raise StoppedError("the service is shutting down; try another instance")
-        if len(self._queue) >= self._limits.max_waiting and self.waiting >= self._limits.max_waiting:
+        if self.waiting >= self._limits.max_waiting:
             raise OverloadedError(f"{self.waiting} {self._limits.waiting} already; try again soon")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(item, future))
+        waiting = _Waiting(item, future)
+        self._queue.setdefault(waiting.client, deque()).append(waiting)
         self._wake.set()
         return await future  # a cancelled caller cancels the future, which is how `_gather` knows that it left
 
@@ -185,24 +189,34 @@ class MicroBatcher(Generic[T, R]):
                     if batch:
                         await self._answer(batch)
         finally:  # cancelled too: nobody is left waiting
-            for waiting in self._queue:
+            for waiting in self._all():
                 if not waiting.future.done():
                     waiting.future.set_exception(StoppedError("the service is shutting down; try another instance"))
             self._queue.clear()
 
     def _gather(self) -> list[_Waiting[T, R]]:
-        """Take items off the queue until the batch is full; those whose callers left are dropped."""
+        """Take items off the queue, one of each client in turn, until the batch is full or nothing waits.
+
+        Those whose callers left are dropped. What a client asked for first is answered first.
+        """
         batch: list[_Waiting[T, R]] = []
         weight = 0
         while self._queue:
-            waiting = self._queue[0]
-            if not waiting.future.done():
-                weight += self._weigh(waiting.item)
+            client, waiting = next(iter(self._queue.items()))
+            while waiting and waiting[0].future.done():
+                waiting.popleft()
+            if waiting:
+                weight += self._weigh(waiting[0].item)
                 if batch and weight > self._limits.max_batch:
                     break
-                batch.append(waiting)
-            self._queue.popleft()
+                batch.append(waiting.popleft())
+            del self._queue[client]
+            if waiting:
+                self._queue[client] = waiting  # behind the others
         return batch
+
+    def _all(self) -> Iterator[_Waiting[T, R]]:
+        return itertools.chain.from_iterable(self._queue.values())
 
     async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
         items = [waiting.item for waiting in batch]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.matching import Items, Photo
@@ -40,8 +42,8 @@ class Capacity:
     Args:
         max_waiting: searches that may wait for the model.
         max_pairs: candidates that all searches in progress may hold together.
-        encode_batch: photos in one model call.
-        rerank_pairs: pairs in one model call.
+        encode_batch: photos in one call, of the encoder or of the parser.
+        rerank_pairs: pairs in one model call, counted by their work: in pairs of GRNet (`Matcher.cost`).
         gallery_threads: threads that read the gallery.
         detect_threads: threads that look for garments, where that is not the model's affair.
         decode: how photos are unpacked.
@@ -51,7 +53,7 @@ class Capacity:
 
     max_waiting: int = 64
     max_pairs: int = 20_000
-    encode_batch: int = 16
+    encode_batch: int = 8
     rerank_pairs: int = 400
     gallery_threads: int = 4
     detect_threads: int = 2
@@ -100,7 +102,9 @@ class ModelQueues:
         self.encoder: MicroBatcher[NDArray[np.uint8], Photo]
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
         self.reranker: MicroBatcher[Pairs, NDArray[np.float32]]
-        self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, lambda pairs: pairs.count)
+        self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, self._work_of)
+        self.parser: MicroBatcher[NDArray[np.uint8], Looked]
+        self.parser = self._batcher("parse", self._parse, self.capacity.encode_batch, lambda _: 1)
         self.explainer: MicroBatcher[Callable[[], Any], Any]
         self.explainer = self._batcher("explain", _call, 1, lambda _: 1)
         self._work: set[asyncio.Future[None]] = set()  # one for each search in progress, done when it ends
@@ -109,7 +113,7 @@ class ModelQueues:
     @property
     def batchers(self) -> tuple[MicroBatcher[Any, Any], ...]:
         """The queues in front of the model."""
-        return (self.encoder, self.reranker, self.explainer)
+        return (self.encoder, self.parser, self.reranker, self.explainer)
 
     async def __aenter__(self) -> ModelQueues:
         for batcher in self.batchers:
@@ -140,7 +144,9 @@ class ModelQueues:
         for stage in self.model.chain:
             needs = self.model.matchers[stage.matcher].needs
             await self.reranker.submit(Pairs(stage.matcher, photo, {name: photo[name][None] for name in needs}, 1))
-        self.explainer.failure = None
+        if isinstance(self.detector, ParserDetector):
+            await self.parser.submit(self.detector.sized(np.zeros((side, side, 3), np.uint8)))
+        self.parser.failure = self.explainer.failure = None
 
     @contextlib.contextmanager
     def in_progress(self) -> Iterator[None]:
@@ -171,6 +177,13 @@ class ModelQueues:
     def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[Photo]:
         features = self.model.encode(np.stack(pixels))
         return [{name: values[place] for name, values in features.items()} for place in range(len(pixels))]
+
+    def _parse(self, sized: list[NDArray[np.uint8]]) -> list[Looked]:
+        assert isinstance(self.detector, ParserDetector), "asked where the detector is a parser only"
+        return self.detector.look(sized)
+
+    def _work_of(self, pairs: Pairs) -> int:
+        return math.ceil(pairs.count * self.model.matchers[pairs.matcher].cost)
 
     def _rerank(self, asked: list[Pairs]) -> list[NDArray[np.float32]]:
         """The scores of each search, in order; searches with the same matcher share the model's batches."""

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from threadmatch.model.decoding import ACCEPTED_FORMATS
 from threadmatch.service.access.roles import needs
 from threadmatch.service.errors import SearchTimeoutError, request_id_of
-from threadmatch.service.http.schemas.detection import DetectAnswer, ProposalAnswer
+from threadmatch.service.http.schemas.detection import DetectAnswer
 from threadmatch.service.http.search_form import IMAGE_FIELD, UploadLimits, read_photo_and
 from threadmatch.service.routes.openapi_parts import errors
-from threadmatch.service.search.answers import edges
+from threadmatch.service.search.answers import proposal_answer
 from threadmatch.service.search.detecting import detect
 from threadmatch.service.shared import ServiceState, service_of
 
@@ -65,9 +65,7 @@ async def detect_garments(request: Request, service: Annotated[ServiceState, Dep
     answer = DetectAnswer(
         width=found.image.width,
         height=found.image.height,
-        boxes=[
-            ProposalAnswer(box=edges(box), score=proposal.score, label=proposal.label) for box, proposal in found.boxes
-        ],
+        boxes=[proposal_answer(box, proposal) for box, proposal in found.boxes],
         detector=queues.detector.name,
         request_id=request_id_of(request.scope),
     )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final, Literal
 from urllib.parse import quote
 
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.indexer.reading.listing import Place
 from threadmatch.model.attributes.values import PREDICTED, Predicted
+from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.features import ATTRIBUTES, in_common
 from threadmatch.model.images import Box
+from threadmatch.service.http.forwarded import prefix
+from threadmatch.service.http.public_address import base
 from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
+from threadmatch.service.http.schemas.detection import ProposalAnswer
 from threadmatch.service.http.schemas.gallery import (
     AttributeAnswer,
     ColumnAnswer,
@@ -25,15 +30,36 @@ from threadmatch.service.http.schemas.matches import (
     AttributeMatchAnswer,
     DuplicateAnswer,
     EvidenceAnswer,
+    ExplanationAnswer,
     HeatmapsAnswer,
     MatchAnswer,
+    NoteAnswer,
     PredictedAnswer,
     QueryAnswer,
     SearchAnswer,
     ViewAnswer,
 )
 from threadmatch.service.queues.served_model import ServedModel
-from threadmatch.service.search.results import AttributeMatch, EvidenceBoxes, Heatmaps, Match, SearchResult
+from threadmatch.service.search.results import (
+    DIGITS,
+    AttributeMatch,
+    EvidenceBoxes,
+    Heatmaps,
+    Match,
+    SearchResult,
+    Told,
+)
+
+Confidence = Literal["very likely", "likely", "possible", "unlikely"]
+
+VERY_LIKELY: Final = 0.9
+LIKELY: Final = 0.6
+POSSIBLE: Final = 0.25
+"""Probabilities from which a match is called so."""
+NO_GARMENT: Final = (
+    "the photo shows no garment, or nothing at all: the closest items are listed, and none is likely. If there is one, "
+    "frame it with box=x0,y0,x1,y1"
+)
 
 
 def search_answer(
@@ -50,9 +76,11 @@ def search_answer(
     """
     link = partial(_heatmap_links, request_id, gallery=gallery) if remembered else None
     return SearchAnswer(
-        query=QueryAnswer(width=result.width, height=result.height, box=edges(result.box)),
-        matches=[_match(match, gallery, link) for match in result.matches],
+        query=_query(result),
+        matches=[_match(match, gallery, link, result.no_match_below) for match in result.matches],
         no_match=result.no_match,
+        no_match_reason=result.no_match_reason,
+        notes=[NoteAnswer(note="NoGarment", detail=NO_GARMENT)] if result.seen.no_garment else [],
         candidates=result.candidates,
         timings_ms=result.timings_ms,
         gallery=GalleryStamp(generation=result.generation, items=result.gallery_items),
@@ -118,7 +146,12 @@ def model_stamp(model: ServedModel) -> ModelStamp:
 
 def image_url(item_id: str, gallery: str | None = None) -> str:
     """Where the item's display photo is. The id is one path segment: its own slashes are encoded."""
-    return f"/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+    return f"{_start()}/v1/items/{quote(item_id, safe='')}/image{in_gallery(gallery)}"
+
+
+def _start() -> str:
+    """What addresses begin with: where clients reach the service, else the prefix that the request came by."""
+    return base.get() or prefix.get()
 
 
 def in_gallery(gallery: str | None) -> str:
@@ -128,16 +161,67 @@ def in_gallery(gallery: str | None) -> str:
 
 def edges(box: Box) -> tuple[float, float, float, float]:
     """A box as the four numbers of the answers."""
-    return (box.x0, box.y0, box.x1, box.y1)
+    return (round(box.x0, 1), round(box.y0, 1), round(box.x1, 1), round(box.y1, 1))
+
+
+def proposal_answer(box: Box, proposal: Proposal) -> ProposalAnswer:
+    """A garment that may be in the photo; `box` in pixels of it."""
+    return ProposalAnswer(box=edges(box), score=sensible(proposal.score), label=proposal.label)
+
+
+def explanation_answer(told: Told, request_id: str, *, gallery: str | None) -> ExplanationAnswer:
+    """The answer to GET /v1/search/{request_id}/matches/{item_id}/explanation."""
+    links = _heatmap_links(request_id, told.item_id, gallery)
+    return ExplanationAnswer(
+        id=told.item_id,
+        matcher=told.matcher,
+        evidence=_evidence(told.evidence) or [],
+        evidence_before=_evidence(told.evidence_before) or [],
+        heatmaps=HeatmapsAnswer(query=links.query, item=links.item),
+        request_id=request_id,
+    )
+
+
+def sensible(value: float) -> float:
+    """A number of an answer, with as many digits as mean something."""
+    return round(value, DIGITS)
+
+
+def _sensible_or_none(value: float | None) -> float | None:
+    return None if value is None else sensible(value)
+
+
+def confidence(probability: float | None, no_match_below: float | None) -> Confidence | None:
+    """A probability in a word; what the model itself would not call "no match" is possible at least."""
+    if probability is None:
+        return None
+    if probability >= VERY_LIKELY:
+        return "very likely"
+    if probability >= LIKELY:
+        return "likely"
+    return "possible" if probability >= min(POSSIBLE, no_match_below or POSSIBLE) else "unlikely"
+
+
+def _query(result: SearchResult) -> QueryAnswer:
+    return QueryAnswer(
+        width=result.width,
+        height=result.height,
+        box=edges(result.box),
+        chosen_by=result.seen.chosen_by,
+        garment=result.seen.garment,
+        garments=[proposal_answer(box, proposal) for box, proposal in result.seen.garments],
+    )
 
 
 def _column(column: Column) -> ColumnAnswer:
     values = None if column.values is None else list(column.values)
+    counts = None if column.counts is None else list(column.counts)
     return ColumnAnswer(
         name=column.name,
         kind=column.kind,
         predicted=column.name.startswith(PREDICTED),
         values=values,
+        counts=counts,
         min=column.low,
         max=column.high,
     )
@@ -150,7 +234,9 @@ def _attributes(gallery: Gallery, model: ServedModel) -> list[AttributeAnswer]:
     return [AttributeAnswer(name=attribute.name, values=list(attribute.values)) for attribute in known]
 
 
-def _match(match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | None) -> MatchAnswer:
+def _match(
+    match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | None, no_match_below: float | None
+) -> MatchAnswer:
     heatmaps = match.heatmaps
     if heatmaps is None and match.evidence is not None and link is not None:
         heatmaps = link(match.item.id)
@@ -158,11 +244,12 @@ def _match(match: Match, gallery: str | None, link: Callable[[str], Heatmaps] | 
         rank=match.rank,
         id=match.item.id,
         product_id=match.item.product_id,
-        score=match.score,
+        score=_sensible_or_none(match.score),
         stage=match.stage,
-        probability=match.probability,
+        probability=_sensible_or_none(match.probability),
+        confidence=confidence(match.probability, no_match_below),
         stage1_rank=match.stage1_rank,
-        distance=match.distance,
+        distance=sensible(match.distance),
         image_url=image_url(match.item.id, gallery),
         metadata=dict(match.item.metadata),
         views=None if match.views is None else [_view(view, gallery) for view in match.views],
@@ -200,11 +287,11 @@ def _view(match: Match, gallery: str | None) -> ViewAnswer:
     return ViewAnswer(
         id=match.item.id,
         image_url=image_url(match.item.id, gallery),
-        score=match.score,
+        score=_sensible_or_none(match.score),
         stage=match.stage,
-        probability=match.probability,
+        probability=_sensible_or_none(match.probability),
         stage1_rank=match.stage1_rank,
-        distance=match.distance,
+        distance=sensible(match.distance),
     )
 
 
@@ -216,15 +303,16 @@ def _evidence(pairs: list[EvidenceBoxes] | None) -> list[EvidenceAnswer] | None:
             scale=pair.scale,
             query_box=edges(pair.query_box),
             item_box=edges(pair.item_box),
-            weight=pair.weight,
-            edge=pair.edge,
-            contribution=pair.contribution,
+            weight=sensible(pair.weight),
+            edge=sensible(pair.edge),
+            contribution=_sensible_or_none(pair.contribution),
         )
         for pair in pairs
     ]
 
 
 def _heatmap_links(request_id: str, item_id: str, gallery: str | None) -> Heatmaps:
-    address = f"/v1/search/{request_id}/matches/{quote(item_id, safe='')}/heatmap.png{in_gallery(gallery)}"
+    match = f"{_start()}/v1/search/{request_id}/matches/{quote(item_id, safe='')}"
+    address = f"{match}/heatmap.png{in_gallery(gallery)}"
     joined = "&" if gallery is not None else "?"
     return Heatmaps(query=f"{address}{joined}side=query", item=f"{address}{joined}side=item")

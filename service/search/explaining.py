@@ -35,22 +35,29 @@ def with_evidence(
         searched: the part of the query that was searched, in pixels of the upright photo.
     """
 
-    def boxes(pairs: Sequence[Evidence], item: Box) -> list[EvidenceBoxes]:
-        return [
-            EvidenceBoxes(
-                scale=pair.scale,
-                query_box=in_pixels(regions[pair.query_region], searched),
-                item_box=in_pixels(regions[pair.item_region], item),
-                weight=pair.weight,
-                edge=pair.edge,
-                contribution=pair.contribution,
-            )
-            for pair in pairs
-        ]
+    def boxes(pairs: Sequence[Evidence], match: Match) -> list[EvidenceBoxes]:
+        return evidence_boxes(pairs, regions, searched, match.item.box)
 
     return [
-        replace(match, evidence=boxes(told.after, match.item.box), evidence_before=boxes(told.before, match.item.box))
+        replace(match, evidence=boxes(told.after, match), evidence_before=boxes(told.before, match))
         for match, told in zip(matches, explanations, strict=True)
+    ]
+
+
+def evidence_boxes(
+    pairs: Sequence[Evidence], regions: NDArray[np.float32], searched: Box, item: Box
+) -> list[EvidenceBoxes]:
+    """Pairs of regions in pixels of the two photos; `regions` and `searched` as in `with_evidence`, `item` likewise."""
+    return [
+        EvidenceBoxes(
+            scale=pair.scale,
+            query_box=in_pixels(regions[pair.query_region], searched),
+            item_box=in_pixels(regions[pair.item_region], item),
+            weight=pair.weight,
+            edge=pair.edge,
+            contribution=pair.contribution,
+        )
+        for pair in pairs
     ]
 
 
@@ -60,6 +67,8 @@ async def with_inline_heatmaps(
     matches: Sequence[Match],
     query: Photo,
     items: Items,
+    *,
+    places: Sequence[int],
     searched: Box,
 ) -> list[Match]:
     """The matches, the first INLINE_MATCHES of them with heat maps as `data:` URLs.
@@ -67,15 +76,18 @@ async def with_inline_heatmaps(
     Args:
         matcher: that decided.
         query: features of the photo.
-        items: features of the matches.
+        items: features of what was scored together.
+        places: of the matches in `items`.
         searched: the part of the query that was searched, in pixels of the upright photo.
     """
     # In half precision as a remembered search keeps them: of two partners that are as good a rounding may choose, and
     # the maps in the answer are to be those behind its links.
     halved = {name: query[name].astype(np.float16) for name in matcher.needs}
-    call = partial(matcher.heat, halved, {name: values[:INLINE_MATCHES] for name, values in items.items()})
-    of_query, of_item = await queues.explainer.submit(call)
-    return await queues.run_in(queues.readers, _inlined, list(matches), of_query, of_item, searched)
+    first = list(places[:INLINE_MATCHES])
+    if matcher.pointwise:
+        items, first = {name: values[first] for name, values in items.items()}, list(range(len(first)))
+    of_query, of_item = await queues.explainer.submit(partial(matcher.heat, halved, items))
+    return await queues.run_in(queues.readers, _inlined, list(matches), of_query[first], of_item[first], searched)
 
 
 def _inlined(

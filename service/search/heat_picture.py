@@ -19,7 +19,13 @@ _OPAQUE: Final = 190  # alpha of the hottest place, 0..255: the photo stays visi
 _RAMP: Final = ((0.0, (255, 225, 60)), (0.5, (255, 140, 0)), (1.0, (200, 0, 40)))
 
 
-def overlay(heat: NDArray[np.float32], size: tuple[int, int], *, inside: Box | None = None) -> bytes:
+def overlay(
+    heat: NDArray[np.float32],
+    size: tuple[int, int],
+    *,
+    inside: Box | None = None,
+    kept: NDArray[np.float32] | None = None,
+) -> bytes:
     """Paint heat as a PNG with transparency.
 
     The coldest place of the map is clear and the hottest opaque, whatever their values: colours compare places of one
@@ -30,6 +36,7 @@ def overlay(heat: NDArray[np.float32], size: tuple[int, int], *, inside: Box | N
         size: width and height of the picture, pixels.
         inside: the part of the picture that the map covers, as shares of its sides; None covers all of it. Outside it
             the picture is clear.
+        kept: (H, W) 0..1 over the whole picture, 0 where it stays clear whatever the heat; None keeps all.
     """
     width, height = size
     left, top, right, bottom = 0, 0, width, height
@@ -42,6 +49,9 @@ def overlay(heat: NDArray[np.float32], size: tuple[int, int], *, inside: Box | N
     indices = np.rint(np.clip(np.asarray(large), 0, 1) * (LEVELS - 1)).astype(np.uint8)
     picture = Image.new("P", size, 0)
     picture.paste(Image.fromarray(indices), (left, top))
+    if kept is not None:
+        shares = np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
+        picture = Image.fromarray(np.rint(np.asarray(picture) * np.clip(shares, 0, 1)).astype(np.uint8), "P")
     steps = np.linspace(0, 1, LEVELS)
     colours = [np.interp(steps, [at for at, _ in _RAMP], [rgb[channel] for _, rgb in _RAMP]) for channel in range(3)]
     picture.putpalette(np.rint(np.stack(colours, axis=1)).astype(np.uint8).tobytes())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.reading.gallery import Candidate, Item
 from threadmatch.model.chain import Ranking
 from threadmatch.service.http.schemas.search import SearchOptions
-from threadmatch.service.search.results import Duplicate, Match
+from threadmatch.service.search.results import DIGITS, Duplicate, Match
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ def pick(
     items: Sequence[Item],
     *,
     ranking: Ranking,
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.float32] | NDArray[np.float64],
     options: SearchOptions,
     twin: Callable[[int, Sequence[int]], int | None] | None = None,
 ) -> list[Match]:
@@ -52,17 +52,19 @@ def pick(
             item=items[place],
             score=_known(ranking.scores[place]),
             stage=ranking.scored_by[place],
-            probability=_known(probabilities[place]),
+            probability=_known(told[place]),
             stage1_rank=place + 1,
             distance=candidates[place].distance,
             views=views,
             duplicates=[Duplicate(items[same], same + 1) for same in duplicates],
         )
 
+    # As the answer will have them: what it says can be asked for.
+    told = np.round(probabilities.astype(np.float64), DIGITS)
     order = [int(place) for place in ranking.order]
     improbable = set()
     if options.min_probability is not None:
-        improbable = {place for place in order if not probabilities[place] >= options.min_probability}
+        improbable = {place for place in order if not told[place] >= options.min_probability}
     grouped = options.group_by == "product"
     return [
         match(
@@ -75,7 +77,7 @@ def pick(
     ]
 
 
-def _known(value: np.float32) -> float | None:
+def _known(value: np.floating) -> float | None:
     return None if np.isnan(value) else float(value)
 
 

@@ -21,18 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
+from threadmatch.indexer.store.write_errors import is_full
 from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
 from threadmatch.service.config import Settings
-from threadmatch.service.errors import SearchNotFoundError
+from threadmatch.service.errors import SearchNotFoundError, StartError
 from threadmatch.service.owned_folders import owned_folder
-from threadmatch.service.private_database import PrivateDatabase
+from threadmatch.service.private_database import FULL, NoRoomError, PrivateDatabase
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.search.results import Match, SearchResult
+from threadmatch.service.search.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
-FILE = "recent-2.sqlite3"  # another format gets another number
+FILE = "recent-3.sqlite3"  # another format gets another number
 TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept
 PATIENCE_S = 0.25  # how long a search waits for its writing at most; an ordinary one takes about a millisecond
@@ -48,7 +50,7 @@ _PRAGMAS = (
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS searches (
     gallery TEXT NOT NULL, request_id TEXT NOT NULL, at REAL NOT NULL, bytes INTEGER NOT NULL, facts TEXT NOT NULL,
-    crop BLOB NOT NULL, features BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
+    crop BLOB NOT NULL, photo BLOB NOT NULL, features BLOB NOT NULL, PRIMARY KEY (gallery, request_id)
 );
 CREATE INDEX IF NOT EXISTS by_age ON searches (at, bytes);
 """
@@ -71,10 +73,12 @@ class RecentSearch:
     Fields:
         gallery, request_id: its name.
         crop: JPEG of the part that was searched, longest side at most `model.images.DISPLAY_PHOTO_PX`.
+        photo: JPEG of the whole photo; empty where it was never unpacked whole.
         width, height: of the upright photo, pixels.
         box: the part that was searched, in pixels of the upright photo.
         features: of the query by name, float16: what `matcher` needs.
         matcher: that can explain the answer, None where none can.
+        rivals: ids of all items that `matcher` compared with one another, where an item's score depends on the others.
         item_ids: all that the answer named, best first; a match's views and duplicates follow it.
         generation: of the gallery.
         model: fingerprint of the model that answered.
@@ -92,7 +96,13 @@ class RecentSearch:
     item_ids: tuple[str, ...]
     generation: str
     model: str
+    photo: bytes = b""
+    rivals: tuple[str, ...] = ()
     at: float = field(default_factory=time.time)
+
+
+class _TooLargeError(Exception):
+    """A search that takes more than all of them may."""
 
 
 class RecentSearches:
@@ -110,9 +120,14 @@ class RecentSearches:
     def __init__(self, folder: Path, *, max_age_s: float, max_bytes: int) -> None:
         self.folder = folder
         self._max_age_s, self._max_bytes = max_age_s, max_bytes
-        self._connection = _DATABASE.open(folder)
+        self._connection: sqlite3.Connection | None = None  # None while there is no room for it
+        self._unkept: Unkept[RecentSearch] = Unkept()
         self._waiting = 0
-        self._failing = False
+        self._failing: str | None = None  # why nothing can be written now
+        try:
+            self._connection = _DATABASE.open(folder)
+        except NoRoomError as error:
+            self._fails(error)
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recent")
 
@@ -124,11 +139,13 @@ class RecentSearches:
             gallery=gallery,
             request_id=request_id,
             crop=result.view.crop,
+            photo=result.view.photo,
             width=result.width,
             height=result.height,
             box=result.box,
             features=result.view.features,
             matcher=result.view.matcher,
+            rivals=result.view.rivals,
             item_ids=tuple(_shown(result.matches)),
             generation=result.generation,
             model=model.fingerprint,
@@ -139,9 +156,13 @@ class RecentSearches:
         """Keep a search; a second one of the same gallery and id takes the first one's place.
 
         Returns:
-            Whether it can be relied on: False where writing failed, is slow, or too many wait for it.
+            Whether it can be relied on: False where writing failed, is slow, or too many wait for it. What could not
+            be written is held in memory for a little while.
         """
-        if self._closed or self._waiting >= MAX_WAITING:
+        if self._closed:
+            return False
+        if self._waiting >= MAX_WAITING:
+            self._thread.submit(self._hold, search, f"{self._waiting} searches were waiting to be written")
             return False
         self._waiting += 1
         writing = asyncio.get_running_loop().run_in_executor(self._thread, self._put, search)
@@ -162,11 +183,22 @@ class RecentSearches:
         if not self._closed:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, self._get, gallery, request_id)
         if found is None:
-            raise SearchNotFoundError(
-                f"no search {request_id[:64]!r} is remembered here: a search is kept for {self._max_age_s / 60:g} "
-                "minutes at most; search again and use the request_id of that answer"
-            )
+            raise SearchNotFoundError(self._why_not(gallery, request_id))
         return found
+
+    def _why_not(self, gallery: str, request_id: str) -> str:
+        name = f"search {request_id[:64]!r}"
+        if (reason := self._unkept.reason((gallery, request_id))) is not None:
+            return f"{name} was answered and not kept: {reason}; search again, and tell the service's operator"
+        if self._failing is not None:
+            return (
+                f"no {name} is remembered here, and searches cannot be kept at the moment: {self._failing}; tell the "
+                "service's operator"
+            )
+        return (
+            f"no {name} is remembered here: a search is kept for {self._max_age_s / 60:g} minutes at most; search "
+            "again and use the request_id of that answer"
+        )
 
     async def sweep(self) -> None:
         """Delete what is too old."""
@@ -177,60 +209,85 @@ class RecentSearches:
         """End, once what waits is written."""
         self._closed = True
         self._thread.shutdown(wait=True)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     # On the thread.
 
     def _put(self, search: RecentSearch) -> bool:
         try:
-            self._write(search)
-        except (sqlite3.Error, OSError) as error:
-            if not self._failing:  # a full disk is said once, not with every search
-                logger.warning("recent searches cannot be kept", extra={"reason": str(error)})
-            self._failing = True
+            if self._connection is None:
+                self._connection = _DATABASE.open(self.folder)
+            self._write(self._connection, search)
+        except (sqlite3.Error, OSError, StartError) as error:
+            self._hold(search, self._fails(error))
             return False
-        self._failing = False
+        except _TooLargeError as error:  # its own affair
+            self._hold(search, str(error))
+            return False
+        self._failing = None
+        self._unkept.forget((search.gallery, search.request_id))
         return True
 
-    def _write(self, search: RecentSearch) -> None:
+    def _hold(self, search: RecentSearch, reason: str) -> None:
+        size = len(search.crop) + len(search.photo) + sum(values.nbytes for values in search.features.values())
+        self._unkept.add((search.gallery, search.request_id), search, size, reason)
+
+    def _fails(self, error: Exception) -> str:
+        """Why nothing can be written, in words; said in the log once, not with every search."""
+        full = isinstance(error, NoRoomError) or (
+            isinstance(error, sqlite3.Error | OSError) and is_full(error, self.folder)
+        )
+        reason = FULL if full else str(error)
+        if self._failing is None:
+            logger.warning("recent searches cannot be kept", extra={"reason": reason, "folder": str(self.folder)})
+        self._failing = reason
+        return reason
+
+    def _write(self, connection: sqlite3.Connection, search: RecentSearch) -> None:
         facts = {
             "width": search.width,
             "height": search.height,
             "box": [search.box.x0, search.box.y0, search.box.x1, search.box.y1],
             "shapes": {name: values.shape for name, values in search.features.items()},
             "matcher": search.matcher,
+            "rivals": search.rivals,
             "items": search.item_ids,
             "generation": search.generation,
             "model": search.model,
         }
         text = json.dumps(facts)
         features = b"".join(values.astype("<f2").tobytes() for values in search.features.values())
-        size = len(search.crop) + len(features) + len(text)
+        size = len(search.crop) + len(search.photo) + len(features) + len(text)
         if size > self._max_bytes:
-            raise OSError(f"a search of {size} bytes exceeds the limit of {self._max_bytes}")
-        with self._connection:  # one transaction
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(
+            raise _TooLargeError(f"it takes {size} bytes, and all together may have {self._max_bytes}")
+        with connection:  # one transaction
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
                 "DELETE FROM searches WHERE gallery = ? AND request_id = ?", (search.gallery, search.request_id)
             )
-            self._make_room(size)
-            self._connection.execute(
-                "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (search.gallery, search.request_id, search.at, size, text, search.crop, features),
+            self._make_room(connection, size)
+            connection.execute(
+                "INSERT INTO searches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (search.gallery, search.request_id, search.at, size, text, search.crop, search.photo, features),
             )
 
-    def _make_room(self, size: int) -> None:
-        self._connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
-        (taken,) = self._connection.execute("SELECT coalesce(sum(bytes), 0) FROM searches").fetchone()
+    def _make_room(self, connection: sqlite3.Connection, size: int) -> None:
+        connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
+        (taken,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM searches").fetchone()
         while taken + size > self._max_bytes:
-            rowid, freed = self._connection.execute("SELECT rowid, bytes FROM searches ORDER BY at LIMIT 1").fetchone()
-            self._connection.execute("DELETE FROM searches WHERE rowid = ?", (rowid,))
+            rowid, freed = connection.execute("SELECT rowid, bytes FROM searches ORDER BY at LIMIT 1").fetchone()
+            connection.execute("DELETE FROM searches WHERE rowid = ?", (rowid,))
             taken -= freed
 
     def _get(self, gallery: str, request_id: str) -> RecentSearch | None:
+        held = self._unkept.get((gallery, request_id))
+        if held is not None or self._connection is None:
+            return held if held is not None and held.at >= time.time() - self._max_age_s else None
         try:
             row = self._connection.execute(
-                "SELECT at, facts, crop, features FROM searches WHERE gallery = ? AND request_id = ? AND at >= ?",
+                "SELECT at, facts, crop, photo, features FROM searches "
+                "WHERE gallery = ? AND request_id = ? AND at >= ?",
                 (gallery, request_id, time.time() - self._max_age_s),
             ).fetchone()
         except sqlite3.Error as error:
@@ -238,17 +295,19 @@ class RecentSearches:
             return None
         if row is None:
             return None
-        at, text, crop, features = row
+        at, text, crop, photo, features = row
         facts = json.loads(text)
         return RecentSearch(
             gallery=gallery,
             request_id=request_id,
             crop=crop,
+            photo=photo,
             width=facts["width"],
             height=facts["height"],
             box=Box(*facts["box"]),
             features=_features(features, facts["shapes"]),
             matcher=facts["matcher"],
+            rivals=tuple(facts["rivals"]),
             item_ids=tuple(facts["items"]),
             generation=facts["generation"],
             model=facts["model"],
@@ -256,6 +315,8 @@ class RecentSearches:
         )
 
     def _sweep(self) -> None:
+        if self._connection is None:
+            return
         try:
             with self._connection:
                 self._connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
@@ -295,7 +356,7 @@ async def remembering(settings: Settings) -> AsyncIterator[RecentSearches | None
         yield None
         return
     with contextlib.ExitStack() as ending:
-        folder = Path(settings.recent) if settings.recent else _temporary(ending)
+        folder = Path(settings.recent) if settings.recent else temporary(ending)
         if folder is None:
             yield None
             return
@@ -311,7 +372,8 @@ async def remembering(settings: Settings) -> AsyncIterator[RecentSearches | None
             await asyncio.wait({sweeping})
 
 
-def _temporary(ending: contextlib.ExitStack) -> Path | None:
+def temporary(ending: contextlib.ExitStack) -> Path | None:
+    """A private folder until the end of `ending`; None where there is no room for one, which the log says."""
     try:
         return ending.enter_context(owned_folder(TEMPORARY))
     except OSError as error:  # a service without a folder for temporary files still searches

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from threadmatch.indexer.reading.gallery import Item
 from threadmatch.model.attributes.values import Predicted
+from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
+
+DIGITS: Final = 4
+"""Of a score, a probability or a distance behind the point; what follows is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +83,86 @@ class Match:
     plain_rank: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of the photo before it was searched.
+
+    Fields:
+        chosen_by: who chose the part that was searched: the client, the detector, or nobody, so that it is all of it.
+        garment: kind of what was searched, where the detector knows.
+        garments: what else can be searched, boxes in pixels of the upright photo; empty where nobody looked.
+        no_garment: the photo shows no garment, or nothing at all.
+    """
+
+    chosen_by: Literal["client", "detector", "nobody"] = "nobody"
+    garment: str | None = None
+    garments: tuple[tuple[Box, Proposal], ...] = ()
+    no_garment: bool = False
+
+
+NoMatchReason = Literal["no_garment", "filter", "empty_gallery", "improbable"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryView:
-    """What is kept of the photo for later: a JPEG of the part that was searched, and its features, float16.
+    """What is kept of a search for later.
 
-    `matcher` is the one that can explain the answer, None where none can.
+    Fields:
+        crop: JPEG of the part that was searched.
+        photo: JPEG of the whole photo; empty where it was never unpacked whole.
+        features: of what was searched, float16.
+        matcher: the one that can explain the answer, None where none can.
+        rivals: ids of all items that it compared with one another, where an item's score depends on the others.
     """
 
     crop: bytes
+    photo: bytes
     features: Photo
     matcher: str | None
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What decided a match: the item, the matcher that says so, its pairs after reasoning and before."""
+
+    item_id: str
+    matcher: str
+    evidence: list[EvidenceBoxes]
+    evidence_before: list[EvidenceBoxes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """The matches of one photo, and what they were found in; `view` is None where nothing is kept."""
+    """The matches of one photo, and what they were found in.
+
+    Fields:
+        width, height, box: of the photo, and of it what was searched; pixels of the upright photo.
+        seen: before it was searched.
+        matches: best first.
+        no_match_reason: why the garment is said not to be there; None where it may be.
+        no_match_below: probability under which a best match is none; None: the model has no such threshold.
+        candidates: items that were compared.
+        view: None where nothing is kept.
+    """
 
     width: int
     height: int
     box: Box
+    seen: Seen
     matches: list[Match]
-    no_match: bool
+    no_match_reason: NoMatchReason | None
+    no_match_below: float | None
     candidates: int
     timings_ms: dict[str, float]
     generation: str
     gallery_items: int
     view: QueryView | None = None
+
+    @property
+    def no_match(self) -> bool:
+        """Whether the garment is said not to be in the gallery."""
+        return self.no_match_reason is not None
 
     @property
     def outcome(self) -> str:

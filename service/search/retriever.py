@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -27,21 +27,27 @@ from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import ATTRIBUTES, EMBEDDING
-from threadmatch.model.images import Box, PreparedImage, display_photo
+from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo
+from threadmatch.model.inference import Judged
 from threadmatch.model.matching import Floats, Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
-from threadmatch.service.search.detecting import WHOLE, looks_for_garments, prepare_best
+from threadmatch.service.search.detecting import WHOLE, as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
+from threadmatch.service.search.gathering import Gathered
 from threadmatch.service.search.picking import pick
-from threadmatch.service.search.results import Match, QueryView, SearchResult
+from threadmatch.service.search.results import Match, NoMatchReason, QueryView, SearchResult, Seen
 from threadmatch.service.watching import tracing
 
 logger = logging.getLogger(__name__)
 
+KEPT_PX: Final = 768
+"""Long side at which a whole photo is kept for a search again."""
+WITHOUT_GARMENT: Final = 0.02
+"""Factor of all probabilities of a photo that is said to show no garment."""
 DAMAGED_MAX: Final = 10_000
 """Damaged items that are told apart; more are not counted."""
 
@@ -53,6 +59,14 @@ class _Found:
     snapshot: Snapshot
     candidates: list[Candidate]
     items: list[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """JPEGs of the searched part, and of the whole photo where it was unpacked whole."""
+
+    crop: bytes
+    photo: bytes = b""
 
 
 @dataclass(slots=True)
@@ -67,10 +81,9 @@ class _Stages:
     last_items: Items = field(default_factory=dict)
     attributes: Floats | None = None
 
-    def items_at(self, places: list[int]) -> Items:
-        """The last stage's features of these places, all of them among those it was given."""
-        at = [int(np.flatnonzero(self.last_head == place)[0]) for place in places]
-        return {name: values[at] for name, values in self.last_items.items()}
+    def place_of(self, place: int) -> int:
+        """Where `last_items` has the item at a place of the shortlist, one of those that the last stage was given."""
+        return int(np.flatnonzero(self.last_head == place)[0])
 
 
 class Retriever:
@@ -137,7 +150,7 @@ class Retriever:
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
-            prepared, crop = await self._unpacked(photo, options.box)
+            prepared, kept, seen = await self._unpacked(photo, options.box)
         with _timed(timings, "encode"):
             query = await self.queues.encoder.submit(prepared.pixels)
         with _timed(timings, "shortlist") as span:
@@ -149,6 +162,8 @@ class Retriever:
             found, query, () if asked and asked.alone else chain, timings, asked=asked
         )
         judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
+        if seen.no_garment:
+            judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
         plain = stages.ranking.order.copy()
         if asked is not None:
             with _timed(timings, ATTRIBUTES):
@@ -164,7 +179,7 @@ class Retriever:
         if options.explain and matches:
             with _timed(timings, "explain"):
                 matches = await self._explained(matches, query, stages, prepared.box, options)
-        view = self._view(crop, query, chain) if crop else None
+        view = self._view(kept, query, chain, found, stages) if kept else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
         self.metrics.observe_stages(timings)
@@ -172,8 +187,10 @@ class Retriever:
             width=prepared.width,
             height=prepared.height,
             box=prepared.box,
+            seen=seen,
             matches=matches,
-            no_match=not matches or judged.says_no_match,
+            no_match_reason=_no_match_reason(seen, matches, found, judged),
+            no_match_below=judged.no_match_below,
             candidates=len(found.candidates),
             timings_ms=timings,
             generation=found.snapshot.generation,
@@ -185,16 +202,16 @@ class Retriever:
 
     # Stages, in the order of a search.
 
-    async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, bytes]:
-        """What the model sees of the photo, and a JPEG of the searched part where searches are remembered."""
+    async def _unpacked(self, photo: bytes, box: str | None) -> tuple[PreparedImage, _Kept | None, Seen]:
+        """What the model sees of the photo, what is kept of it where searches are remembered, and what was seen."""
         keep = self.capacity.keep_views
         if looks_for_garments(self.queues, box):
-            prepared, image = await prepare_best(self.queues, photo)
-            crop = await self.queues.run_in(self.queues.readers, display_photo, image, prepared.box) if keep else b""
-            return prepared, crop
+            prepared, image, seen = await prepare_best(self.queues, photo)
+            kept = await self.queues.run_in(self.queues.readers, _kept, image, prepared.box) if keep else None
+            return prepared, kept, seen
         asked = None if box == WHOLE else box
         found = await self.queues.decoding.photo(photo, box=asked, show="box" if keep else "nothing")
-        return found.prepared, found.shown
+        return found.prepared, _Kept(found.shown) if keep else None, as_asked(found.prepared, box)
 
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
@@ -228,7 +245,7 @@ class Retriever:
                 )
 
     async def _through(self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]) -> _Stages:
-        stages = _Stages(Ranking(len(found.candidates)))
+        stages, gathered = _Stages(Ranking(len(found.candidates))), Gathered(found.snapshot, found.candidates)
         for name in ("gather", "rerank"):
             timings[name] = 0.0
         for stage in chain:
@@ -238,7 +255,9 @@ class Retriever:
                 break
             with _timed(timings, "gather") as span:
                 span.set({"threadmatch.candidates": len(head)})
-                items = await self.queues.run_in(self.queues.readers, _gathered, found, head, matcher.needs)
+                if not gathered.has(head, matcher.needs):
+                    await self.queues.run_in(self.queues.readers, gathered.read, head, matcher.needs)
+                items = gathered.at(head, matcher.needs)
             photo = {name: query[name] for name in matcher.needs}
             before = timings["rerank"]
             with _timed(timings, "rerank") as span:
@@ -267,26 +286,30 @@ class Retriever:
         assert matcher is not None, "explain with another matcher is refused before"
         reached = set(stages.last_head.tolist())
         scored = [match for match in matches if match.stage1_rank - 1 in reached]
-        places = [match.stage1_rank - 1 for match in scored]
-        items = stages.items_at(places)
+        places = [stages.place_of(match.stage1_rank - 1) for match in scored]
         # A matcher that compares items with one another explains what it scored: all of them together.
-        shown = items if matcher.pointwise else stages.last_items
-        told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, shown, top=EVIDENCE_PAIRS))
-        if not matcher.pointwise:
-            told_all = [told_all[int(np.flatnonzero(stages.last_head == place)[0])] for place in places]
-        told = with_evidence(scored, told_all, matcher.region_boxes(), searched)
+        items = stages.last_items
+        if matcher.pointwise:
+            items, places = {name: values[places] for name, values in items.items()}, list(range(len(places)))
+        told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS))
+        told = with_evidence(scored, [told_all[place] for place in places], matcher.region_boxes(), searched)
         if options.heatmaps == "inline":
-            told = await with_inline_heatmaps(self.queues, matcher, told, query, items, searched)
+            told = await with_inline_heatmaps(
+                self.queues, matcher, told, query, items, places=places, searched=searched
+            )
         explained = {match.stage1_rank: match for match in told}
         return [explained.get(match.stage1_rank, match) for match in matches]
 
-    def _view(self, crop: bytes, query: Photo, chain: Chain) -> QueryView:
+    def _view(self, kept: _Kept, query: Photo, chain: Chain, found: _Found, stages: _Stages) -> QueryView:
         """What is kept for heat maps: of the last matcher that explains, of the model's own chain where none does."""
         named = [stage.matcher for stage in (*self.model.chain, *chain)]
-        able = [name for name in named if self.model.matchers[name].explains]
-        needs = self.model.matchers[able[-1]].needs if able else ()
-        features = {name: query[name].astype(np.float16) for name in needs}
-        return QueryView(crop, features, able[-1] if able else None)
+        able = [self.model.matchers[name] for name in named if self.model.matchers[name].explains]
+        if not able:
+            return QueryView(kept.crop, kept.photo, {}, None)
+        features = {name: query[name].astype(np.float16) for name in able[-1].needs}
+        depends = not able[-1].pointwise and bool(chain) and chain[-1].matcher == able[-1].name
+        rivals = tuple(found.items[place].id for place in stages.last_head.tolist()) if depends else ()
+        return QueryView(kept.crop, kept.photo, features, able[-1].name, rivals)
 
     def _count(self, result: SearchResult) -> None:
         first = result.matches[0] if result.matches else None
@@ -298,15 +321,21 @@ class Retriever:
         )
 
 
-def _gathered(found: _Found, places: NDArray[np.int64], names: Iterable[str]) -> Items:
-    """The named features of some candidates: (len(places), *shape) each."""
-    chosen = [found.candidates[place] for place in places]
-    return {name: found.snapshot.features(name, chosen) for name in names}
+def _kept(image: DecodedImage, box: Box) -> _Kept:
+    return _Kept(display_photo(image, box), display_photo(image, long_side_px=KEPT_PX))
+
+
+def _no_match_reason(seen: Seen, matches: list[Match], found: _Found, judged: Judged) -> NoMatchReason | None:
+    if seen.no_garment:
+        return "no_garment"
+    if not found.candidates:
+        return "filter" if found.snapshot.item_count else "empty_gallery"
+    return "improbable" if not matches or judged.says_no_match else None
 
 
 def _attributes_of(found: _Found) -> Floats:
     """(N, A, D) of all candidates."""
-    return _gathered(found, np.arange(len(found.candidates)), (ATTRIBUTES,))[ATTRIBUTES]
+    return np.asarray(found.snapshot.features(ATTRIBUTES, found.candidates))
 
 
 def _weigh(found: _Found, stages: _Stages, query: Photo, asked: AskedAttributes) -> None:

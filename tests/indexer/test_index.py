@@ -8,7 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.index import Blocks, VectorIndex, build, exact_ids, sample_queries, verify_by_search
+from threadmatch.indexer.index import Blocks, VectorIndex
+from threadmatch.indexer.index_building import build, exact_ids, grow, sample_queries, verify_by_search
+from threadmatch.indexer.stamps import IndexStamp
 
 Array = NDArray[np.float32]
 E = 16
@@ -54,10 +56,15 @@ def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: floa
     random = np.random.default_rng(3)
     allowed = np.sort(random.choice(ids, int(2000 * share), replace=False))
     allowed_and_more = np.append(allowed, [99_999])  # ids that the index lacks are passed over
+    rows = np.zeros(100_000, bool)
+    rows[allowed_and_more] = True
     dead = allowed[::4]
     left = np.setdiff1d(allowed, dead)
+    rows[dead] = False
+    choice = index.choice(rows)
+    assert choice.count == len(left)
     for query in vectors(5, seed=2):
-        found, _ = index.search(query, 100, allowed=allowed_and_more, dead=dead)
+        found, _ = index.search(query, 100, choice=choice)
         assert len(found) == min(100, len(left))
         assert np.isin(found, left).all()
         best = left[np.argsort(-values[left - 5] @ query)[: len(found)]]
@@ -94,3 +101,33 @@ def test_sample_queries_are_unit_vectors_and_the_same_each_time(tmp_path: Path) 
     queries = sample_queries(index, 10)
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(queries, sample_queries(index, 10))
+
+
+def test_a_graph_grows_by_what_is_new_and_is_built_anew_when_it_has_changed_too_much(tmp_path: Path) -> None:
+    values, ids = vectors(1400), np.arange(1400) * 2 + 1
+    first = build(in_blocks(values[:1000], ids[:1000]), tmp_path / "i", count=1000, dim=E, seq=2000, flat_max=500)
+    more = in_blocks(values[1000:], ids[1000:])
+
+    def grown(source: str, target: str, alive: int) -> IndexStamp | None:
+        return grow(tmp_path / source, first, tmp_path / target, blocks=more(), seq=2800, alive=alive)
+
+    stamp = grown("i", "grown", 1300)
+    assert stamp is not None
+    assert (stamp.items, stamp.seq, stamp.recall_at_200) == (1400, 2800, first.recall_at_200)
+    index = VectorIndex.read(tmp_path / "grown", stamp)
+    assert index.ids.tolist() == ids.tolist()
+    recall = []
+    for query in vectors(20, seed=1):
+        expected = ids[np.argsort(-values @ query)[:200]]
+        recall.append(len(np.intersect1d(index.search(query, 200)[0], expected)) / 200)
+    assert np.mean(recall) >= 0.97
+    again = grow(tmp_path / "grown", stamp, tmp_path / "again", blocks=iter([]), seq=2801, alive=1300)
+    assert again is not None
+    assert again.parameters["measuredItems"] == 1000, "growth counts from where recall was measured"
+    assert grown("i", "dead", 1000) is None, "too many of its vectors are dead"
+    assert grown("i", "large", 1501) is None, "recall was measured on far fewer"
+    flat = build(in_blocks(values, ids), tmp_path / "flat", count=1400, dim=E, seq=2800)
+    assert grow(tmp_path / "flat", flat, tmp_path / "x", blocks=iter([]), seq=2800, alive=1400) is None
+    (tmp_path / "i").write_bytes(b"torn")
+    with pytest.raises(GalleryError, match="does not match"):
+        grown("i", "torn", 1300)

@@ -307,7 +307,7 @@ def test_progress_counts_up_to_the_end(shop: Shop) -> None:
     options = IngestOptions(images=shop.images, batch_size=2, workers=1)
     ingest(catalogue, shop.gallery, model=PixelEncoder(), options=options, progress=seen.append)
     stages = list(dict.fromkeys(progress.stage for progress in seen))
-    assert stages == ["reading", "encoding", "indexing", "verifying"]
+    assert stages == ["reading", "encoding", "indexing", "writing side files", "comparing photos", "verifying"]
     last = seen[-1]
     assert (last.rows, last.done, last.encoded, last.rejected) == (6, 6, 5, 1)
 

@@ -84,6 +84,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "more batches are done": lambda folder: committed(folder) >= 36,
     "the generation is being written": lambda folder: any((folder / "generations").glob(".*.partial")),
     "the index is there": lambda folder: any((folder / "generations").glob(".*.partial/index.faiss")),
+    "side files are written": lambda folder: any((folder / "generations").glob(".*.partial/feature-*")),
     "the manifest is there": lambda folder: any((folder / "generations").glob(".*.partial/manifest.json")),
     "the generation has its name": lambda folder: (folder / "generations" / "000001").exists(),
     "it is in service": lambda folder: (folder / "CURRENT").exists(),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from threadmatch.service.config import Settings, load_settings, settings_table, value_range, variable
+from threadmatch.service.config import Settings, load_settings, value_range, variable
 from threadmatch.service.errors import SettingsError
+from threadmatch.service.settings_table import settings_table
 
 
 @pytest.fixture(autouse=True)

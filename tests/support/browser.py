@@ -47,6 +47,28 @@ def show(page: Page, chosen: FilePayload) -> None:
     page.locator("#matches li").first.wait_for()
 
 
+def details(page: Page) -> None:
+    """Switch on what is technical."""
+    page.get_by_role("switch", name="Details").check()
+
+
+def enlarge(page: Page) -> None:
+    """On a narrow screen: make the photo large, to frame a garment."""
+    page.get_by_role("button", name="Show the photo large").tap()
+
+
+def whole(page: Page) -> None:
+    """Search all of the photo in place of the garment found."""
+    with page.expect_response("**/v1/search"):
+        page.get_by_role("button", name="Whole photo").click()
+    page.locator("#results[aria-busy=false]").wait_for()
+
+
+def explained(page: Page) -> None:
+    """Wait until the dialog says what decided the match."""
+    page.wait_for_function("() => document.getElementById('sentence').textContent.endsWith('.')")
+
+
 def edges(page: Page, selector: str) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of an element in the window."""
     box = page.locator(selector).bounding_box()

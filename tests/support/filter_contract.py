@@ -24,6 +24,7 @@ from threadmatch.indexer.reading.conditions import (
     OneOf,
     Ordered,
     OrderedColumns,
+    SameText,
 )
 
 
@@ -98,6 +99,19 @@ CONTRACT: tuple[tuple[Condition, str], ...] = (
     (OneOf(COLOR, ()), ""),
     (Not(OneOf(COLOR, ("red",))), "bcdEf"),
     (AnyOf((OneOf(COLOR, ("red",)), Missing(COLOR))), "acd"),
+    # The same text, whatever its case: `ß` is `ss`, an accent is one whichever way it is written.
+    (SameText(COLOR, "RED"), "a"),
+    (SameText(COLOR, "Dark Red"), "b"),
+    (SameText(COLOR, "Ä'\"%_"), "E"),
+    (SameText(COLOR, "A\u0308'\"%_"), "E"),
+    (SameText(COLOR, "re"), ""),
+    (SameText(ODD, "36"), "a"),
+    (SameText(ODD, "TRUE"), ""),
+    (SameText(ID, "e"), "E"),
+    (SameText(PRODUCT, "P1"), "ab"),
+    (SameText(VOID, ""), ""),
+    (SameText(Named("größe", "string"), "s"), "f"),
+    (Not(SameText(COLOR, "RED")), "bcdEf"),
     # Contains: a part of a text, an element of a list; not an element of an element.
     (Contains(COLOR, "red"), "ab"),
     (Contains(COLOR, "%_"), "E"),

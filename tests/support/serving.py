@@ -191,6 +191,7 @@ class WatchedMatcher:
         self._model, self._matcher = model, matcher
         self.name, self.needs = matcher.name, matcher.needs
         self.calibrated, self.explains, self.pointwise = matcher.calibrated, matcher.explains, matcher.pointwise
+        self.cost = matcher.cost
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         self._model.begin("score_many")

@@ -111,7 +111,8 @@ class DecodePool:
     ) -> None:
         self.image_px, self.limits = image_px, limits or ImageLimits()
         self.time_limit_s = time_limit_s
-        self._program = (*program, *([] if memory_bytes is None else [str(memory_bytes), str(nice)]))
+        self._program = (*program, *([] if memory_bytes is None else [str(memory_bytes)]))
+        self._nice = nice
         self._workers = workers
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         for _ in range(workers):
@@ -252,7 +253,7 @@ class DecodePool:
         with self._lock:
             if self._closed:
                 raise EOFError
-            worker = _Worker(self._program)
+            worker = _Worker(self._program, self._nice)
             self._all.add(worker)
         return worker
 
@@ -267,7 +268,7 @@ class _Worker:
     _stdin: BinaryIO
     _stdout: BinaryIO
 
-    def __init__(self, program: tuple[str, ...]) -> None:
+    def __init__(self, program: tuple[str, ...], nice: int) -> None:
         paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
@@ -283,6 +284,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,  # libtiff and the like write there what the reject's message says already
             env=environment,
         )
+        with contextlib.suppress(ProcessLookupError):  # it has ended; whoever asks it will hear so
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.nice(0) + nice)  # while it starts, too
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout  # type: ignore[assignment]

@@ -134,11 +134,10 @@ def serve(reader: BinaryIO, writer: BinaryIO, do: Callable[..., tuple[dict[str, 
 
 
 def main() -> None:
-    """Keep standard output for answers alone, then serve. Arguments: bytes of address space, niceness."""
+    """Keep standard output for answers alone, then serve. Argument: bytes of address space."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the ingestion decides
-    memory_bytes, nice = map(int, sys.argv[1:] or (MEMORY_LIMIT_BYTES, 0))
+    memory_bytes = int(sys.argv[1]) if len(sys.argv) > 1 else MEMORY_LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    os.nice(nice)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     answers = os.fdopen(os.dup(1), "wb")

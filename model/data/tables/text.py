@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from threadmatch.model.data.tables.encodings import NAMES, candidates, encoding_of
 from threadmatch.model.data.tables.notes import Notes
 from threadmatch.model.errors import DataError
 
 MAX_LINE_CHARACTERS: Final = 16 * 2**20
 CHUNK: Final = 1 << 20
+SAMPLE_BYTES: Final = 1 << 16
 UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 GZIP_MARK: Final = b"\x1f\x8b"
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
@@ -32,13 +34,13 @@ def open_bytes(path: Path) -> BinaryIO:
 class TextFile:
     """Lines of a text file: UTF-16 by its mark, else UTF-8, in which single wrong bytes are read as Windows-1252.
 
-    Where most of what is not ASCII is no UTF-8, the whole file is read as Windows-1252.
+    Where most of what is not ASCII is no UTF-8, the whole file is read in another encoding (`tables.encodings`).
 
     Args:
         path: read once here, for its encoding.
 
     Raises:
-        DataError: the file cannot be read, or is no text.
+        DataError: the file cannot be read, is no text, or of an encoding that cannot be told.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,8 +55,8 @@ class TextFile:
 
     def lines(self, notes: Notes) -> Iterator[tuple[int, str]]:
         """Every line, with its end and its number from 1; bytes that had to be guessed are noted."""
-        if self.encoding == "cp1252":
-            notes.add("not UTF-8, read as Windows-1252; save the file as UTF-8 if letters come out wrong")
+        if (name := NAMES.get(self.encoding)) is not None:
+            notes.add(f"not UTF-8, read as {name}; save the file as UTF-8 if letters come out wrong")
         number = 0
         with reading(self.path), open_bytes(self.path) as raw:
             errors = "surrogateescape" if self.encoding == "utf-8-sig" else "replace"
@@ -66,6 +68,8 @@ class TextFile:
                     if errors == "surrogateescape" and not line.isascii() and _ESCAPED.search(line):
                         notes.add("bytes that are not UTF-8 are read as Windows-1252", f"line {number}")
                         line = _ESCAPED.sub(_as_windows, line)
+                    elif errors == "replace" and "\ufffd" in line:
+                        notes.add("bytes that are no text are shown as \ufffd", f"line {number}")
                     yield number, line
 
     def _eight_bit(self) -> str:
@@ -79,7 +83,27 @@ class TextFile:
                 if not chunk.isascii():
                     right += len(_BEYOND_ASCII.findall(chunk))
                     wrong += len(_ESCAPED.findall(chunk))
-        return "cp1252" if wrong > right else "utf-8-sig"
+        if wrong <= right:
+            return "utf-8-sig"
+        sample = self._sample()
+        if (found := encoding_of(sample)) is not None:
+            return found
+        possible = ", ".join(NAMES[name] for name in candidates(sample)) or "none of those that are known here"
+        raise DataError(
+            f"{self.path} is not UTF-8, and which encoding it has cannot be told for certain (possible: {possible}); "
+            f"save it as UTF-8, in a spreadsheet or by `iconv -f ENCODING -t utf-8 {self.path.name}`"
+        )
+
+    def _sample(self) -> bytes:
+        """Lines with bytes beyond ASCII, as many as tell the encoding."""
+        found: list[bytes] = []
+        size = 0
+        with reading(self.path), open_bytes(self.path) as raw:
+            while size < SAMPLE_BYTES and (line := raw.readline(SAMPLE_BYTES)):
+                if not line.isascii():
+                    found.append(line)
+                    size += len(line)
+        return b"".join(found)
 
 
 @contextmanager

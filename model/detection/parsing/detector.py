@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -10,9 +12,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.backbone import Backbone
+from threadmatch.model.compiling.cache import default_folder
+from threadmatch.model.compiling.network import compile_network, probe_photo
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.garments import (
     PERSON,
@@ -27,10 +32,15 @@ from threadmatch.model.detection.parsing.garments import (
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import Parser, kind_probabilities
-from threadmatch.model.detection.parsing.weights import ParserConfig, load_parser
+from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presence, load_presence
+from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.proposals import Proposal
+from threadmatch.model.errors import CheckpointError, CompileError
 from threadmatch.model.fusing import fold_batch_norm
 
+logger = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
 FINER: Final = 2
 """Probabilities are raised this many times before garments are read off them: smoother outlines, tighter boxes."""
 
@@ -44,12 +54,19 @@ class Parsing:
         person: share of all that is not background that is skin and hair, 0..1.
         plain: the ground is plain.
         kept: (h, w) uint8 over all of the photo, 255 where it stays when its background is quieted.
+        presence: probability that the photo holds a garment at all, 0..1; 1 where the parser cannot say.
     """
 
     garments: list[Garment]
     person: float
     plain: bool
     kept: Mask
+    presence: float = 1.0
+
+    @property
+    def shows_garment(self) -> bool:
+        """Whether the photo holds a garment at all, as far as the parser can say."""
+        return self.presence >= LEAST_PRESENCE
 
     @property
     def shows_person(self) -> bool:
@@ -61,54 +78,170 @@ class Parsing:
         """What to search for where nobody says."""
         return choose(self.garments, self.person, plain=self.plain)
 
+    @property
+    def proposals(self) -> list[Proposal]:
+        """The garments, surest first, the main one before all where one is sure; none of a photo without one."""
+        if not self.shows_garment:
+            return []
+        main = self.choice.garment
+        ordered = sorted(self.garments, key=lambda garment: (garment is not main, -garment.score))
+        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What the network gives of one photo.
+
+    Fields:
+        kinds: (K, h, w) float32 over all of the photo, summing to 1 over K.
+        mean: (C,) float32, mean of the deepest map: what `presence` is fitted on.
+    """
+
+    kinds: Floats
+    mean: Floats
+
+
+class ParserNetwork(nn.Module):
+    """A parser as one function from sized photos to kinds: what every engine computes."""
+
+    def __init__(self, parser: Parser) -> None:
+        super().__init__()
+        self.parser = parser
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, 3) uint8 RGB -> (B, K, h, w) float32, summing to 1 over K, and (B, C); see `Looked`."""
+        maps = self.parser.encoder(pixels.permute(0, 3, 1, 2))
+        kinds = kind_probabilities(self.parser.decoder(maps))
+        raised = F.interpolate(kinds, scale_factor=float(FINER), mode="bilinear", align_corners=False)
+        return raised, maps[-1].mean(dim=(2, 3))
+
 
 class ParserDetector:
     """Finds garments with a parser. Thread-safe.
 
     Args:
-        parser: trained; left as it is, since a copy with its batch norm folded computes.
+        parser: trained; left as it is.
         config: that belongs to it.
+        presence: fitted on it; None where nothing was.
+        engine: "torch", "openvino", or "auto" for OpenVINO where it can be had.
+        cache: folder that keeps converted networks; None keeps none.
+
+    Raises:
+        CheckpointError: OpenVINO was asked for by name and cannot be had.
     """
 
     on_model_thread = True
 
-    def __init__(self, parser: Parser, config: ParserConfig) -> None:
-        self.name, self._sides = config.name, config.sides_px
-        # It asks for a backbone, but folds whatever turns photos into one tensor.
-        folded = fold_batch_norm(cast(Backbone, parser.eval().requires_grad_(False)), image_px=max(config.sides_px))
-        self._parser = folded.to(memory_format=torch.channels_last)
+    def __init__(
+        self,
+        parser: Parser,
+        config: ParserConfig,
+        *,
+        presence: Presence | None = None,
+        engine: str = "torch",
+        cache: Path | None = None,
+    ) -> None:
+        self.name, self.sides_px, self._presence = config.name, config.sides_px, presence
+        parser.eval().requires_grad_(False)
+        self.engine, self._run = (
+            ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)
+        )
 
-    def detect(self, photo: NDArray[np.uint8]) -> list[Proposal]:
-        """See `detection.Detector.detect`; the main garment comes first where one is sure."""
-        parsing = self.parse(photo)
-        main = parsing.choice.garment
-        ordered = sorted(parsing.garments, key=lambda garment: (garment is not main, -garment.score))
-        return [Proposal(garment.box, garment.score, garment.kind) for garment in ordered]
+    def detect(self, photo: Pixels) -> list[Proposal]:
+        """See `detection.Detector.detect`."""
+        return self.parse(photo).proposals
 
-    def parse(self, photo: NDArray[np.uint8]) -> Parsing:
+    def parse(self, photo: Pixels) -> Parsing:
         """(H, W, 3) uint8 RGB to its garments, with their masks."""
-        kinds = self.probabilities(photo)
+        return self.read(self.look([self.sized(photo)])[0], photo)
+
+    def probabilities(self, photo: Pixels) -> Floats:
+        """(H, W, 3) uint8 RGB -> (K, h, w) float32 over all of the photo, summing to 1 over K."""
+        return self.probabilities_many([self.sized(photo)])[0]
+
+    def sized(self, photo: Pixels) -> Pixels:
+        """(H, W, 3) uint8 RGB, squashed to one of the two sizes that the parser sees."""
+        height, width = self.sides_px if photo.shape[0] >= photo.shape[1] else self.sides_px[::-1]
+        shrinks = photo.shape[0] > height or photo.shape[1] > width
+        small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return np.asarray(small, np.uint8)
+
+    def probabilities_many(self, sized: Sequence[Pixels]) -> list[Floats]:
+        """`probabilities` of each of several photos of `sized`."""
+        return [looked.kinds for looked in self.look(sized)]
+
+    def look(self, sized: Sequence[Pixels]) -> list[Looked]:
+        """What the network gives of photos of `sized`; those of one size in one call of it."""
+        found: dict[int, Looked] = {}
+        for shape in dict.fromkeys(photo.shape for photo in sized):
+            places = [place for place, photo in enumerate(sized) if photo.shape == shape]
+            kinds, means = self._run(np.stack([sized[place] for place in places]))
+            found.update(
+                (place, Looked(*both)) for place, both in zip(places, zip(kinds, means, strict=True), strict=True)
+            )
+        return [found[place] for place in range(len(sized))]
+
+    def read(self, looked: Looked, photo: Pixels) -> Parsing:
+        """What the network gave of a photo (H, W, 3), as garments."""
+        kinds = looked.kinds
         likeliest = kinds.argmax(axis=0)  # (h, w)
         skin, foreground = (likeliest == KINDS.index("skin_and_hair")).sum(), (likeliest > 0).sum()
         person = float(skin / max(1, foreground))
-        return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]))
+        presence = 1.0 if self._presence is None else self._presence(looked.mean)
+        return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]), presence)
+
+
+Run = Callable[[Pixels], tuple[Floats, Floats]]
+"""(B, H, W, 3) uint8 RGB to the two of `ParserNetwork.forward`."""
+
+
+def _by_torch(parser: Parser, config: ParserConfig) -> Run:
+    """The parser itself: a copy with its batch norm folded."""
+    # It asks for a backbone, but folds whatever turns photos into one tensor.
+    folded = fold_batch_norm(cast(Backbone, parser), image_px=max(config.sides_px))
+    network = ParserNetwork(cast(Parser, folded.to(memory_format=torch.channels_last)))
 
     @torch.inference_mode()
-    def probabilities(self, photo: NDArray[np.uint8]) -> Floats:
-        """(H, W, 3) uint8 RGB -> (K, h, w) float32 over all of the photo, summing to 1 over K."""
-        height, width = self._sides if photo.shape[0] >= photo.shape[1] else self._sides[::-1]
-        shrinks = photo.shape[0] > height or photo.shape[1] > width
-        small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        pixels = torch.from_numpy(np.ascontiguousarray(small)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        kinds = kind_probabilities(self._parser(pixels))
-        raised = F.interpolate(kinds, scale_factor=float(FINER), mode="bilinear", align_corners=False)
-        return np.asarray(raised[0].numpy(), np.float32)
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+        kinds, means = network(torch.from_numpy(pixels))
+        return np.asarray(kinds.numpy(), np.float32), np.asarray(means.numpy(), np.float32)
+
+    return run
 
 
-def load_parser_detector(folder: str | Path = DEFAULT_PARSER) -> ParserDetector:
+def _compiled(parser: Parser, config: ParserConfig, engine: str, cache: Path | None) -> tuple[str, Run]:
+    """The parser as OpenVINO runs it, or torch's where that cannot be had and "auto" was asked for."""
+    if engine not in ("auto", "openvino"):
+        raise CheckpointError(f"engine {engine!r} is unknown to parsers, expected auto, openvino or torch")
+    probes = [probe_photo(*config.sides_px), probe_photo(*config.sides_px[::-1])]
+    try:
+        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-2-{fingerprint(parser)}", cache=cache)
+    except CompileError as error:
+        if engine != "auto":
+            raise CheckpointError(f"engine {engine} cannot run parser {config.name}: {error}") from error
+        logger.warning("torch parses", extra={"parser": config.name, "reason": str(error)})
+        return "torch", _by_torch(parser, config)
+
+    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+        kinds, means = compiled(pixels)
+        return kinds, means
+
+    return "openvino", run
+
+
+def load_parser_detector(
+    folder: str | Path = DEFAULT_PARSER, *, engine: str = "auto", cache: Path | None = None
+) -> ParserDetector:
     """The detector of a parser's folder, or of a shipped one by its name.
 
+    Args:
+        folder: or name.
+        engine: see `ParserDetector`.
+        cache: folder for converted networks; None takes the user's (`compiling.cache.default_folder`).
+
     Raises:
-        CheckpointError: see `weights.load_parser`.
+        CheckpointError: see `weights.load_parser`; the engine cannot be had.
     """
-    return ParserDetector(*load_parser(folder))
+    parser, config = load_parser(folder)
+    presence = load_presence(parser_folder(folder), fingerprint(parser))
+    return ParserDetector(parser, config, presence=presence, engine=engine, cache=cache or default_folder())

@@ -6,6 +6,7 @@ FOLDER/config.json           form, version, kinds, sides
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,21 @@ def save_parser(parser: Parser, folder: Path, config: ParserConfig) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(), indent=2) + "\n")
 
 
+def fingerprint(parser: Parser) -> str:
+    """SHA-256 name of a parser's weights, 16 hex digits; those that `save_parser` halves count as halved."""
+    digest = hashlib.sha256(f"{FORM} {VERSION} {KINDS}".encode())
+    for name, value in sorted(parser.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def parser_folder(name_or_folder: str | Path) -> Path:
+    """Where a parser's files are: a folder, or that of a shipped one by its name."""
+    return SHIPPED / name_or_folder if str(name_or_folder) == DEFAULT_PARSER else Path(name_or_folder)
+
+
 def load_parser(folder: str | Path = DEFAULT_PARSER) -> tuple[Parser, ParserConfig]:
     """Read a parser, ready to answer.
 
@@ -67,7 +83,7 @@ def load_parser(folder: str | Path = DEFAULT_PARSER) -> tuple[Parser, ParserConf
     Raises:
         CheckpointError: a file is missing or damaged, or the two do not belong together.
     """
-    folder = SHIPPED / folder if str(folder) == DEFAULT_PARSER else Path(folder)
+    folder = parser_folder(folder)
     try:
         config = ParserConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
     except (OSError, ValidationError) as error:

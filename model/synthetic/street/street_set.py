@@ -31,6 +31,11 @@ from threadmatch.model.synthetic.street.cutout import Cutout, Pixels, cut_out, w
 from threadmatch.model.synthetic.street.street_query import make_background, street_query
 
 Split = Literal["train", "val", "test"]
+NAMES = {
+    "Body": "Bodysuit", "Longsleeve": "Long-sleeved top", "Outwear": "Jacket", "Pants": "Trousers",
+    "Polo": "Polo shirt",
+}  # fmt: skip
+"""What to call a garment of which the label alone is known, where the label is not the word."""
 GALLERY_COLUMNS = ("image", "id", "product_id", "category", "source", "name", "price", "color")
 QUERY_COLUMNS = ("image", "product_id", "box", "setup", "cropped", "occluded", "source_view", "category")
 STREET_QUALITY = 92
@@ -109,7 +114,7 @@ def _photo(folder: Path, source: str, row: dict[str, str]) -> SourcePhoto:
         if "photographer" in row:
             owner, product_id, view = f"{source}/{row['photographer']}", row["id"], "only"
             split: Split = "train" if row["split"] == "train" else ("test" if stable_hash(owner) % 3 == 0 else "val")
-            known = {"category": row["label"]}
+            known = {"category": row["label"], "name": NAMES.get(row["label"], row["label"])}
         else:
             owner, product_id, view = f"{source}/{row['sku']}", row["product_id"], row["view"]
             split = "train" if stable_hash(owner) % 2 == 0 else "test"

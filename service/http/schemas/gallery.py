@@ -103,6 +103,11 @@ class ColumnAnswer(Answer):
         description="of a text column with few of them: those to choose from, the most frequent first",
         examples=[["red", "blue"]],
     )
+    counts: list[int] | None = Field(
+        default=None,
+        description="how many items have each of `values`; of a large gallery, how many of a sample",
+        examples=[[12, 7]],
+    )
     min: float | None = Field(default=None, description="of a number column: its least value", examples=[None])
     max: float | None = Field(default=None, description="of a number column: its greatest value", examples=[None])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from threadmatch.service.http.schemas.answers import Answer, GalleryStamp, ModelStamp, PixelBox
+from threadmatch.service.http.schemas.detection import ProposalAnswer
 from threadmatch.service.http.schemas.health import ErrorAnswer
 
 MAX_BATCH_PHOTOS = 64
@@ -20,7 +21,29 @@ class QueryAnswer(Answer):
 
     width: int = Field(description="pixels of the upright photo", examples=[480])
     height: int = Field(description="pixels of the upright photo", examples=[640])
-    box: PixelBox = Field(description="the part that was searched", examples=[[0, 0, 480, 640]])
+    box: PixelBox = Field(description="the part that was searched", examples=[[40, 60, 440, 600]])
+    chosen_by: Literal["client", "detector", "nobody"] = Field(
+        default="nobody",
+        description="who chose that part: the client with `box`, the detector, or nobody, so that it is all of it",
+        examples=["detector"],
+    )
+    garment: str | None = Field(
+        default=None, description="what the detector takes the searched part for", examples=["outerwear"]
+    )
+    garments: list[ProposalAnswer] = Field(
+        default=[],
+        description="the garments that the detector saw, the main one first; empty where `box` was sent, for then it "
+        "does not look",
+    )
+
+
+class NoteAnswer(Answer):
+    """Something to know of an answer that is no error."""
+
+    note: Literal["NoGarment"] = Field(description="stable name to switch on", examples=["NoGarment"])
+    detail: str = Field(
+        description="in words", examples=["the photo shows no garment; the closest items are listed, none is likely"]
+    )
 
 
 class EvidenceAnswer(Answer):
@@ -107,6 +130,12 @@ class MatchAnswer(Answer):
     probability: float | None = Field(
         description="0 to 1, that it is the same garment; null where no calibrated matcher scored it", examples=[0.93]
     )
+    confidence: Literal["very likely", "likely", "possible", "unlikely"] | None = Field(
+        default=None,
+        description="the probability in a word: from 0.9, from 0.6, from 0.25 (or the model's threshold of no match, "
+        "where that is lower), and below; null without a probability",
+        examples=["very likely"],
+    )
     stage1_rank: int = Field(ge=1, description="place in the first stage's shortlist", examples=[7])
     distance: float = Field(description="of the first stage, 0 to 2, lower is closer", examples=[0.31])
     image_url: str = Field(description="the item's display photo", examples=["/v1/items/MH06-black-main/image"])
@@ -171,6 +200,13 @@ class SearchAnswer(Answer):
         "model's own measured threshold, or nothing meets the conditions; `matches` still lists the closest",
         examples=[False],
     )
+    no_match_reason: Literal["no_garment", "filter", "empty_gallery", "improbable"] | None = Field(
+        default=None,
+        description="only with `no_match`, why: the photo shows no garment; no item meets the filter; none is there; "
+        "no match is probable enough, by the model's threshold or by min_probability",
+        exclude_if=lambda value: value is None,
+    )
+    notes: list[NoteAnswer] = Field(default=[], description="what to know of this answer; no error", examples=[[]])
     candidates: int = Field(description="items the first stage found and the second compared", examples=[200])
     timings_ms: dict[str, float] = Field(
         description="each stage with the time it waited for its turn; rerank is all matchers of the chain together, "
@@ -180,6 +216,17 @@ class SearchAnswer(Answer):
     gallery: GalleryStamp
     model: ModelStamp
     request_id: str = Field(examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
+
+
+class ExplanationAnswer(Answer):
+    """What decided one match of a search."""
+
+    id: str = Field(examples=["MH06-black-main"])
+    matcher: str = Field(description="the one that explains", examples=["sparse"])
+    evidence: list[EvidenceAnswer] = Field(description="the pairs of regions that add most to the score")
+    evidence_before: list[EvidenceAnswer] = Field(description="the pairs heard most before reasoning")
+    heatmaps: HeatmapsAnswer
+    request_id: str = Field(description="of the search", examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
 
 
 class BatchResultAnswer(Answer):
@@ -203,7 +250,14 @@ EVIDENCE_EXAMPLE = {"scale": "3x3", "query_box": [0, 0, 160, 213], "item_box": [
 
 
 SEARCH_EXAMPLE: dict[str, Any] = {
-    "query": {"width": 480, "height": 640, "box": [0, 0, 480, 640]},
+    "query": {
+        "width": 480,
+        "height": 640,
+        "box": [40, 60, 440, 600],
+        "chosen_by": "detector",
+        "garment": "outerwear",
+        "garments": [{"box": [52, 76, 428, 584], "score": 0.94, "label": "outerwear"}],
+    },
     "matches": [
         {
             "rank": 1,
@@ -212,6 +266,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "score": 3.91,
             "stage": "grnet",
             "probability": 0.93,
+            "confidence": "very likely",
             "stage1_rank": 7,
             "distance": 0.31,
             "image_url": "/v1/items/MH06-black-main/image",
@@ -223,6 +278,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
         }
     ],
     "no_match": False,
+    "notes": [],
     "candidates": 200,
     "timings_ms": TIMINGS_EXAMPLE,
     "gallery": {"generation": "000003", "items": 436},

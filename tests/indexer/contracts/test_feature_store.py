@@ -13,10 +13,13 @@ import pytest
 
 from tests.support.former import make_former
 from tests.support.made_up import MODEL, build, edit, regions, unit
+from tests.support.side_files import damage_record, side_files
 from threadmatch.indexer.errors import FeatureMissingError
 from threadmatch.indexer.reading.connections import Readers
-from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, SqliteFeatures
+from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, MappedFeatures, SqliteFeatures
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.side_files import SideFiles
+from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE
 from threadmatch.indexer.store.records import FORMER_TABLES, has_table
 
@@ -70,7 +73,27 @@ def made(folder: Path) -> Made:
     return Made(SqliteFeatures(Readers(folder), MODEL.features), rows, damage)
 
 
-BODIES: dict[str, Body] = {"SQLite": sqlite, "SQLite, the former format": sqlite_of_the_former_format}
+def mapped(folder: Path) -> Made:
+    """Side files before the database: what is damaged in one comes from the other, so both are damaged."""
+    behind = sqlite(folder)
+    assert isinstance(behind.store, SqliteFeatures)
+    manifest = generations.read_manifest(folder, "000001")
+    side = SideFiles(generations.generation_folder(folder, "000001"), manifest)
+    regions_file = next(path for path in side_files(folder) if path.name.startswith("feature-regions"))
+
+    def damage(item: str, feature: str) -> None:
+        behind.damage(item, feature)
+        if feature == "regions":
+            damage_record(regions_file, behind.rows[item])
+
+    return Made(MappedFeatures(side, behind.store), behind.rows, damage)
+
+
+BODIES: dict[str, Body] = {
+    "SQLite": sqlite,
+    "SQLite, the former format": sqlite_of_the_former_format,
+    "side files": mapped,
+}
 
 
 @pytest.fixture(params=BODIES)

@@ -19,7 +19,8 @@ from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
-from threadmatch.indexer.store import generations, publish
+from threadmatch.indexer.store import generation_index, generations
+from threadmatch.indexer.upkeep import verify
 
 N = 400
 ITEMS: dict[str, NDArray[np.float32]] = {f"item-{n}": vector for n, vector in enumerate(unit(N))}
@@ -57,12 +58,23 @@ def faiss_graph(folder: Path, _: pytest.MonkeyPatch) -> Shortlist:
 
 def faiss_with_rows_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Shortlist:
     """An index of other vectors of some items and of some that are gone; the newer rows are compared beside it."""
-    monkeypatch.setattr(publish, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
-    monkeypatch.setattr(publish, "DELTA_SHARE", 2.0)
+    monkeypatch.setattr(generation_index, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
+    monkeypatch.setattr(generation_index, "DELTA_SHARE", 2.0)
     build(folder, {**part(0, 300), **other(50), "gone": unit(1, seed=8)[0]}, metadata=ABOUT)
     build(folder, {**part(300, N), **part(0, 50)}, metadata=ABOUT, gone=["gone"])
     manifest = generations.read_manifest(folder, "000002")
     assert manifest.index.seq < manifest.seq
+    return opened(folder)
+
+
+def faiss_graph_that_has_grown(folder: Path, _: pytest.MonkeyPatch) -> Shortlist:
+    """A graph that holds the former vectors of some items, and items that are gone, beside the new ones."""
+    build(folder, {**part(0, 300), **other(30), "gone": unit(1, seed=8)[0]}, metadata=ABOUT, flat_max=200)
+    build(folder, {**part(300, N), **part(0, 30)}, metadata=ABOUT, gone=["gone"])
+    manifest = generations.read_manifest(folder, "000002")
+    assert manifest.index.type == "hnsw"
+    assert manifest.index.items == N + 31
+    assert verify(folder).problems == []
     return opened(folder)
 
 
@@ -76,6 +88,7 @@ def faiss_with_edits_on_top(folder: Path, _: pytest.MonkeyPatch) -> Shortlist:
 BODIES: dict[str, Body] = {
     "faiss, exact": faiss_exact,
     "faiss, a graph": faiss_graph,
+    "faiss, a graph that has grown": faiss_graph_that_has_grown,
     "faiss, rows beside it": faiss_with_rows_beside_it,
     "faiss, edits on top": faiss_with_edits_on_top,
 }

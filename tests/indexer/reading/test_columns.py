@@ -23,9 +23,9 @@ def test_few_texts_are_choices_and_numbers_a_range(shop: Shop) -> None:
     shop.ingest(rows, name="items.jsonl", batch_size=16)
     found = described(shop)
     assert list(found) == list(shop.open().columns())
-    assert found["color"] == Column("color", "string", ("green", "blue", "red"))
-    assert found["price"] == Column("price", "number", None, 4.5, 10 + MAX_VALUES + 1)
-    assert found["fabrics"] == Column("fabrics", "list", ("wool", "silk"))
+    assert found["color"] == Column("color", "string", ("green", "blue", "red"), (12, 11, 8))
+    assert found["price"] == Column("price", "number", None, None, 4.5, 10 + MAX_VALUES + 1)
+    assert found["fabrics"] == Column("fabrics", "list", ("wool", "silk"), (32, 16))
     assert found["note"] == Column("note", "string"), "as many texts as items are no choice"
     assert found["soft"] == Column("soft", "boolean")
 

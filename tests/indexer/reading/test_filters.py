@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from threadmatch.indexer.errors import FilterError
-from threadmatch.indexer.reading.conditions import Equal, Named
+from threadmatch.indexer.reading.conditions import All, AnyOf, Equal, Named, Not, SameText
+from threadmatch.indexer.reading.conditions import Condition as Parsed
 from threadmatch.indexer.reading.filter_sql import Clause, to_sql
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.store.manifest import ColumnKind
@@ -28,6 +29,7 @@ COLUMNS: dict[str, ColumnKind] = {
     "sleeve length": "string",
 }
 Row = dict[str, Any]
+COLOR = Named("color", "string")
 
 
 def compile_filter(expression: str, columns: dict[str, ColumnKind]) -> Clause:
@@ -165,6 +167,14 @@ def test_chains_lists_texts_and_odd_names() -> None:
         ("colour == 'a'", "did you mean color"),
         ("price <", "not a filter"),
         ("price = 5", "`==`"),
+        ("color >> 'a'", "`>>` is not known"),
+        ("color ~= price", "compares a column with a text"),
+        ("color ~= 5", "compares a column with a text"),
+        ("'a' ~= 'b'", "compares a column with a text"),
+        ("price ~= 'a'", "'price' holds numbers"),
+        ("tags ~= 'a'", "VALUE in COLUMN"),
+        ("color ~ 'a'", "no|not"),
+        ('color ILIKE "r%"', "~="),
         ("price < 5 AND kids", "small letters"),
         ("price < 5 && kids", "`and`"),
         ('color LIKE "r%"', '"part" in column'),
@@ -239,6 +249,22 @@ def test_a_column_with_a_dot_in_its_name_is_written_as_it_is() -> None:
         parse_filter('predicted.neckline == "v"', COLUMNS)
     with pytest.raises(FilterError, match=r"did you mean predicted.neckline"):
         parse_filter('predicted.neckine == "v"', columns)
+
+
+@pytest.mark.parametrize(
+    ("expression", "condition"),
+    [
+        ("color ~= 'A'", SameText(COLOR, "A")),
+        ("color~='A'", SameText(COLOR, "A")),
+        ("'A' ~= color", SameText(COLOR, "A")),
+        ("not color ~= 'A'", Not(SameText(COLOR, "A"))),
+        ("color ~= 'A' and kids", All((SameText(COLOR, "A"), Equal(Named("kids", "boolean"), value=True)))),
+        ("color == '~=' or color ~= '>>'", AnyOf((Equal(COLOR, "~="), SameText(COLOR, ">>")))),
+        ('color == "it\\"s ~="', Equal(COLOR, 'it"s ~=')),
+    ],
+)
+def test_a_text_can_be_asked_for_whatever_its_case(expression: str, condition: Parsed) -> None:
+    assert parse_filter(expression, COLUMNS) == condition
 
 
 @pytest.mark.parametrize(

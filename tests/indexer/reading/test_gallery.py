@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.support.edits import put
 from tests.support.shop import EMBEDDING_SIZE, REGIONS_SHAPE, PixelEncoder, Shop, answers, contents
+from tests.support.side_files import take_away
 from threadmatch.indexer.edits.folding import delete_items, fold
 from threadmatch.indexer.errors import (
     DamagedItemError,
@@ -23,7 +24,7 @@ from threadmatch.indexer.errors import (
     ItemNotFoundError,
 )
 from threadmatch.indexer.reading.gallery import Gallery
-from threadmatch.indexer.store import publish
+from threadmatch.indexer.store import generation_index
 from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import compact, list_generations, rollback, verify
 
@@ -89,6 +90,7 @@ def test_a_damaged_row_is_named_never_served_and_mended_by_the_next_ingestion(sh
     where = "photos" if part == "photo" else "features"
     named = "" if part == "photo" else f" AND name = '{part}'"
     change(shop, f"UPDATE {where} SET data = zeroblob(length(data)) WHERE content = 2{named}")
+    take_away(shop.gallery)
     gallery = shop.open()
     report = verify(shop.gallery)
     assert report.damaged_items == ["item-1"]
@@ -289,8 +291,8 @@ def test_deleting_an_item_publishes_a_generation_without_it(shop: Shop) -> None:
 
 
 def test_a_few_changes_beside_a_large_index_are_searched_exactly(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
-    monkeypatch.setattr(publish, "DELTA_SHARE", 0.5)
+    monkeypatch.setattr(generation_index, "DELTA_MIN_ITEMS", 10)  # a constant of scale, not the thing under test
+    monkeypatch.setattr(generation_index, "DELTA_SHARE", 0.5)
     shop.ingest(shop.rows(20), batch_size=8)
     delete_items(shop.gallery, ["item-3"])
     put(shop.gallery, "new", 77, color="red", price=0)
@@ -312,11 +314,17 @@ def test_a_few_changes_beside_a_large_index_are_searched_exactly(shop: Shop, mon
     assert (contents(folded), answers(folded)) == before
 
 
-def test_a_search_on_a_generation_that_was_compacted_away_fails_by_name(shop: Shop) -> None:
+def test_a_search_on_a_generation_that_was_compacted_away_is_answered_from_its_files_or_fails_by_name(
+    shop: Shop,
+) -> None:
     shop.ingest(shop.rows(4))
+    mapped = shop.open()
+    take_away(shop.gallery)
     old = shop.open()
+    before = mapped.current.items(mapped.shortlist(query(), 3))
     shop.ingest([shop.row(n) for n in range(4, 6)], prune=True)
     compact(shop.gallery, keep=1)
+    assert mapped.current.items(mapped.shortlist(query(), 3)) == before
     with pytest.raises(IndexerError, match="compacted"):
         old.shortlist(query(), 3)
     assert old.refresh() is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -11,14 +12,19 @@ from torch import Tensor
 from threadmatch.model.train.losses import (
     LOSSES,
     METRIC,
+    Aligned,
     Compared,
     Targets,
     Vectors,
+    both_ways,
+    disagreement,
     losses_of,
+    overlap,
     own_item,
     pairs,
     same_or_different,
 )
+from threadmatch.model.train.phases.alignment_fit import AlignmentSettings
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings
 from threadmatch.model.train.phases.finetune import FinetuneSettings
 from threadmatch.model.train.phases.head import HeadSettings
@@ -139,6 +145,67 @@ def test_the_loss_over_cells_is_of_each_cells_best_partner_written_as_loops(targ
     torch.testing.assert_close(LOSSES["cells"](step), own_item(dense, targets, 0.5))
 
 
+def test_both_ways_asks_items_for_their_queries_too_written_as_loops() -> None:
+    torch.manual_seed(0)
+    similar, t = torch.randn(Q, N, dtype=torch.float64), 0.3
+    same = torch.zeros(Q, N, dtype=torch.bool)
+    same[range(Q), range(Q)] = True
+    same[0, 4] = same[2, 1] = True  # other views: of the first query among the others, of the third in another's place
+    there = back = 0.0
+    for q in range(Q):
+        over_items = [n for n in range(N) if n == q or not same[q, n]]
+        over_queries = [r for r in range(Q) if r == q or not same[r, q]]
+        own = math.exp(float(similar[q, q]) / t)
+        there -= math.log(own / sum(math.exp(float(similar[q, n]) / t) for n in over_items))
+        back -= math.log(own / sum(math.exp(float(similar[r, q]) / t) for r in over_queries))
+    found = both_ways(similar, Targets(torch.arange(Q), same), t)
+    assert float(found) == pytest.approx((there + back) / Q / 2)
+
+
+def test_overlap_is_the_distance_of_shared_looks_from_none_written_as_loops() -> None:
+    attention, spans = torch.rand(2, 5, 6, dtype=torch.float64), [(0, 1), (1, 5)]
+    total = 0.0
+    for n, (start, end) in itertools.product(range(2), spans):
+        for i, j in itertools.product(range(start, end), repeat=2):
+            a, b = attention[n, i], attention[n, j]
+            total += float(a @ b / (a.norm() * b.norm()) - float(i == j)) ** 2
+    assert float(overlap(attention, spans)) == pytest.approx(total / 2 / 2)
+    apart = torch.eye(5, 6)[None]
+    assert float(overlap(apart, spans)) == pytest.approx(0, abs=1e-6)
+
+
+def test_disagreement_is_a_divergence_that_moves_the_fast_score_alone_written_as_loops() -> None:
+    fast, slow = (torch.randn(Q, N, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    expected = 0.0
+    for q in range(Q):
+        p, taught = (one[q].detach().div(0.5).exp() for one in (slow, fast))
+        p, taught = p / p.sum(), taught / taught.sum()
+        expected += sum(float(p[n] * (p[n] / taught[n]).log()) for n in range(N)) / Q
+    found = disagreement(fast, slow, 0.5)
+    assert float(found) == pytest.approx(expected)
+    found.backward()
+    assert fast.grad is not None
+    assert slow.grad is None
+    assert float(disagreement(slow, slow)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_losses_of_an_alignment_are_of_its_levels_its_score_and_its_vector() -> None:
+    torch.manual_seed(0)
+    levels, score, fused, attention = torch.randn(2, Q, N), torch.randn(Q, N), torch.randn(Q, N), torch.rand(4, 5, 6)
+    targets, spans = Targets(torch.arange(Q), torch.eye(Q, N).bool()), [(0, 1), (1, 5)]
+    step = Compared(targets=targets, aligned=Aligned(levels, score, fused, attention, spans), temperature=0.2)
+    expected = {
+        "levels": both_ways(levels[0], targets, 0.2) + both_ways(levels[1], targets, 0.2),
+        "alignment": both_ways(score, targets, 0.2),
+        "fused": both_ways(fused, targets, 0.2),
+        "overlap": overlap(attention, spans),
+        "disagreement": disagreement(fused, score, 0.2),
+    }
+    found = losses_of(step, dict.fromkeys(expected, 1.0))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
 def test_the_total_is_the_weighted_sum_and_what_weighs_nothing_is_not_computed(targets: Targets) -> None:
     step = _compared(targets)
     weights = {"pair": 0.1, "listwise": 0.0, "embedding": 2.0, "local": 1.0}
@@ -177,6 +244,8 @@ def test_the_diagonal_is_the_match_where_queries_share_their_items() -> None:
 def test_every_loss_is_weighed_by_a_setting_and_every_weight_is_of_a_loss() -> None:
     whole = EndToEndSettings(pair=2.0, listwise=3.0, metric=4.0).weights
     assert whole == {"pair": 2.0, "listwise": 3.0, "embedding": 4.0, "local": 4.0}
-    assert set(whole) | set(FinetuneSettings().weights) == set(LOSSES)
+    aligned = AlignmentSettings(levels=2.0, overlap=3.0).weights
+    assert (aligned["levels"], aligned["overlap"]) == (2.0, 3.0)
+    assert set(whole) | set(FinetuneSettings().weights) | set(aligned) == set(LOSSES)
     for settings in (FinetuneSettings(), HeadSettings()):
         assert set(settings.weights) <= set(LOSSES)

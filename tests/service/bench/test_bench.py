@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests.support.checkout import IMPORT_PATH
 from threadmatch.model import speed
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.bench.ingestion import first_rows
 from threadmatch.service.bench.latency import WAYS
 from threadmatch.service.bench.report import show_bench
@@ -46,8 +47,11 @@ def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model
         assert row["share"] == pytest.approx(
             row["serving_pairs_per_s"] * row["needed_mflop"] / 1000 / row["matrix_gflops"], abs=0.01
         )
+    assert [row["model"] for row in result["encode"]] == [str(tiny_model_folder), DEFAULT_PARSER]
     for row in result["encode"]:
-        assert row["ratio"] == pytest.approx(row["encoded_images_per_s"] / row["backbone_images_per_s"], abs=0.02)
+        assert row["engine"] == "openvino"
+        assert row["images_per_s"].keys() == row["one_photo_ms"].keys() == {"torch", "openvino"}
+        assert all(value > 0 for value in (*row["images_per_s"].values(), *row["one_photo_ms"].values()))
     assert [row["width"] for row in result["decode"]][1] == 1500
     assert [row["items"] for row in result["ingestion"]] == [4, 20]
     assert all(row["images_per_second"] > 0 for row in result["ingestion"])

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from threadmatch.service.cli import app
 from threadmatch.service.cli.plain_help import speak_plainly
-from threadmatch.service.config import Settings, settings_table
+from threadmatch.service.config import Settings
+from threadmatch.service.settings_table import settings_table
 
 COMMAND: Any = typer.main.get_command(app)
 speak_plainly(COMMAND)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
+import shutil
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest_asyncio
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.support.disks import fill, mounted
 from tests.support.serving import is_error, photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.data.pairs import read_labelled
@@ -164,6 +167,42 @@ async def test_several_processes_write_to_one_folder_and_none_is_lost(tmp_path: 
     for store in stores:
         store.close()
     assert len(FeedbackReader(tmp_path / "said").verdicts("default")) == 60
+
+
+async def test_on_a_full_disk_searches_are_answered_and_what_cannot_be_kept_says_so(
+    gallery_folder: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", size_kib=6144) as disk, contextlib.ExitStack() as elsewhere:
+        folder = disk / "gallery"
+        shutil.copytree(gallery_folder, folder)
+        said = tmp_path / "said"
+
+        async def asked(feedback: Path) -> tuple[dict[str, Any], httpx.Response]:
+            given = settings(folder, recent=str(disk / "recent"), feedback=str(feedback))
+            app = create_app(given, model=tiny_model, gallery=elsewhere.enter_context(opened(folder)))
+            async with running(app) as client:
+                answer = await searched(client, explain=True)
+                return answer, await say(client, answer["request_id"], answer["matches"][0]["id"], "match")
+
+        ballast = fill(disk)
+        answer, taken = await asked(said)
+        assert answer["matches"][0]["evidence"]
+        assert taken.status_code == 202, "the verdicts' own disk has room"
+        assert [verdict.decision for verdict in FeedbackReader(said).verdicts("default")] == ["match"]
+        answer, refused = await asked(disk / "said")
+        assert answer["matches"]
+        assert "disk is full" in is_error(refused, 503, "FeedbackStore")
+        ballast.unlink()
+        assert (await asked(disk / "said"))[1].status_code == 202
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Gallery]:
+    gallery = Gallery.open(folder)
+    try:
+        yield gallery
+    finally:
+        gallery.close()
 
 
 async def test_a_full_store_keeps_what_it_has_and_says_so(tmp_path: Path) -> None:

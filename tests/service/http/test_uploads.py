@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from threadmatch.service.errors import OverloadedError, UploadTimeoutError
-from threadmatch.service.http.uploads import Body, UploadRules, Uploads
+from threadmatch.service.http.uploads import Body, Turns, UploadRules, Uploads
 
 NOW = 1000.0
 
@@ -147,3 +147,31 @@ async def test_bytes_are_shared_likewise_and_a_single_body_may_have_them_all() -
         uploads.got(third, 190, over=False)
         assert not second.under_way or not third.under_way, "complete ones stay, the slow one goes"
         assert other.under_way
+
+
+async def test_a_client_with_sixty_bodies_reads_from_one_of_them_in_each_round() -> None:
+    turns, order = Turns(), []
+
+    async def read(client: str, times: int) -> None:
+        for _ in range(times):
+            await turns.take(client)
+            order.append(client)
+
+    flood = [asyncio.create_task(read("flood", 3)) for _ in range(60)]
+    await asyncio.sleep(0)
+    one = asyncio.create_task(read("one", 4))
+    await one
+    assert order.count("flood") <= 8, "a round or two for each of the other's turns"
+    await asyncio.gather(*flood)
+    assert order.count("flood") == 180
+    await turns.take("flood")  # nothing is left over from before
+
+
+async def test_a_body_that_goes_away_while_it_waits_for_its_turn_takes_none() -> None:
+    turns = Turns()
+    first, gone, stays = (asyncio.create_task(turns.take("a")) for _ in range(3))
+    await asyncio.sleep(0)
+    assert first.done()
+    gone.cancel()
+    await asyncio.wait_for(stays, 5)
+    assert gone.cancelled()

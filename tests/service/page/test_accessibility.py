@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import DESKTOP, jpeg, opened, show
+from tests.support.browser import DESKTOP, details, jpeg, opened, show
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,27 +32,52 @@ def test_no_state_of_the_page_has_a_serious_finding(phone: Page) -> None:
     phone.get_by_role("heading", name="This photo cannot be used").wait_for()
     assert serious(phone) == [], "error"
     show(phone, jpeg(9))
-    for summary in ("Frame by numbers", "Filters", "Search options"):
-        phone.get_by_text(summary, exact=True).click()
+    assert serious(phone) == [], "results"
+    phone.get_by_role("button", name="Filters").tap()
     for column in ("name", "price"):
-        phone.locator("#columns summary", has_text=column).click()
-    assert serious(phone) == [], "results with every option open"
-    phone.get_by_text("Before and after").click()
+        phone.locator("#columns summary", has_text=column).tap()
+    assert serious(phone) == [], "filters"
+    phone.keyboard.press("Escape")
+    details(phone)
+    for summary in ("Frame by numbers", "Search options"):
+        phone.get_by_text(summary, exact=True).tap()
+    phone.get_by_text("Before and after").tap()
     phone.locator("#stages li").first.wait_for()
-    assert serious(phone) == [], "both stages"
-    phone.locator("#stages ol:last-of-type button").first.click()
+    assert serious(phone) == [], "both stages, every detail"
+    phone.locator("#stages ol:last-of-type button").first.tap()
     phone.locator("#reasons button").first.wait_for()
-    phone.locator("#facts summary").click()
     assert serious(phone) == [], "comparison"
     phone.keyboard.press("Escape")
+    phone.get_by_role("button", name="Filters").tap()
     phone.get_by_label("from").fill("1000")
     phone.keyboard.press("Tab")
+    phone.keyboard.press("Escape")
     phone.get_by_role("heading", name="No match").wait_for()
     assert serious(phone) == [], "no match"
 
 
+def test_a_reader_meets_photo_garments_and_filters_before_the_matches_and_a_name_before_its_buttons(
+    desktop: Page,
+) -> None:
+    show(desktop, jpeg(9))
+    parts = ("#preview", "#proposals", "#columns", "#results-title", "#status", "#matches .open", "#matches .opinion")
+    order = desktop.evaluate(
+        """(parts) => parts.map((part) => document.querySelector(part)).every((one, at, all) =>
+            !at || all[at - 1].compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)""",
+        parts,
+    )
+    assert order
+    desktop.locator("#matches .open").first.focus()
+    desktop.keyboard.press("Tab")
+    assert desktop.evaluate("document.activeElement.textContent") == "This is it", "by keyboard as by mouse"
+    assert desktop.locator("#matches .opinion").first.evaluate("(place) => getComputedStyle(place).opacity") == "1"
+
+
 def test_colours_stand_out_in_the_dark_too(browser: Browser, address: str) -> None:
     with opened(browser, address, **DESKTOP, color_scheme="dark") as page:
+        page.get_by_text("40 items in the gallery").wait_for()
+        assert serious(page, "color-contrast") == []
+        details(page)
         show(page, jpeg(9))
         assert serious(page, "color-contrast") == []
         page.locator("#matches .open").first.click()

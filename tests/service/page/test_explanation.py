@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import edges, jpeg, show
+from tests.support.browser import details, edges, explained, jpeg, show, whole
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
 def test_a_match_is_explained_region_by_region(phone: Page) -> None:
-    show(phone, jpeg(9))
+    with phone.expect_response("**/v1/search") as searched:
+        show(phone, jpeg(9))
+    assert "evidence" not in searched.value.json()["matches"][0], "explained when it is opened"
     phone.locator("#matches .open").first.tap()
-    phone.locator("#reasons button").first.wait_for()
     dialog = phone.get_by_role("dialog")
-    assert dialog.get_by_role("heading").first.inner_text().startswith("1. Garment")
+    explained(phone)
+    assert dialog.get_by_role("heading").first.inner_text().startswith("Garment")
+    assert dialog.locator("#facts dt").all_inner_texts() == ["Id", "Product"], "the catalogue's facts are open"
+    assert dialog.locator("#decided").is_hidden(), "what is technical is not"
     photos = {}
     for side in ("mine", "theirs"):  # both photos were read, and each has a chosen region inside of it
         phone.wait_for_function("(side) => document.getElementById(side).naturalWidth > 0", arg=side)
@@ -39,6 +44,7 @@ def test_a_match_is_explained_region_by_region(phone: Page) -> None:
 
 
 def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
+    details(desktop)
     show(desktop, jpeg(9))
     desktop.locator("#matches .open").first.focus()
     desktop.keyboard.press("Enter")
@@ -49,11 +55,10 @@ def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
     title = desktop.locator("#compare-title").inner_text()
     desktop.keyboard.press("ArrowRight")
     desktop.wait_for_function("(title) => document.getElementById('compare-title').textContent !== title", arg=title)
-    assert desktop.locator("#compare-title").inner_text().startswith("2. ")
+    assert "2 of 12" in desktop.locator("#compare-kind").inner_text()
     assert drawn
-    desktop.locator("#reasons button").first.wait_for()
     with desktop.expect_response("**/v1/search") as more:
-        desktop.get_by_role("button", name="Search with this photo").press("Enter")
+        desktop.get_by_role("button", name="More like this").press("Enter")
     desktop.get_by_role("dialog").wait_for(state="hidden")
     assert more.value.json()["matches"][0]["stage1_rank"] >= 1
     desktop.locator("#matches .open").first.focus()
@@ -64,7 +69,9 @@ def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
 
 
 def test_heat_maps_lie_over_both_photos_and_fade(desktop: Page) -> None:
+    details(desktop)
     show(desktop, jpeg(9))
+    whole(desktop)
     desktop.get_by_text("Frame by numbers").click()
     with desktop.expect_response("**/v1/search"):
         desktop.fill("#edge-x0", "50")
@@ -76,7 +83,7 @@ def test_heat_maps_lie_over_both_photos_and_fade(desktop: Page) -> None:
     desktop.get_by_text("Before reasoning").click()
     assert desktop.locator("#reasons button").count() > 1
     assert desktop.locator("#reasons").inner_text() != after
-    for label, method in (("By region", "graph"), ("Grad-CAM", "gradcam")):
+    for label, method in (("Heat map", "graph"), ("Grad-CAM", "gradcam")):
         desktop.get_by_text(label, exact=True).click()
         desktop.wait_for_function(
             """(method) => [...document.querySelectorAll("img.heat")].every(
@@ -88,14 +95,25 @@ def test_heat_maps_lie_over_both_photos_and_fade(desktop: Page) -> None:
     assert edges(desktop, "#theirs + .heat") == pytest.approx(edges(desktop, "#theirs"), abs=1)
     desktop.locator("#strength").press("End")
     assert desktop.locator("#mine + .heat").evaluate("(layer) => layer.style.opacity") == "1"
-    desktop.get_by_text("Off", exact=True).click()
+    assert desktop.locator("#links").is_hidden(), "no lines over a heat map"
+    desktop.get_by_text("Parts", exact=True).click()
     assert desktop.locator("img.heat").first.is_hidden()
+    assert desktop.locator("#links").is_visible()
 
 
 def test_a_verdict_is_saved_and_said_so(phone: Page) -> None:
     phone.get_by_text("40 items in the gallery").wait_for()
     show(phone, jpeg(9))
     card = phone.locator("#matches li").first
+    said = card.locator(".opinion")
+    assert said.evaluate("(place) => getComputedStyle(place).opacity") == "0", "not asked of every card"
+    left, top, right, bottom = edges(phone, "#matches li:first-child .photo")
+    touch = phone.context.new_cdp_session(phone)
+    at = {"x": (left + right) / 2, "y": (top + bottom) / 2}
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    phone.locator("#matches li.asked").wait_for()
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert phone.get_by_role("dialog").count() == 0, "a finger that rests has not tapped"
     with phone.expect_response("**/v1/feedback") as saved:
         card.get_by_role("button", name="This is it").tap()
     assert saved.value.json()["verdict"] == "match"
@@ -111,15 +129,27 @@ def test_a_verdict_is_saved_and_said_so(phone: Page) -> None:
 
 
 def test_the_photos_of_a_product_are_compared_one_by_one(desktop: Page) -> None:
+    details(desktop)
     show(desktop, jpeg(9))
     desktop.locator("#matches li", has_text="2 photos").first.get_by_role("button").first.click()
     desktop.locator("#reasons button").first.wait_for()
     views = desktop.locator("#views button")
     assert views.count() == 2
     shown = desktop.locator("#theirs").get_attribute("src")
-    with desktop.expect_response("**/v1/search") as other:
+    with desktop.expect_response("**/explanation?*") as other:
         views.last.click()
-    [match] = other.value.json()["matches"]
+    told = other.value.json()
     desktop.wait_for_function("(shown) => document.getElementById('theirs').getAttribute('src') !== shown", arg=shown)
-    assert desktop.locator("#theirs").get_attribute("src") == f"{match['image_url']}?gallery=default"
-    assert desktop.locator("#reasons button").count() > 1, "its own regions"
+    desktop.locator("#reasons button").first.wait_for()
+    assert desktop.locator("#reasons button").count() == len(told["evidence"]) > 1, "its own regions"
+
+
+def test_where_searches_are_not_remembered_a_match_is_explained_by_another_search(desktop: Page) -> None:
+    """Here an answer of 404 stands in for such a service."""
+    gone = json.dumps({"error": "SearchNotFound", "detail": "none is remembered", "request_id": "r"})
+    desktop.route("**/explanation*", lambda route: route.fulfill(status=404, body=gone))
+    show(desktop, jpeg(9))
+    with desktop.expect_response("**/v1/search") as again:
+        desktop.locator("#matches .open").first.click()
+    assert again.value.json()["matches"][0]["evidence"]
+    explained(desktop)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import edges, jpeg, show
+from tests.support.browser import DESKTOP, details, edges, enlarge, jpeg, opened, show, whole
 from tests.support.serving import photo
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Response
+    from playwright.sync_api import Browser, Page, Response
 
 
 def box_of(response: Response) -> list[float]:
@@ -21,19 +21,25 @@ def box_of(response: Response) -> list[float]:
     return box
 
 
-def test_a_photo_leads_to_matches_with_name_price_and_probability(phone: Page) -> None:
+def test_a_photo_leads_to_matches_with_name_and_price_and_the_numbers_are_one_switch_away(phone: Page) -> None:
     phone.get_by_text("40 items in the gallery").wait_for()
     show(phone, jpeg(9))
     assert phone.locator("#matches li").count() == 12
-    assert "12 of 40 items compared closely" in phone.inner_text("#status")
     first = phone.locator("#matches li").first
     assert first.locator("h3").inner_text().startswith("Garment")
-    assert float(first.locator(".price").inner_text()) >= 10
+    assert float(first.locator(".offer").inner_text()) >= 10
+    assert first.locator(".kind").inner_text() in ("Best match", "Similar")
+    assert edges(phone, "#matches li:first-child .photo")[1] < phone.evaluate("innerHeight / 2"), "on the first screen"
+    assert first.locator(".chance").is_hidden()
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
+    details(phone)
     assert first.locator(".chance").inner_text().strip()
     assert "stage one" in first.locator(".moved").inner_text()
+    assert "40 items compared closely" in phone.inner_text("#timings")
     assert "rerank" in phone.inner_text("#timings")
-    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
-    assert phone.get_by_text("Take a photo").is_visible()
+    phone.reload()
+    first.wait_for()
+    assert first.locator(".chance").is_visible(), "the switch is remembered, and so is the search"
 
 
 def test_a_photo_is_dropped_or_pasted(desktop: Page) -> None:
@@ -53,6 +59,7 @@ def test_a_photo_is_dropped_or_pasted(desktop: Page) -> None:
 
 
 def test_a_frame_is_drawn_typed_or_moved_with_arrow_keys(desktop: Page) -> None:
+    details(desktop)
     show(desktop, jpeg(9))
     left, top, right, bottom = edges(desktop, "#stage")
     with desktop.expect_response("**/v1/search") as drawn:
@@ -72,14 +79,15 @@ def test_a_frame_is_drawn_typed_or_moved_with_arrow_keys(desktop: Page) -> None:
     with desktop.expect_response("**/v1/search") as pulled:
         desktop.get_by_role("button", name="Move the lower right corner").press("ArrowUp")
     assert box_of(pulled.value) == pytest.approx([24, 40, 84, 158.4], abs=1)
-    with desktop.expect_response("**/v1/search") as whole:
-        desktop.get_by_role("button", name="Whole photo").click()
-    assert box_of(whole.value) == [0, 0, 120, 160]
+    with desktop.expect_response("**/v1/search") as other:
+        desktop.reload()
+    assert box_of(other.value) == pytest.approx([24, 40, 84, 158.4], abs=0.2), "a reload loses nothing"
 
 
 def test_a_finger_pulls_a_corner_and_draws_a_frame(phone: Page) -> None:
     show(phone, jpeg(9))
-    phone.evaluate("scrollTo(0, 0)")
+    whole(phone)
+    enlarge(phone)
     session = phone.context.new_cdp_session(phone)
 
     def swipe(*points: tuple[float, float]) -> None:
@@ -107,7 +115,9 @@ def test_a_finger_pulls_a_corner_and_draws_a_frame(phone: Page) -> None:
 
 
 def test_stage_one_stands_beside_the_reranked_order(desktop: Page) -> None:
+    details(desktop)
     show(desktop, jpeg(9))
+    whole(desktop)
     desktop.locator("#view-matches").focus()
     desktop.keyboard.press("ArrowRight")
     desktop.locator("#stages li").first.wait_for()
@@ -132,7 +142,6 @@ def test_stage_one_stands_beside_the_reranked_order(desktop: Page) -> None:
 
 def test_filters_come_from_the_columns_and_an_empty_answer_says_so(desktop: Page) -> None:
     show(desktop, jpeg(9))
-    desktop.get_by_text("Filters", exact=True).click()
     desktop.locator("#columns summary", has_text="price").click()
     assert desktop.get_by_label("from").get_attribute("placeholder") == "10"
     assert desktop.get_by_label("to", exact=True).get_attribute("placeholder") == "49"
@@ -140,7 +149,7 @@ def test_filters_come_from_the_columns_and_an_empty_answer_says_so(desktop: Page
     with desktop.expect_response("**/v1/search"):
         desktop.keyboard.press("Tab")
     desktop.wait_for_function("() => document.querySelectorAll('#matches li').length < 4")
-    assert {float(price) for price in desktop.locator("#matches .price").all_inner_texts()} <= {10, 11, 12}
+    assert {float(price) for price in desktop.locator("#matches .offer").all_inner_texts()} <= {10, 11, 12}
     desktop.locator("#columns summary", has_text="name").click()
     desktop.get_by_label("name contains").fill('"; drop table')
     desktop.keyboard.press("Tab")
@@ -158,3 +167,44 @@ def test_a_huge_photo_is_made_smaller_before_it_is_sent(phone: Page, tmp_path: P
     with phone.expect_response("**/v1/search") as sent:
         phone.set_input_files("#photo", tmp_path / "huge.bmp")
     assert (sent.value.json()["query"]["width"], sent.value.json()["query"]["height"]) == (2048, 256)
+
+
+def test_a_link_opens_the_same_search_elsewhere_and_what_is_recent_stays_in_this_browser(
+    browser: Browser, desktop: Page, address: str
+) -> None:
+    show(desktop, jpeg(9))
+    desktop.locator("#columns summary", has_text="price").click()
+    desktop.get_by_label("to", exact=True).fill("30")
+    with desktop.expect_response("**/v1/search"):
+        desktop.keyboard.press("Tab")
+    desktop.get_by_role("button", name="price: to 30, remove this filter").wait_for()
+    desktop.wait_for_function("() => location.search.includes('only=')")
+    with opened(browser, "about:blank", **DESKTOP) as other:
+        with other.expect_response("**/v1/search") as again:
+            other.goto(desktop.url)
+        other.get_by_role("button", name="price: to 30, remove this filter").wait_for()
+        query, matches = again.value.json()["query"], again.value.json()["matches"]
+        assert (query["width"], query["height"], query["chosen_by"]) == (120, 160, "detector")
+        assert 0 < max(match["metadata"]["price"] for match in matches) <= 30
+    desktop.goto(address)
+    recent = desktop.locator("#recent li")
+    recent.first.wait_for()
+    with desktop.expect_response("**/v1/search"):
+        recent.first.get_by_role("button").click()
+    desktop.goto(address)
+    recent.first.wait_for()
+    assert recent.count() == 1, "the same photo, once"
+    desktop.get_by_role("button", name="Clear").click()
+    recent.first.wait_for(state="hidden")
+    with opened(browser, f"{address}/?search=gone", **DESKTOP) as late:
+        late.get_by_role("heading", name="This search is not kept any more").wait_for()
+
+
+def test_a_sample_photo_is_searched_and_the_way_back_leads_to_the_first_screen(desktop: Page) -> None:
+    with desktop.expect_response("**/v1/search"):
+        desktop.get_by_role("button", name="A blue jacket").click()
+    desktop.locator("#matches li").first.wait_for()
+    assert desktop.locator("#start").is_hidden()
+    desktop.go_back()
+    desktop.get_by_role("button", name="A blue jacket").wait_for()
+    assert desktop.locator("#matches li").count() == 0

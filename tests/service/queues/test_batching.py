@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
+from threadmatch.service.queues import clients
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
 
 
@@ -218,3 +219,46 @@ def test_a_refusal_says_to_wait_about_as_long_as_a_part_is_held() -> None:
     with budget.take(), pytest.raises(OverloadedError) as refused, budget.take():
         pass
     assert refused.value.retry_after_s == 8
+
+
+async def test_clients_take_turns_and_one_does_not_wait_for_another_s_fifty() -> None:
+    run = Doubler()
+
+    async def asks(client: str, number: int) -> int:
+        clients.current.set(client)  # of this task
+        return await batcher.submit(number)
+
+    async with batcher_of(run, max_batch=3) as batcher:
+        run.gate.clear()
+        tasks = [asyncio.create_task(asks("flood", 1))]
+        await until(lambda: run.begun == 1)
+        tasks += [asyncio.create_task(asks("flood", 1)) for _ in range(50)]
+        await until(lambda: batcher.waiting == 50)
+        single = asyncio.create_task(asks("one", 2))
+        await until(lambda: batcher.waiting == 51)
+        run.gate.set()
+        assert await single == 4
+        assert 2 in run.batches[1], "the batch under way, and the next one has it"
+        assert await asyncio.gather(*tasks) == [2] * 51
+    assert all(sum(batch) <= 3 for batch in run.batches)
+
+
+async def test_a_large_item_of_another_client_keeps_its_turn() -> None:
+    run = Doubler()
+
+    async def asks(client: str, number: int) -> int:
+        clients.current.set(client)
+        return await batcher.submit(number)
+
+    async with batcher_of(run, max_batch=8) as batcher:
+        run.gate.clear()
+        tasks = [asyncio.create_task(asks("small", 1))]
+        await until(lambda: run.begun == 1)
+        tasks += [asyncio.create_task(asks("small", 1)) for _ in range(20)]
+        await until(lambda: batcher.waiting == 20)
+        large = asyncio.create_task(asks("large", 8))
+        await until(lambda: batcher.waiting == 21)
+        run.gate.set()
+        assert await large == 16
+        assert run.batches.index([8]) <= 2
+        await asyncio.gather(*tasks)

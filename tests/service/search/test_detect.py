@@ -22,6 +22,7 @@ from threadmatch.model.inference import Model
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
 from threadmatch.model.synthetic.garments.garment import garment
+from threadmatch.model.synthetic.nonsense import as_jpeg, nonsense
 from threadmatch.service.app import create_app
 from threadmatch.service.errors import StartError
 from threadmatch.service.galleries.loading import open_detector
@@ -144,5 +145,25 @@ async def test_a_photo_that_shows_nobody_keeps_its_whole_frame(
             (await client.post("/v1/search", files={"image": ("a.jpg", laid)}, data=data)).json()
             for data in ({"box": "none"}, {})
         ]
-    assert auto["query"] == whole["query"]
+    assert auto["query"]["box"] == whole["query"]["box"]
     assert auto["matches"] == whole["matches"], "nor is anything quieted"
+    assert (whole["query"]["chosen_by"], whole["query"]["garments"]) == ("client", []), "nobody looked"
+    assert auto["query"]["chosen_by"] == "detector"
+    assert auto["query"]["garment"] == auto["query"]["garments"][0]["label"]
+
+
+async def test_a_photo_without_a_garment_is_answered_with_a_note_and_low_probabilities(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    options = settings(gallery_folder, detector=DEFAULT_PARSER)
+    async with running(create_app(options, model=tiny_model, gallery=gallery)) as client:
+        for kind, fields in (("text", {}), ("car", {"box": "auto"}), ("flat", {"box": "none"})):
+            response = await post(client, as_jpeg(nonsense(kind, 0)), **fields)
+            answer = response.json()
+            assert [note["note"] for note in answer["notes"]] == ["NoGarment"], kind
+            assert (answer["no_match"], answer["no_match_reason"]) == (True, "no_garment")
+            assert len(answer["matches"]) == 10, "the closest all the same"
+            assert max(match["probability"] for match in answer["matches"]) <= 0.02
+            assert {match["confidence"] for match in answer["matches"]} == {"unlikely"}
+            assert answer["query"]["garments"] == []
+        assert (await detect(client, as_jpeg(nonsense("text", 0)))).json()["boxes"] == []

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.support.serving import WatchedModel, is_error, photo, post, running, settings
+from tests.support.serving import WatchedModel, build_gallery, is_error, photo, post, running, scene, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import Box
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import Model, load_model
 from threadmatch.service.app import create_app
 from threadmatch.service.search.heat_picture import overlay
 
@@ -89,6 +89,69 @@ async def test_inline_heatmaps_are_the_linked_ones(client: httpx.AsyncClient) ->
                 np.abs(rgba(base64.b64decode(data)).astype(int) - by_link).max() <= 16
             )  # a level, in a batch of another size
     assert inline["matches"][11]["heatmaps"]["query"].startswith("/v1/search/"), "beyond ten there are links"
+
+
+async def test_a_match_is_explained_afterwards_as_it_would_have_been_with_the_search(client: httpx.AsyncClient) -> None:
+    answer = await explained(client, top_k=12, box="10,20,110,150")
+    plain = (await post(client, photo(7), top_k=12, box="10,20,110,150")).json()
+    for match, other in zip(answer["matches"], plain["matches"], strict=True):
+        assert "evidence" not in other
+        address = f"/v1/search/{plain['request_id']}/matches/{quote(match['id'], safe='')}/explanation"
+        told = (await client.get(address)).json()
+        assert (told["id"], told["matcher"]) == (match["id"], "grnet")
+        for name in ("evidence", "evidence_before"):
+            # By weights: the photo is kept in half precision, and of pairs that weigh the same any may come first.
+            weights = [pair["weight"] for pair in match[name]]
+            assert [pair["weight"] for pair in told[name]] == pytest.approx(weights, abs=1e-3)
+            assert all(10 <= pair["query_box"][0] < pair["query_box"][2] <= 110 for pair in told[name])
+        assert (await client.get(told["heatmaps"]["item"])).status_code == httpx.codes.OK
+    nobody = f"/v1/search/{plain['request_id']}/matches/nobody/explanation"
+    assert "not among" in is_error(await client.get(nobody), 404, "SearchNotFound")
+
+
+async def test_a_matcher_that_compares_items_explains_them_together_afterwards_too(tmp_path: Path) -> None:
+    model = load_model(device="cpu")
+    folder = build_gallery(tmp_path, model, [f"item-{n}" for n in range(6)])
+    gallery = Gallery.open(folder, features_fingerprint=model.features_fingerprint)
+    async with running(create_app(settings(folder), model=model, gallery=gallery)) as client:
+        answer = await explained(client, depth=4, collapse_duplicates=False)
+        for match in answer["matches"]:
+            address = f"/v1/search/{answer['request_id']}/matches/{match['id']}/explanation"
+            told = (await client.get(address)).json()
+            assert told["matcher"] == "sparse"
+            if match["stage"] == "sparse":
+                given = [pair["contribution"] for pair in match["evidence"]]
+                assert [pair["contribution"] for pair in told["evidence"]] == pytest.approx(given, abs=5e-3)
+            else:
+                assert told["evidence"], "as if it had been reached"
+
+
+async def test_the_photo_of_a_search_comes_back_small_and_without_what_a_camera_wrote_into_it(
+    client: httpx.AsyncClient,
+) -> None:
+    found = (await post(client, scene(orientation=6), box="auto")).json()
+    for answer, size in (
+        (found, (400, 300)),
+        ((await post(client, scene(), box="0,0,100,200")).json(), (100, 200)),
+    ):
+        response = await client.get(f"/v1/search/{answer['request_id']}/photo")
+        assert response.headers["content-type"] == "image/jpeg"
+        assert "private" in response.headers["cache-control"]
+        with Image.open(io.BytesIO(response.content)) as picture:
+            assert (picture.size, len(picture.getexif())) == (size, 0), "upright, or the part that was sent as a box"
+    is_error(await client.get("/v1/search/nobody/photo"), 404, "SearchNotFound")
+
+
+async def test_a_plain_ground_can_be_left_clear(client: httpx.AsyncClient) -> None:
+    painted = cleared = 0
+    for match in (await explained(client, top_k=6))["matches"]:
+        whole, clear = [
+            rgba((await client.get(f"{match['heatmaps']['item']}&ground={ground}")).content)[..., 3].astype(int)
+            for ground in ("painted", "clear")
+        ]
+        assert (clear <= whole).all()
+        painted, cleared = painted + whole.sum(), cleared + clear.sum()
+    assert 0 < cleared < painted
 
 
 async def test_a_heatmap_is_for_matches_of_searches_that_are_remembered(client: httpx.AsyncClient) -> None:

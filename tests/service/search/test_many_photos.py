@@ -197,7 +197,7 @@ async def test_the_candidates_of_a_batch_stay_within_those_of_all_searches(
         watching = asyncio.create_task(watch())
         await results_of(client, [photo(n) for n in range(20)], candidates=2000)
         watching.cancel()
-        assert 40 < most <= 16 * 40
+        assert 40 < most <= 8 * 40
         with queues.pairs.take(1900):
             is_error(await batch(client, [photo(n) for n in range(20)]), 429, "Overloaded")
 
@@ -253,7 +253,7 @@ async def test_a_client_that_leaves_ends_all_searches_of_its_batch(
         encoded, begun = sum(model.encoded), model.begun
         model.gate.clear()
         asked = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
-        await until(lambda: state_of(app).searches.taken == 16 and model.begun > begun)
+        await until(lambda: state_of(app).searches.taken == 8 and model.begun > begun)
         left.set()
         await asked
         assert state_of(app).searches.taken == 0

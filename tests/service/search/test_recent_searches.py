@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.support.checkout import IMPORT_PATH
+from tests.support.disks import fill, mounted
 from tests.support.serving import photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.images import Box, load_image
@@ -124,8 +125,9 @@ async def test_a_locked_or_broken_database_is_no_failure_of_a_search(
     other.execute("COMMIT")
     other.close()
     assert not await recent.put(search("after"))
-    with pytest.raises(SearchNotFoundError):
-        await recent.get("shop", "after")
+    assert await recent.get("shop", "after"), "held in memory"
+    with pytest.raises(SearchNotFoundError, match="cannot be kept at the moment: no such table"):
+        await recent.get("shop", "before")
     assert "cannot be kept" in caplog.text
 
 
@@ -200,3 +202,24 @@ async def test_what_a_killed_service_remembered_goes_when_the_next_one_starts(
         assert recent is not None
         assert not left.exists()
     assert not recent.folder.exists()
+
+
+async def test_what_could_not_be_kept_is_found_for_a_while_and_else_the_reason_is_told(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk:
+        ballast = fill(disk)
+        recent = RecentSearches(disk / "recent", max_age_s=60, max_bytes=8192 * KIB)
+        try:
+            large = bytes(500 * KIB)
+            for number in range(10):
+                assert not await recent.put(search(f"search-{number}", crop=large))
+            assert (await recent.get("shop", "search-9")).crop == large, "the latest are held in memory"
+            with pytest.raises(SearchNotFoundError, match=r"'search-0' was answered and not kept: its disk is full"):
+                await recent.get("shop", "search-0")
+            with pytest.raises(SearchNotFoundError, match=r"cannot be kept at the moment: its disk is full"):
+                await recent.get("shop", "of another process")
+            ballast.unlink()
+            assert await recent.put(search("search-10"))
+            with pytest.raises(SearchNotFoundError, match="1 minutes at most"):
+                await recent.get("shop", "never seen")
+        finally:
+            recent.close()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -43,7 +44,9 @@ async def test_an_answer_has_the_form_that_the_design_gives(client: httpx.AsyncC
     assert answer.keys() == SEARCH_EXAMPLE.keys()
     assert answer["matches"][0].keys() == SEARCH_EXAMPLE["matches"][0].keys() - EXPLAINED
     assert answer["timings_ms"].keys() == SEARCH_EXAMPLE["timings_ms"].keys()
-    assert answer["query"] == {"width": 120, "height": 160, "box": [0, 0, 120, 160]}
+    assert answer["query"] == {
+        "width": 120, "height": 160, "box": [0, 0, 120, 160], "chosen_by": "nobody", "garment": None, "garments": [],
+    }  # fmt: skip
     assert answer["gallery"] == {"generation": "000001", "items": 40}
     assert [match["rank"] for match in answer["matches"]] == list(range(1, 11))
     SearchAnswer.model_validate(answer)
@@ -102,7 +105,7 @@ async def test_greedy_matching_orders_by_its_own_scores_and_knows_no_probability
     )
     expected = dict(zip((candidate.id for candidate in candidates), scores.tolist(), strict=True))
     matches = (await answer_to(client, photo(77), top_k=100, matcher="greedy"))["matches"]
-    assert {match["id"]: match["score"] for match in matches} == pytest.approx(expected, abs=1e-5)
+    assert {match["id"]: match["score"] for match in matches} == pytest.approx(expected, abs=1e-4)
     found = [match["score"] for match in matches]
     assert found == sorted(found, reverse=True)
     assert {match["probability"] for match in matches} == {None}
@@ -177,7 +180,7 @@ async def test_improbable_matches_are_left_out_and_nothing_left_is_no_match(clie
     assert not some["no_match"]
     none = await answer_to(client, min_probability=1)
     assert none["matches"] == []
-    assert none["no_match"]
+    assert (none["no_match"], none["no_match_reason"]) == (True, "improbable")
     assert none["candidates"] == 40
 
 
@@ -187,12 +190,14 @@ async def test_a_filter_bounds_the_candidates(client: httpx.AsyncClient) -> None
     assert cheap["candidates"] == 5
     nothing = await answer_to(client, filter="price < 0")
     assert (nothing["no_match"], nothing["candidates"], nothing["matches"]) == (True, 0, [])
+    assert nothing["no_match_reason"] == "filter"
 
 
 async def test_a_box_searches_that_part_of_the_photo(client: httpx.AsyncClient) -> None:
     whole = await answer_to(client, photo(3, size=(200, 200)), top_k=100)
     part = await answer_to(client, photo(3, size=(200, 200)), top_k=100, box="10,20,150.5,180")
-    assert part["query"] == {"width": 200, "height": 200, "box": [10, 20, 150.5, 180]}
+    assert (part["query"]["width"], part["query"]["height"]) == (200, 200)
+    assert (part["query"]["box"], part["query"]["chosen_by"]) == ([10, 20, 150.5, 180], "client")
     assert [match["distance"] for match in part["matches"]] != [match["distance"] for match in whole["matches"]]
 
 
@@ -252,7 +257,21 @@ async def test_a_photo_searched_alone_agrees_with_the_same_in_a_batch(client: ht
     together = await asyncio.gather(*(answer_to(client, each, top_k=100) for each in photos))
     for one, other in zip(alone, together, strict=True):
         distances = {match["id"]: match["distance"] for match in one["matches"]}
-        assert {match["id"]: match["distance"] for match in other["matches"]} == pytest.approx(distances, abs=1e-5)
+        assert {match["id"]: match["distance"] for match in other["matches"]} == pytest.approx(distances, abs=2e-4)
         # Scores are logits of any size; a batch of another size rounds the last bits of float32 elsewhere.
         scores = {match["id"]: match["score"] for match in one["matches"]}
         assert {match["id"]: match["score"] for match in other["matches"]} == pytest.approx(scores, abs=1e-4)
+
+
+async def test_addresses_of_pictures_are_whole_where_the_service_knows_its_own(
+    gallery_folder: Path, gallery: Gallery, tiny_model: Model
+) -> None:
+    options = settings(gallery_folder, public_url="https://shop.example/find/")
+    async with running(create_app(options, model=tiny_model, gallery=gallery)) as client:
+        match = (await answer_to(client, explain=True))["matches"][0]
+        item = (await client.get(f"/v1/items/{quote(match['id'], safe='')}")).json()
+    for address in (match["image_url"], match["heatmaps"]["item"], item["image_url"]):
+        assert address.startswith("https://shop.example/find/v1/")
+    for wrong in ("shop.example", "ftp://shop.example", "https://shop.example/?a=b"):
+        with pytest.raises(ValueError, match="expected an address such as"):
+            settings(gallery_folder, public_url=wrong)

@@ -26,6 +26,7 @@ from tests.support.serving import (
     until,
     until_waiting,
 )
+from tests.support.side_files import take_away
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.checkpoint import save_checkpoint
@@ -286,6 +287,7 @@ async def test_a_damaged_item_is_left_out_and_the_rest_is_answered(tmp_path: Pat
     database = next(folder.glob("*.sqlite*"))
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE features SET data = zeroblob(length(data)) WHERE content = 2 AND name = 'regions'")
+    take_away(folder)
     gallery = Gallery.open(folder, features_fingerprint=tiny_model.features_fingerprint)
     assert folder.stat().st_mode & 0o077 == 0, "photos and metadata are nobody else's affair"
     async with running(create_app(settings(folder), model=tiny_model, gallery=gallery)) as client:

@@ -14,9 +14,11 @@ import pytest
 
 from threadmatch.model.data.tables.cells import CsvKinds, LabelColumns
 from threadmatch.model.data.tables.columnar import EmbeddedImage
+from threadmatch.model.data.tables.encodings import NAMES
 from threadmatch.model.data.tables.naming import Naming
 from threadmatch.model.data.tables.opening import open_source
 from threadmatch.model.data.tables.photo_files import find_photo, is_address, kept_photo
+from threadmatch.model.data.tables.text import SAMPLE_BYTES
 from threadmatch.model.errors import DataError
 
 NAMING = Naming(("id", "image", "product_id", "box"))
@@ -87,6 +89,47 @@ def test_a_file_of_windows_1252_is_read_as_that_and_says_so(tmp_path: Path) -> N
     rows, notes = read(written(tmp_path, "image,t\na.jpg,Größe\nb.jpg,café\n".encode("cp1252")))
     assert [row["t"] for _, row in rows if isinstance(row, dict)] == ["Größe", "café"]
     assert any("Windows-1252" in note for note in notes)
+
+
+TEXTS = {
+    "gb18030": "女士长款羽绒服,黑色|男士纯棉衬衫,白色|T恤,红色",
+    "big5hkscs": "女士長款羽絨服,黑色|男士純棉襯衫,白色",
+    "cp932": "レディース ワンピース,黒|メンズ綿シャツ,白",
+    "euc_jp": "レディース ワンピース,黒|メンズ綿シャツ,白",
+    "cp949": "여성 롱 패딩,검정|남성 면 셔츠,흰색",
+    "cp1250": "Kurtka męska żółta długa,żółty|Spódnica ołówkowa,różowy",
+    "cp1251": "Женское платье летнее,красный|Мужская рубашка,белый",
+    "cp1252": "Größe M für Mädchen,weiß|Crème brûlée élégante,bleu foncé|Jacke „groß“ … 20°C ½,5€",
+    "cp1254": "Kadın elbisesi çiçekli şık,kırmızı|Erkek gömleği,yeşil",  # noqa: RUF001
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_a_table_of_another_encoding_is_read_as_it_was_written_and_the_encoding_is_named(
+    tmp_path: Path, encoding: str
+) -> None:
+    lines = [f"a{number}.jpg,{line}" for number, line in enumerate(TEXTS[encoding].split("|"))]
+    data = "image,name,colour\n" + "\n".join(lines) + "\n"
+    for text in (data, data.replace("\n", "\r\n")):
+        rows, notes = read(written(tmp_path, text.encode(encoding)))
+        assert [",".join(row.values()) for _, row in rows if isinstance(row, dict)] == lines
+        assert any(NAMES[encoding] in note for note in notes), notes
+
+
+def test_an_encoding_that_cannot_be_told_is_refused_with_what_it_could_be(tmp_path: Path) -> None:
+    path = written(tmp_path, "image,name\na.jpg,Женское платье летнее\n".encode("koi8_r"))
+    with pytest.raises(DataError, match=r"cannot be told for certain .*iconv"):
+        read(path)
+
+
+def test_bytes_that_are_no_text_are_refused_early_and_named_by_line_late_in_a_file(tmp_path: Path) -> None:
+    good, bad = "a.jpg,女士长款羽绒服黑色\n".encode("gb18030"), b"c.jpg,\xff\n"
+    with pytest.raises(DataError, match="cannot be told"):
+        read(written(tmp_path, b"image,name\n" + good + bad))
+    many = SAMPLE_BYTES // len(good) + 1
+    rows, notes = read(written(tmp_path, b"image,name\n" + many * good + bad))
+    assert rows[-1] == (many + 2, {"image": "c.jpg", "name": "\ufffd"})
+    assert any(f"line {many + 2}" in note for note in notes)
 
 
 @pytest.mark.parametrize("start", ["\n", "\r\n  \r\n", "sep=;\n", "\ufeff\n\n"])

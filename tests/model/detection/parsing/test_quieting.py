@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from threadmatch.model.detection.parsing import quieting
 from threadmatch.model.detection.parsing.garments import Choice, Garment
 from threadmatch.model.detection.parsing.quieting import (
     MARGIN,
@@ -64,6 +65,20 @@ def test_the_garments_colour_does_not_run_into_the_ground() -> None:
     pixels[20:44, 20:44] = (255, 0, 0)
     done = quiet_pixels(pixels, _mask(S, S, (19, 45, 19, 45)), fade=0.0)
     assert done[32, 10].tolist() == [255, 255, 255]
+
+
+def test_a_wide_blur_on_half_the_rows_and_columns_stays_within_three_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 224
+    smooth = cv2.GaussianBlur(_noise(side, side).astype(np.float32), (0, 0), 6)
+    pixels = np.clip((smooth - 128) * 12 + 128, 0, 255).astype(np.uint8)
+    for box in ((40, 190, 60, 160), (0, 224, 14, 224), (0, 5, 0, 5)):
+        mask = _mask(side, side, box)
+        halved = quiet_pixels(pixels, mask).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr(quieting, "COARSE_FROM_PX", np.inf)
+            apart = np.abs(halved - quiet_pixels(pixels, mask))
+        assert apart.max() <= 3
+        assert 0 < apart.mean() < 0.5
 
 
 def test_quieting_is_its_equation_written_as_loops() -> None:

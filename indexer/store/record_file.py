@@ -1,0 +1,176 @@
+"""A file of records under row numbers, written once, read through a memory map that all processes share.
+
+    records, one after another | row numbers | starts | sizes | checksums | JSON that describes it | end mark
+
+The tables and the description have one checksum, read when the file is opened; each record has its own, checked each
+time it is read. So opening costs nothing for the records, and a damaged one is found before it is used.
+
+Letters  N records
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.index import Ids
+from threadmatch.indexer.store.records import checksum
+
+SUFFIX: Final = ".rows"
+_END: Final = struct.Struct("<QQI8s")  # length of the tables, of the JSON, checksum of both, mark
+_MARK: Final = b"tm-rows1"
+_CRC: Final = np.dtype("<u4")
+
+
+class SideFileError(GalleryError):
+    """A file that was derived from the database is missing, damaged, or of another kind: it can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a file says about itself.
+
+    Fields:
+        name: of what is in it.
+        first, last: it holds the rows of this span that were live when it was written.
+        form: how a record is to be read; files of another form are not used.
+    """
+
+    name: str
+    first: int
+    last: int
+    form: dict[str, Any]
+
+
+class RecordWriter:
+    """Writes a file; what is left of one that was not finished has no end mark.
+
+    Args:
+        path: of the new file.
+        about: its description.
+        align: bytes that the start of each record is a multiple of.
+    """
+
+    def __init__(self, path: Path, about: Described, *, align: int = 1) -> None:
+        self._file: BinaryIO = path.open("xb")
+        self._about, self._align, self._at = about, align, 0
+        self._rows, self._starts, self._sizes = array("q"), array("q"), array("q")  # 28 bytes a record in all
+        self._checksums = array("I")
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._file.close()
+
+    def add(self, row: int, data: bytes) -> None:
+        """Add a record; rows ascend."""
+        padding = -self._at % self._align
+        self._file.write(b"\0" * padding + data)
+        self._rows.append(row)
+        self._starts.append(self._at + padding)
+        self._sizes.append(len(data))
+        self._checksums.append(checksum(data))
+        self._at += padding + len(data)
+
+    def _finish(self) -> None:
+        tables = b"\0" * (-self._at % 8)
+        shift = len(tables)
+        for numbers in (self._rows, self._starts, self._sizes):
+            tables += np.asarray(numbers, "<i8").tobytes()
+        tables += np.asarray(self._checksums, _CRC).tobytes()
+        about = self._about
+        described = {"name": about.name, "first": about.first, "last": about.last, "form": about.form}
+        text = json.dumps(described | {"records": len(self._rows), "shift": shift}).encode()
+        self._file.write(tables + text + _END.pack(len(tables), len(text), checksum(tables + text), _MARK))
+
+
+class RecordFile:
+    """An open file. Thread-safe.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        about: its description.
+        rows: (N,) ascending row numbers.
+
+    Raises:
+        SideFileError: missing, damaged, or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: of no bytes
+            raise SideFileError(f"{path} cannot be read: {error}") from error
+        self._view = memoryview(self._map)
+        try:
+            self.about = self._read_tables()
+        except (struct.error, ValueError, KeyError, TypeError) as error:
+            raise SideFileError(f"{path} is damaged: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole file."""
+        return len(self._view)
+
+    def places(self, rows: Ids) -> Ids:
+        """(n,) where the records of rows are, -1 for a row that is not in it."""
+        found = np.searchsorted(self.rows, rows)
+        found[found == len(self.rows)] = 0
+        return np.where(self.rows[found] == rows, found, -1) if len(self.rows) else np.full(len(rows), -1)
+
+    def read(self, place: int) -> bytes | None:
+        """A record; None where it fails its checksum."""
+        data = bytes(self._mapped(place))
+        return data if checksum(data) == self._checksums[place] else None
+
+    def read_mapped(self, place: int) -> memoryview | None:
+        """A record where it lies, whose pages all processes share; None where it fails its checksum."""
+        return None if self.read(place) is None else self._mapped(place)
+
+    def _mapped(self, place: int) -> memoryview:
+        start = int(self._starts[place])
+        return self._view[start : start + int(self._sizes[place])]
+
+    def damaged(self) -> Sequence[int]:
+        """Rows whose records fail their checksum; reads everything."""
+        return [int(row) for place, row in enumerate(self.rows) if self.read(place) is None]
+
+    def _read_tables(self) -> Described:
+        tables_size, text_size, crc, mark = _END.unpack(self._view[-_END.size :])
+        start = len(self._view) - _END.size - text_size - tables_size
+        if mark != _MARK or start < 0 or checksum(bytes(self._view[start : -_END.size])) != crc:
+            raise ValueError("its tables fail their checksum, or it was not written to its end")
+        text = json.loads(bytes(self._view[start + tables_size : -_END.size]))
+        count, at = int(text["records"]), start + int(text["shift"])
+        tables: list[NDArray[np.int64]] = []
+        for _ in range(3):
+            tables.append(np.frombuffer(self._view, "<i8", count, at))
+            at += 8 * count
+        self.rows, self._starts, self._sizes = tables
+        self._checksums: NDArray[np.uint32] = np.frombuffer(self._view, _CRC, count, at)
+        return Described(str(text["name"]), int(text["first"]), int(text["last"]), dict(text["form"]))

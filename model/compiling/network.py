@@ -1,0 +1,190 @@
+"""A torch network converted to OpenVINO's form and run by its CPU engine, in float32.
+
+Importing OpenVINO would report to its makers over the network (`openvino-telemetry`); here it is imported without that.
+
+Letters  B photos, H x W their size
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from threadmatch.model.compiling.cache import drop_entry, keep_entry, read_entry
+from threadmatch.model.errors import CompileError
+
+logger = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+FORM: Final = 1
+"""Of what is kept; raised when the conversion changes."""
+TOLERANCE: Final = 1e-3
+"""Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
+NETWORK_FILE: Final = "network.xml"
+TELEMETRY: Final = "openvino_telemetry"
+
+
+class CompiledNetwork:
+    """Answers as the network that it was made of. Thread-safe: calls take turns, since each has all threads.
+
+    Args:
+        compiled: OpenVINO's.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._outputs = len(compiled.outputs)
+        self._lock = threading.Lock()
+
+    def __call__(self, pixels: Pixels) -> list[Floats]:
+        """(B, H, W, 3) uint8 -> the network's outputs, float32."""
+        with self._lock:
+            found = self._request.infer([np.ascontiguousarray(pixels)], share_inputs=True)
+            return [np.asarray(found[place], np.float32) for place in range(self._outputs)]
+
+
+def compile_network(
+    network: nn.Module,
+    probes: Sequence[Pixels],
+    *,
+    key: str,
+    cache: Path | None,
+) -> CompiledNetwork:
+    """Convert a network, or take what was kept of it, and hold it to torch's answers.
+
+    Args:
+        network: in evaluation mode, on the CPU; takes (B, H, W, 3) uint8, gives a tuple of float tensors.
+        probes: of each size H x W that is asked for; B may be anything later on.
+        key: names network and weights; what was kept under it is believed only where it answers as torch does.
+        cache: folder that keeps converted networks; None keeps none.
+
+    Raises:
+        CompileError: OpenVINO is not there, cannot convert the network, or answers otherwise than torch.
+    """
+    openvino = import_openvino()
+    key = f"{key}-openvino{openvino.__version__.partition('-')[0]}-{FORM}"
+    if cache is not None and (entry := read_entry(cache, key)) is not None:
+        with contextlib.suppress(CompileError):
+            kept = _compiled(openvino, entry / NETWORK_FILE)
+            _check(kept, network, probes)
+            return kept
+        drop_entry(cache, key)
+        logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
+    graph = _converted(openvino, network, probes)
+    made = _compiled(openvino, graph)
+    _check(made, network, [*probes, np.repeat(probes[0][:1], 3, axis=0)])
+    if cache is not None:
+        keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
+    return made
+
+
+def probe_photo(height: int, width: int) -> Pixels:
+    """(1, H, W, 3) uint8 with edges, gradients and noise: what a network is tried with."""
+    down, across = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(down / 9), np.cos(across / 13), np.sin((down + across) / 21)], axis=-1)  # (H, W, 3)
+    noise = np.random.default_rng(0).normal(0, 20, waves.shape)
+    return np.clip(128 + 90 * waves + noise, 0, 255).astype(np.uint8)[None]
+
+
+def import_openvino() -> Any:
+    """OpenVINO's module, without its telemetry.
+
+    Raises:
+        CompileError: it is not installed, or does not run here.
+    """
+    with _without_telemetry():
+        try:
+            return importlib.import_module("openvino")
+        except (ImportError, OSError) as error:
+            raise CompileError(f"OpenVINO cannot be imported ({error}); pip install openvino") from error
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO takes a missing telemetry package for what it is; so it is missing while the block runs."""
+    if TELEMETRY in sys.modules or "openvino" in sys.modules:  # somebody else's choice
+        yield
+        return
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # what importlib takes as "cannot be imported"
+    try:
+        yield
+    finally:
+        del sys.modules[TELEMETRY]
+
+
+def _converted(openvino: Any, network: nn.Module, probes: Sequence[Pixels]) -> Any:
+    """OpenVINO's form of the network, for any B; for any H and W too where there are several probes.
+
+    Not by `openvino.convert_model`, which reports to its makers.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.from_numpy(np.repeat(probes[0][:1], 2, axis=0))  # with one photo, B might be taken for a constant
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's tracer: shapes that it takes for constants, which _check tries
+            traced = torch.jit.trace(network, (example,), check_trace=False)
+            decoder = TorchScriptPythonDecoder(traced)  # named, since OpenVINO alone would not keep it alive
+            front_end = FrontEndManager().load_by_framework("pytorch")
+            graph = front_end.convert(front_end.load(decoder))
+        sides = probes[0].shape[1:3] if len(probes) == 1 else (-1, -1)
+        graph.reshape(openvino.PartialShape([-1, *sides, 3]))
+    except Exception as error:  # torch's tracer and OpenVINO's converter raise nearly every kind
+        raise CompileError(f"OpenVINO cannot convert this network ({_in_short(error)})") from error
+    return graph
+
+
+def _compiled(openvino: Any, graph: Any) -> CompiledNetwork:
+    """OpenVINO's model, or the file of one, made ready to run."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # else processors with bfloat16 would use it
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores
+    }
+    try:
+        return CompiledNetwork(openvino.Core().compile_model(graph, "CPU", settings))
+    except Exception as error:  # as above
+        raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
+
+
+def _check(compiled: CompiledNetwork, network: nn.Module, probes: Sequence[Pixels]) -> None:
+    """Hold to torch.
+
+    Raises:
+        CompileError: numbers differ by more than TOLERANCE, or there are none.
+    """
+    for probe in probes:
+        with torch.inference_mode():
+            expected = [values.numpy() for values in network(torch.from_numpy(probe))]
+        try:
+            found = compiled(probe)
+        except Exception as error:  # as above
+            raise CompileError(f"OpenVINO cannot run this network ({_in_short(error)})") from error
+        if [values.shape for values in found] != [values.shape for values in expected]:
+            raise CompileError("OpenVINO gives other shapes than torch")
+        for ours, theirs in zip(expected, found, strict=True):
+            apart, most = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+            if not apart <= TOLERANCE * most:  # so that no number is no agreement
+                raise CompileError(f"OpenVINO's numbers differ from torch's by {apart:.2g} of {most:.2g}")
+
+
+def _in_short(error: Exception) -> str:
+    """OpenVINO says where in its own source something failed first, and what in the last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200] if lines else ''}"

@@ -1,0 +1,56 @@
+"""The features of a shortlist's items, read once however many stages of a chain ask for them.
+
+Letters  N candidates, n of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.indexer.reading.gallery import Candidate, Snapshot
+from threadmatch.model.matching import Items
+
+
+class Gathered:
+    """Features of one shortlist.
+
+    Args:
+        snapshot: that the shortlist is of.
+        candidates: the shortlist, N.
+    """
+
+    def __init__(self, snapshot: Snapshot, candidates: Sequence[Candidate]) -> None:
+        self._snapshot, self._candidates = snapshot, candidates
+        self._values: dict[str, NDArray[Any]] = {}  # (n, *shape) of the places read last
+        self._rows: dict[str, NDArray[np.int64]] = {}  # (N,) where among them each place is; -1: nowhere
+
+    def has(self, places: NDArray[np.int64], names: Iterable[str]) -> bool:
+        """Whether these features of these places are read."""
+        return all(name in self._rows and bool((self._rows[name][places] >= 0).all()) for name in names)
+
+    def read(self, places: NDArray[np.int64], names: Iterable[str]) -> None:
+        """Read what is not there yet, in place of what was; blocks.
+
+        Raises:
+            DamagedItemError: one cannot be read.
+        """
+        for name in names:
+            if not self.has(places, [name]):
+                values = self._snapshot.features(name, [self._candidates[place] for place in places])
+                rows = np.full(len(self._candidates), -1)
+                rows[places] = np.arange(len(places))
+                self._values[name], self._rows[name] = values, rows
+
+    def at(self, places: NDArray[np.int64], names: Iterable[str]) -> Items:
+        """(n, *shape) of each feature, read before, in the order of the places."""
+        found = {}
+        for name in names:
+            rows = self._rows[name][places]
+            values = self._values[name]
+            whole = len(rows) == len(values) and bool((rows == np.arange(len(rows))).all())
+            found[name] = values if whole else values[rows]
+        return found
