@@ -40,6 +40,8 @@ class AttributeMatcher:
     calibrated = False
     explains = False
     pointwise = True
+    cost = 0.01
+    """A few hundred products of short vectors."""
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """See `Matcher.score_many`; scores are in -1..1 where weights add up to 1."""

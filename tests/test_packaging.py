@@ -116,7 +116,7 @@ def expected() -> set[str]:
         for path in (ROOT / room).rglob("*"):
             inside = path.relative_to(ROOT / room)
             if path.is_file() and "__pycache__" not in path.parts:
-                wanted = path.suffix == ".py" or path.name == "py.typed"
+                wanted = path.suffix in (".py", ".html") or path.name == "py.typed"
                 if wanted or inside.parts[0] == "page" or {"weights", "photos"} & set(inside.parts):
                     listed.add(f"threadmatch/{room}/{inside.as_posix()}")
     return listed
