@@ -6,6 +6,7 @@ IndexerError
  |   +- FeatureMissingError     the gallery does not keep the feature that is asked for
  +- GalleryModelMismatchError   the gallery was made by another model
  +- GalleryBusyError            another process is writing to the gallery; wait
+ +- PredictionError             values are to be predicted that the model does not know
  +- ItemNotFoundError           no such item in this generation
  +- DamagedItemError            an item's stored bytes fail their checksum
  +- FilterError                 a filter expression that cannot be understood
@@ -50,6 +51,10 @@ class GalleryModelMismatchError(IndexerError):
 
 class GalleryBusyError(IndexerError):
     """A gallery that another process is writing to at the moment."""
+
+
+class PredictionError(IndexerError):
+    """Values are to be predicted that the model does not know."""
 
 
 class EditError(IndexerError):

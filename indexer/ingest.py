@@ -30,6 +30,7 @@ from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
 from threadmatch.indexer.errors import CatalogueError
 from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
+from threadmatch.indexer.predicting import Predictor
 from threadmatch.indexer.rejects import RejectBound, RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
@@ -66,6 +67,8 @@ class IngestOptions:
         limits: on one image.
         image_limit_s: for decoding one image.
         flat_max: up to how many items the index stays exact.
+        predict: add to each item's metadata the values of attributes that the model reads off its photo, in columns
+            that begin with "predicted.".
     """
 
     images: Path | None = None
@@ -82,6 +85,7 @@ class IngestOptions:
     limits: ImageLimits = field(default_factory=ImageLimits)
     image_limit_s: float = TIME_LIMIT_S
     flat_max: int = FLAT_MAX_ITEMS
+    predict: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 1:
@@ -139,6 +143,7 @@ def ingest(
 
     Raises:
         CatalogueError: the catalogue cannot be read, or too many of its rows cannot be used.
+        PredictionError: values are to be predicted, and the model knows none.
         GalleryModelMismatchError, GalleryBusyError, GalleryError: the gallery cannot take it.
     """
     started = time.monotonic()
@@ -182,6 +187,7 @@ class _Ingestion:
     ) -> None:
         self.catalogue, self.folder, self.store = catalogue, folder, store
         self.model, self.options, self.tell = model, options, progress
+        self.predictor = Predictor.of(model, store) if options.predict else None
         self.progress = Progress(stage="encoding", rows=catalogue.rows)
         self.started = time.monotonic()
         self.ready: list[
@@ -247,7 +253,14 @@ class _Ingestion:
             str(images.resolve()),
             self.model.features_fingerprint,
             *mapped,
-            *filter(None, [self.options.preset, *(spec.made_by for spec in self.model.features)]),
+            *filter(
+                None,
+                [
+                    self.options.preset,
+                    "predict" if self.options.predict else "",
+                    *(spec.made_by for spec in self.model.features),
+                ],
+            ),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -347,7 +360,8 @@ class _Ingestion:
                 content = what
                 skipped += 1
             row = entry.row
-            version = Version(row.id, row.product_id, row.metadata, entry.source, content)
+            metadata = row.metadata if self.predictor is None else self.predictor.added(row.metadata, content)
+            version = Version(row.id, row.product_id, metadata, entry.source, content)
             if version != self.store.live_version(row.id):
                 self.store.put_version(run, version, row=row.number)
         self.store.commit()

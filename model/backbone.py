@@ -82,11 +82,15 @@ class Backbone(nn.Module):
         self.taps, self.tap_channels = tuple(stages), ()
         if not stages:
             return self
-        with torch.no_grad(), _evaluating(self):
-            passed = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
-            channels = [(passed := stage(passed)).shape[1] for stage in own]
+        channels = self.stage_channels()
         self.tap_channels = tuple(channels[n] for n in stages)
         return self
+
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of each stage's map."""
+        with torch.no_grad(), _evaluating(self):
+            passed = torch.zeros(1, 3, PROBE_PX, PROBE_PX, device=self.mean.device)
+            return tuple((passed := stage(passed)).shape[1] for stage in self.stages())
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) values 0..255, uint8 or float -> (B, C, h, w) last convolution activation.
@@ -249,12 +253,19 @@ class _TimmBody(nn.Module):
         return feature_map
 
     def stages(self) -> list[nn.Module]:
-        """The EfficientNet family's stem, its groups of blocks and its head; any other network is one stage."""
-        parts = [getattr(self.network, name, None) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")]
-        if not all(isinstance(part, nn.Module) for part in parts):
-            return [self]
-        stem, stem_norm, blocks, head, head_norm = parts
-        return [nn.Sequential(stem, stem_norm), *blocks, nn.Sequential(head, head_norm)]  # type: ignore[arg-type, misc]
+        """EfficientNets: stem, groups of blocks, head; ResNets: stem, layer1 to layer4; any other network is one."""
+        if parts := self._parts("conv_stem", "bn1", "blocks", "conv_head", "bn2"):
+            stem, stem_norm, blocks, head, head_norm = parts
+            assert isinstance(blocks, nn.Sequential), "timm keeps an EfficientNet's groups in one chain"
+            return [nn.Sequential(stem, stem_norm), *blocks, nn.Sequential(head, head_norm)]
+        if parts := self._parts("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            return [nn.Sequential(*parts[:4]), *parts[4:]]
+        return [self]
+
+    def _parts(self, *names: str) -> list[nn.Module]:
+        """The network's parts of these names; none unless all are there."""
+        parts = [getattr(self.network, name, None) for name in names]
+        return [part for part in parts if isinstance(part, nn.Module)] if None not in parts else []
 
 
 class _TorchvisionGoogLeNet(nn.Module):

@@ -24,6 +24,9 @@ REGIONS: Final = "regions"
 CELLS: Final = "cells"
 """The cells of the backbone's last map behind the neck, unit vectors, row by row."""
 
+ATTRIBUTES: Final = "attributes"
+"""One unit vector an attribute (`model.attributes`), where a model has that part."""
+
 Features = Mapping[str, NDArray[np.float32]]
 """What an encoder makes of B photos: name -> (B, *shape) float32."""
 

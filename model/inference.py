@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from threadmatch.model.attributes.part import AttributesPart
+from threadmatch.model.attributes.values import ValueDirections
 from threadmatch.model.certainty import Certainty, probability, values_of
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints
 from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.config import Calibration
 from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_models
-from threadmatch.model.encoding import TorchEngine, build_engine, feature_kinds
-from threadmatch.model.errors import CheckpointError
-from threadmatch.model.features import Features, FeatureSpec
+from threadmatch.model.encoding import TorchEngine, build_engine, feature_kinds, photo_tensor, see
+from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.features import ATTRIBUTES, Features, FeatureSpec
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.matchers import MatchersOf
 from threadmatch.model.matching import Items, Matcher, Photo
@@ -65,6 +67,7 @@ class Model:
         matchers: by name, each made when first used.
         chain: the stages of a search behind the shortlist.
         parts: fingerprints of the parts on top of the network, by name.
+        attributes: those that it knows, with what their values look like; None where it has no such part.
     """
 
     def __init__(
@@ -85,6 +88,11 @@ class Model:
             del network.parts[stale]  # the network was trained further: what the part reads is gone
         self.parts: Mapping[str, str] = {name: part.fingerprint for name, part in network.attached.items()}
         self.features: tuple[FeatureSpec, ...] = tuple(kind.spec(network) for kind in feature_kinds(network).values())
+        part = network.attached.get(ATTRIBUTES)
+        self._attributes_part = part if isinstance(part, AttributesPart) else None
+        self.attributes: ValueDirections | None = (
+            None if self._attributes_part is None else self._attributes_part.directions()
+        )
         self._network = network.eval().requires_grad_(False)
         # Not by build_engine where nothing is to be folded: such a network is one of torch's already.
         self._engine = (
@@ -147,6 +155,28 @@ class Model:
             ValueError: another shape or type.
         """
         return self._engine.encode(pixels)
+
+    @torch.inference_mode()
+    def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:
+        """Where an attribute is seen.
+
+        Args:
+            pixels: (S, S, 3) uint8 RGB of one photo.
+            attribute: one of `attributes`.
+
+        Returns:
+            (h, w), summing to 1.
+
+        Raises:
+            ConfigError: the model does not know the attribute.
+        """
+        part = self._attributes_part
+        if part is None or attribute not in part.config.names:
+            known = ", ".join(part.config.names) if part else "none"
+            raise ConfigError(f"this model has no attribute {attribute!r}; it has {known}")
+        seen = see(self._network, photo_tensor(pixels[None], self.image_px, self.device).permute(0, 3, 1, 2))
+        found: NDArray[np.float32] = part.read(seen)[1][0, part.config.names.index(attribute)].float().cpu().numpy()
+        return found
 
     def score(self, query: Photo, candidates: Items) -> NDArray[np.float32]:
         """(N,) scores of one photo by the last matcher of the chain, higher is more alike."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.features import CELLS
+from threadmatch.model.features import ATTRIBUTES, CELLS
 from threadmatch.model.matching import Matcher
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ def _sparse(network: GRNet, device: str) -> Matcher | None:
     return None if network.graph is None else SparseGraphMatcher(network.graph, device=device)
 
 
+def _attributes(network: GRNet, device: str) -> Matcher | None:
+    from threadmatch.model.attribute_matcher import AttributeMatcher
+
+    del device  # a few hundred products of short vectors
+    return AttributeMatcher() if ATTRIBUTES in network.attached else None
+
+
 def _mga(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.alignment.part import AlignmentPart
     from threadmatch.model.mga_matcher import MGAMatcher
@@ -58,6 +65,7 @@ MATCHERS: Final[dict[str, Factory]] = {
     "sparse": _sparse,
     "dense": _dense,
     "greedy": _greedy,
+    ATTRIBUTES: _attributes,
     "mga": _mga,
 }
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from threadmatch.model.descriptions import CONFIG_FILE
 from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.features import ATTRIBUTES
 from threadmatch.model.part import Part
 from threadmatch.model.tensor_files import read_fitting, write_described
 
@@ -29,7 +30,13 @@ def _alignment(settings: Mapping[str, Any]) -> Part:
     return AlignmentPart.from_settings(settings)
 
 
-PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {"alignment": _alignment}
+def _attributes(settings: Mapping[str, Any]) -> Part:
+    from threadmatch.model.attributes.part import AttributesPart
+
+    return AttributesPart.from_settings(settings)
+
+
+PARTS: Final[dict[str, Callable[[Mapping[str, Any]], Part]]] = {"alignment": _alignment, ATTRIBUTES: _attributes}
 """From a part's settings to the part, untrained; ConfigError for settings that it does not know."""
 
 

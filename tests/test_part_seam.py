@@ -110,7 +110,7 @@ def folders(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> dict[str, Model]:
-    return {name: load_model(folder, device="cpu") for name, folder in folders.items()}
+    return {name: load_model(folder, device="cpu", engine="torch") for name, folder in folders.items()}
 
 
 def fill(root: Path, model: Model, ids: Sequence[str] = ("a", "b", "c")) -> IngestResult:
@@ -151,15 +151,15 @@ def test_a_checkpoint_saved_again_keeps_its_part_until_what_it_reads_is_trained(
 ) -> None:
     network = load_checkpoint(folders["woven"])
     save_checkpoint(network, tmp_path / "again")
-    assert load_model(tmp_path / "again").parts == load_model(folders["woven"]).parts
+    assert load_model(tmp_path / "again", engine="torch").parts == load_model(folders["woven"], engine="torch").parts
     with torch.no_grad():
         network.head.projection.add_(1)
     save_checkpoint(network, tmp_path / "head")
-    assert load_model(tmp_path / "head").parts, "a part does not read the head"
+    assert load_model(tmp_path / "head", engine="torch").parts, "a part does not read the head"
     with torch.no_grad():
         next(network.backbone.parameters()).add_(0.01)
     save_checkpoint(network, tmp_path / "tuned")
-    assert load_model(tmp_path / "tuned").parts == {}
+    assert load_model(tmp_path / "tuned", engine="torch").parts == {}
     assert Model(network).parts == {}, "features of a part that reads another map are not made"
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_part_or_one_of_another_core_says_what_is_wrong(folders: dict[
         (damaged("empty", settings=None), "not a description of a model's part"),
     ):
         with pytest.raises(CheckpointError, match=says):
-            load_model(folder)
+            load_model(folder, engine="torch")
 
 
 async def test_a_gallery_made_without_it_is_served_refuses_its_matcher_and_gains_it_by_ingesting_again(

@@ -72,7 +72,7 @@ class Duplicates:
                 self._cells[place], self._looked[place] = cells, True
         self._alike: dict[int, tuple[list[bool], NDArray[np.float32]]] = {}
         self._pictures: dict[int, Picture | None] = {}
-        self._colors = [_colors(item) for item in items]  # of an item and all that was folded into it
+        self._colors: dict[int, dict[str, Any]] = {}  # of an item and all that was folded into it
         self._left = MAX_PAIRS
 
     def twin(self, place: int, shown: Sequence[int]) -> int | None:
@@ -80,7 +80,7 @@ class Duplicates:
         near = [(other, cosines[place]) for other in shown for alike, cosines in [self._row(other)] if alike[place]]
         for other, _ in sorted(near, key=lambda entry: -entry[1]):
             if self._same(other, place):
-                self._colors[other] = self._colors[place] | self._colors[other]
+                self._colors[other] = self._colors_of(place) | self._colors_of(other)
                 return other
         return None
 
@@ -96,7 +96,7 @@ class Duplicates:
         return self._alike[place]
 
     def _same(self, first: int, second: int) -> bool:
-        one, other = self._colors[first], self._colors[second]
+        one, other = self._colors_of(first), self._colors_of(second)
         if any(one[name] != other[name] for name in one.keys() & other.keys()):
             return False
         known = self._known(first, second)
@@ -109,6 +109,11 @@ class Duplicates:
             known = self._compare(first, second)
             self._verdicts.put((low, high), known)
         return known
+
+    def _colors_of(self, place: int) -> dict[str, Any]:
+        if place not in self._colors:
+            self._colors[place] = _colors(self._items[place])
+        return self._colors[place]
 
     def _known(self, first: int, second: int) -> bool | None:
         """What was found when one of the two was published or put, None where they were not compared."""

@@ -5,6 +5,7 @@
     color ~= "Red"          the same text, whatever its case
     season != "winter"      true for items without a season; `season == None` finds them
     "cotton" in materials   an element of a list column, or a part of a text column
+    predicted.neckline == "v"   a column with a dot in its name, as those that a model reads off photos have
     item["sleeve length"]   a column whose name is not a plain word, or a word of Python such as `class`
 
 A constant of another kind than the column's values, as in `price < 30` where price is a text, is refused: it would
@@ -44,6 +45,7 @@ from threadmatch.indexer.reading.conditions import (
 )
 from threadmatch.indexer.reading.filter_kinds import NUMBERS, check_constant, check_two_columns
 from threadmatch.indexer.store.manifest import ColumnKind
+from threadmatch.model.attributes.values import PREDICTED
 
 MAX_CHARACTERS: Final = 2000
 MAX_DEPTH: Final = 20  # SQLite's own parser gives up at about twice that
@@ -144,7 +146,7 @@ class _Parser:
                 return steps[0] if len(steps) == 1 else All(steps)
             case ast.BinOp(left=left, op=ast.RShift(), right=right):  # `~=`
                 return self._same_text(left, right, node)
-            case ast.Name() | ast.Subscript():
+            case ast.Name() | ast.Subscript() | ast.Attribute():
                 return self._bare(node)
         raise self._not_allowed(f"{_describe(node)} is no condition", node)
 
@@ -251,6 +253,9 @@ class _Parser:
                     return _Column(self._column(name, node), node)
             case ast.Subscript(value=ast.Name(id="item"), slice=ast.Constant(value=str() as name)):
                 return _Column(self._column(name, node), node)
+            case ast.Attribute(value=ast.Name(id=first), attr=second):
+                if first == PREDICTED.rstrip(".") or self._known(f"{first}.{second}"):
+                    return _Column(self._column(f"{first}.{second}", node), node)
         return self._constant(node)
 
     def _constant(self, node: ast.expr) -> _Constant:

@@ -45,7 +45,10 @@ def chunk(rows: Sequence[tuple[int, str, str | None, str]]) -> bytes:
     for place, (*_, metadata) in enumerate(rows):
         for name, value in json.loads(metadata).items():
             for kind, part in _parts(value):
-                columns.setdefault(f"{kind}:{name}", [None] * len(rows))[place] = part
+                key = f"{kind}:{name}"
+                if key not in columns:
+                    columns[key] = [None] * len(rows)
+                columns[key][place] = part
     arrays: dict[str, pa.Array] = {
         "seq": pa.array([row[0] for row in rows], pa.int64()),
         "id": pa.array([row[1] for row in rows], pa.string()),

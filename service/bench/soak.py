@@ -53,7 +53,7 @@ class Watch:
         found = {
             "memory_mib": memory_of(pid),
             "descriptors": float(descriptors_of(pid)),
-            "temporary_files": float(sum(1 for _ in Path(os.environ["TMPDIR"]).rglob("*"))),
+            "temporary_files": float(sum(1 for folder in _temporary_of(pid) for _ in folder.rglob("*"))),
             "gallery_mib": sum(sizes) / 2**20,
         }
         for name, value in found.items():
@@ -74,6 +74,17 @@ class Watch:
             if (part := len(values) // 4) > 0:
                 told[name] = (statistics.median(values[part : 2 * part]), statistics.median(values[-part:]))
         return told
+
+
+def _temporary_of(pid: int) -> set[Path]:
+    """Where a service keeps temporary files: the folder of such files, and that of its workers' counters."""
+    found = {Path(os.environ["TMPDIR"])}
+    with contextlib.suppress(OSError):  # a worker ended
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            for line in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                if line.startswith(b"PROMETHEUS_MULTIPROC_DIR="):
+                    found.add(Path(os.fsdecode(line.partition(b"=")[2])))
+    return found
 
 
 def descriptors_of(pid: int) -> int:

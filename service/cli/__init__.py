@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.attributes import evaluate_attributes, train_attributes
 from threadmatch.service.cli.bench import bench
 from threadmatch.service.cli.calibrate import calibrate
 from threadmatch.service.cli.curves import curves
@@ -57,6 +58,7 @@ app.command("calibrate")(calibrate)
 app.command("curves")(curves)
 app.command("demo")(demo)
 app.command("evaluate")(evaluate)
+app.command("evaluate-attributes")(evaluate_attributes)
 app.command("evaluate-detector")(evaluate_detector)
 app.command("evaluate-explanations")(evaluate_explanations)
 app.add_typer(data_app, name="data")
@@ -67,6 +69,7 @@ app.command("search")(search)
 app.command("serve", cls=ServeCommand)(serve)
 app.command("table")(table)
 app.command("train")(train)
+app.command("train-attributes")(train_attributes)
 
 
 def main() -> None:

@@ -7,11 +7,14 @@ import typer
 from threadmatch.service.cli.data_check import check
 from threadmatch.service.cli.data_draw import draw
 from threadmatch.service.cli.data_import import (
+    import_attributes,
     import_deepfashion,
     import_deepfashion_c2s,
     import_deepfashion_inshop,
     import_findfashion,
+    import_items,
     import_street2shop,
+    import_zappos50k,
 )
 from threadmatch.service.cli.data_sample import sample
 from threadmatch.service.cli.from_feedback import from_feedback
@@ -28,3 +31,6 @@ data_app.command("import-deepfashion-c2s")(import_deepfashion_c2s)
 data_app.command("import-deepfashion-inshop")(import_deepfashion_inshop)
 data_app.command("import-street2shop")(import_street2shop)
 data_app.command("import-findfashion")(import_findfashion)
+data_app.command("import-attributes")(import_attributes)
+data_app.command("import-zappos50k")(import_zappos50k)
+data_app.command("import-items")(import_items)

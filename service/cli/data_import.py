@@ -61,6 +61,33 @@ def import_findfashion(
     _run("findfashion", root, out, as_json=as_json, val_share=val_share, views=meanings)
 
 
+def import_attributes(root: Root, *, out: Out, as_json: AsJson = False) -> None:
+    """FashionAI or DeepFashion's attributes with ASEN's meta files: a column an attribute."""
+    _run("asen", root, out, as_json=as_json)
+
+
+def import_zappos50k(root: Root, *, out: Out, as_json: AsJson = False) -> None:
+    """Zappos50k with the triplets of Conditional Similarity Networks, which come into a table beside the manifest."""
+    _run("zappos50k", root, out, as_json=as_json)
+
+
+def import_items(
+    root: Annotated[Path, typer.Argument(help="table of items: image, id and columns of what is known")],
+    *,
+    out: Out,
+    words: Annotated[
+        Path | None, typer.Option(help="table of column, value, attribute, word: what the values mean")
+    ] = None,
+    product: Annotated[str, typer.Option(help="column that tells garments apart")] = "product_id",
+    most: Annotated[int, typer.Option(min=0, help="rows of each split at most, chosen by hash; 0: all")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """A shop's own table of items: a column an attribute."""
+    from threadmatch.model.data.layouts.items import ItemSettings
+
+    _run("items", root, out, as_json=as_json, items=ItemSettings(words, product, most))
+
+
 def _run(layout: Layout | None, root: Path, out: Path, *, as_json: bool, **settings: Any) -> None:
     from threadmatch.model.data.layouts.importing import ImportSettings, deepfashion_layout, import_layout
     from threadmatch.model.errors import ModelError
@@ -85,4 +112,6 @@ def _run(layout: Layout | None, root: Path, out: Path, *, as_json: bool, **setti
         return
     for split, counts in result["counts"].items():
         typer.echo(f"{split}: {counts['customer']:,} customer and {counts['shop']:,} shop rows")
+    if "triplets_file" in result:
+        typer.echo(f"{result['triplets']:,} triplets in {result['triplets_file']}")
     typer.echo(f"threadmatch data check {out}")

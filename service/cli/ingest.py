@@ -23,6 +23,10 @@ AllowHost = Annotated[list[str] | None, typer.Option(help="host whose image URLs
 MaxRejects = Annotated[
     str, typer.Option(metavar="N|P%", help="put nothing in service if more rows are rejected; default: all but one")
 ]
+Private = Annotated[bool, typer.Option(help="also fetch where an allowed host has a private address")]
+Predict = Annotated[
+    bool, typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos")
+]
 Headers = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,14 +47,13 @@ def ingest(
         bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
     ] = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
+    predict: Predict = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
     preset: Preset = None,
     allow_host: AllowHost = None,
     header: Headers = None,
-    allow_private_network: Annotated[
-        bool, typer.Option(help="also fetch where an allowed host has a private address")
-    ] = False,
+    allow_private_network: Private = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
@@ -76,6 +79,7 @@ def ingest(
                 workers=workers or os.cpu_count() or 1,
                 fresh=not resume,
                 prune=prune,
+                predict=predict,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
                 headers=_headers(header or [], allow_host or []),

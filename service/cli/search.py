@@ -32,6 +32,9 @@ def search(
             help="What has the last word, such as dense; global keeps stage one's order. Else the model's whole chain."
         ),
     ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Attributes to share, with weights: neckline:1,sleeves:0.5.")
+    ] = None,
     rerank: Annotated[bool | None, typer.Option("--rerank/--no-rerank", help="Second stage on or off.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Name the regions that weigh most.")] = False,
     model: Annotated[str, typer.Option(help="Model name or folder; else the gallery's own.")] = "",
@@ -48,6 +51,7 @@ def search(
         collapse_duplicates=collapse_duplicates,
         min_probability=min_probability,
         matcher=matcher,
+        attributes=attributes,
         rerank=rerank,
         explain=explain,
     )
@@ -115,6 +119,13 @@ def _show(answer: SearchAnswer) -> None:
             match.id,
             str(match.metadata.get("name") or match.metadata.get("title") or match.product_id or ""),
         )
+        for own in match.attributes or []:
+            seems = (
+                f", seems {own.predicted_item.value} ({own.predicted_item.probability:.0%})"
+                if own.predicted_item
+                else ""
+            )
+            table.add_row("", "", f"{own.similarity:.2f}", "", "", f"  {own.name}{seems}", "")
         for view in match.views or []:
             score, chance = (
                 "-" if one is None else form.format(one)

@@ -91,9 +91,12 @@ class AsyncClient:
         gallery: str | None = None,
         side: Side = "query",
         method: HeatmapMethod = "graph",
+        attribute: str | None = None,
     ) -> bytes:
-        """Where a match of a recent search was decided: a PNG to lay over the photo."""
-        return await self._send(calls.heatmap(request_id, item_id, gallery=gallery, side=side, method=method))
+        """Where a match of a recent search was decided, or with method="attention" an attribute seen: a PNG overlay."""
+        return await self._send(
+            calls.heatmap(request_id, item_id, gallery=gallery, side=side, method=method, attribute=attribute)
+        )
 
     async def explanation(self, request_id: str, item_id: str, *, gallery: str | None = None) -> ExplanationAnswer:
         """What decided a match of a recent search: the same as `explain=True` gives for all of them at once."""

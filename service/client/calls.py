@@ -28,7 +28,7 @@ Photo: TypeAlias = bytes | str | os.PathLike[str]
 """An image file's bytes, or its path."""
 Verdict: TypeAlias = Literal["match", "no_match"]
 Side: TypeAlias = Literal["query", "item"]
-HeatmapMethod: TypeAlias = Literal["graph", "gradcam"]
+HeatmapMethod: TypeAlias = Literal["graph", "gradcam", "attention"]
 Corners: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the upright photo."""
 
@@ -41,6 +41,7 @@ class SearchFields(TypedDict, total=False):
     box: str | Corners | None
     filter: str | None
     matcher: str
+    attributes: str | Mapping[str, float] | None
     depth: int
     rerank: bool
     explain: bool
@@ -129,10 +130,18 @@ def detect(photo: Photo) -> Call[DetectAnswer]:
     return Call(method="POST", path="/v1/detect", read=_model(DetectAnswer), files=[("image", upload(photo))])
 
 
-def heatmap(request_id: str, item_id: str, *, gallery: str | None, side: Side, method: HeatmapMethod) -> Call[bytes]:
+def heatmap(
+    request_id: str,
+    item_id: str,
+    *,
+    gallery: str | None,
+    side: Side,
+    method: HeatmapMethod,
+    attribute: str | None,
+) -> Call[bytes]:
     """GET /v1/search/{request_id}/matches/{item_id}/heatmap.png."""
     path = f"/v1/search/{segment(request_id)}/matches/{segment(item_id)}/heatmap.png"
-    params = as_text({"side": side, "method": method, "gallery": gallery})
+    params = as_text({"side": side, "method": method, "attribute": attribute, "gallery": gallery})
     return Call(method="GET", path=path, read=_content, params=params)
 
 
@@ -234,6 +243,8 @@ def upload(photo: Photo) -> tuple[str, bytes]:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):  # attributes and their weights
+        return ",".join(f"{name}:{_text(weight)}" for name, weight in value.items())
     if isinstance(value, tuple | list):
         return ",".join(map(_text, value))
     return str(value)

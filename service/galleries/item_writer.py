@@ -19,13 +19,16 @@ from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
 from threadmatch.indexer.edits.looking_at import with_look
 from threadmatch.indexer.errors import EditError, EditFailedError, ItemNotFoundError
+from threadmatch.indexer.predicting import columns_of, is_predicted
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
-from threadmatch.model.features import in_common
+from threadmatch.model.features import ATTRIBUTES, in_common
 from threadmatch.model.images import Box
+from threadmatch.model.matching import Photo
 from threadmatch.service.errors import error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
+from threadmatch.service.queues.decoding import Unpacked
 from threadmatch.service.queues.model_queues import ModelQueues
 
 EDITS_A_COMMIT = 32
@@ -40,6 +43,14 @@ class NewItem:
     product_id: str | None
     box: str | None
     metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """A photo unpacked, and its features."""
+
+    unpacked: Unpacked
+    features: Photo
 
 
 class ItemWriter:
@@ -94,19 +105,20 @@ class ItemWriter:
             box = normal_box(item.box or "")
             sha256 = await queues.run_in(queues.readers, _sha256, item.photo)
             stored = await queues.run_in(queues.readers, self._gallery.find_photo, sha256, box)
-            version = Version(
-                item.id, item.product_id, metadata_json(item.metadata), "", stored.content if stored else 0
-            )
-            content = None if stored else await self._encoded(item.photo, sha256, box)
+            predicting = is_predicted(self._gallery.columns())
+            made = await self._features(item.photo, box) if predicting or not stored else None
+            metadata = item.metadata | (self._predicted(made.features) if made and predicting else {})
+            version = Version(item.id, item.product_id, metadata_json(metadata), "", stored.content if stored else 0)
+            content = await self._content(made, sha256, box) if made and not stored else None
             try:
                 edited = await self._write(Put(version, content))
             except ContentGoneError:  # removed by a compaction since it was looked up
-                content = await self._encoded(item.photo, sha256, box)
+                content = await self._content(made or await self._features(item.photo, box), sha256, box)
                 edited = await self._write(Put(version, content))
             self._count("unchanged" if not edited.changed else "replaced" if edited.existed else "created")
         seen = stored if content is None else StoredPhoto(0, content.width, content.height, Box(*content.box))
         assert seen is not None, "a photo is either stored or encoded"
-        return Item(item.id, item.product_id, item.metadata, seen.width, seen.height, seen.box), edited
+        return Item(item.id, item.product_id, metadata, seen.width, seen.height, seen.box), edited
 
     async def change(self, change: Change) -> Edited:
         """Change an item's fields, not its photo. When this returns it is durable, and the next search finds it so.
@@ -133,19 +145,25 @@ class ItemWriter:
             self._count("deleted" if edited.existed else "absent")
             return edited.existed
 
-    async def _encoded(self, photo: bytes, sha256: str, asked_box: str) -> Content:
-        queues = self._queues
-        unpacked = await queues.decoding.photo(photo, box=asked_box or None, show="all")
-        prepared = unpacked.prepared
-        features = await queues.encoder.submit(prepared.pixels)
+    async def _features(self, photo: bytes, asked_box: str) -> _Made:
+        unpacked = await self._queues.decoding.photo(photo, box=asked_box or None, show="all")
+        return _Made(unpacked, await self._queues.encoder.submit(unpacked.prepared.pixels))
+
+    def _predicted(self, features: Photo) -> dict[str, Any]:
+        """Columns like those that ingestion predicted; none where this model knows no attributes."""
+        known = self._queues.model.attributes
+        return {} if known is None else columns_of(known, features[ATTRIBUTES])
+
+    async def _content(self, made: _Made, sha256: str, asked_box: str) -> Content:
+        queues, prepared = self._queues, made.unpacked.prepared
         content = content_of(
-            features,
+            made.features,
             in_common(self._gallery.features, queues.model.features),
             sha256=sha256,
             asked_box=asked_box,
             size=(prepared.width, prepared.height),
             box=(prepared.box.x0, prepared.box.y0, prepared.box.x1, prepared.box.y1),
-            photo=unpacked.shown,
+            photo=made.unpacked.shown,
         )
         return await queues.run_in(queues.readers, with_look, self._gallery.current, content)
 

@@ -58,6 +58,7 @@ class IngestChoices(TypedDict, total=False):
     workers: int
     fresh: bool
     prune: bool
+    predict: bool
     allow_hosts: tuple[str, ...]
     allow_private_network: bool
     headers: tuple[tuple[str, str, str], ...]

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from socket import socket
 from typing import Final
 
@@ -18,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from threadmatch.service.process.draining import DrainingServer
+from threadmatch.service.watching.dead_workers import take_over
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Supervisor(Multiprocess):
     """uvicorn's, with these differences.
 
     - It knows whether it ended because it was asked to, or because the service could not start.
-    - The gauges of a dead worker leave the metrics; what it counted stays.
+    - The gauges of a dead worker leave the metrics; what it counted stays, in one file for all of them.
     - A replacement that cannot start does not end the workers that serve; it is tried again.
     - A worker that is slow to say how it is does not keep it from hearing SIGTERM, or from replacing another one.
     - The number of workers is fixed: SIGHUP, SIGTTIN and SIGTTOU change nothing.
@@ -121,6 +123,10 @@ class Supervisor(Multiprocess):
         worker.join()
         assert worker.pid is not None
         shared_metrics.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        try:
+            take_over(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), worker.pid)
+        except (OSError, ValueError) as error:  # a full disk, a torn file: the worker's own files stay and are counted
+            logger.warning("a dead worker's counters stay where they are", extra={"reason": str(error)})
         could_not_start = worker.exitcode == STARTUP_FAILURE
         if could_not_start and not self._served:
             self.should_exit.set()  # it would fail the same way again

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from threadmatch.model.attributes.values import ValueDirections
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import Encoder
 from threadmatch.model.inference import Judged
@@ -22,6 +26,15 @@ class ServedModel(Encoder, Protocol):
     @property
     def chain(self) -> Chain:
         """The stages of a search behind the shortlist."""
+        ...
+
+    @property
+    def attributes(self) -> ValueDirections | None:
+        """Those that it knows, and what their values look like; None where it has none."""
+        ...
+
+    def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:
+        """Where an attribute is seen in (S, S, 3) pixels: (h, w), summing to 1."""
         ...
 
     def judge(self, ranking: Ranking, *, items: int | None = None) -> Judged:

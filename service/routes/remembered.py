@@ -39,7 +39,12 @@ class HeatmapChoice(BaseModel):
 
     side: Side = Field(default="query", description="the photo to paint")
     method: Method = Field(
-        default="graph", description="graph: contributions of the regions; gradcam: gradient on the last feature map"
+        default="graph",
+        description="graph: contributions of the regions; gradcam: gradient on the last feature map; attention: where "
+        "an attribute is seen",
+    )
+    attribute: str | None = Field(
+        default=None, max_length=64, description="of method=attention: one that GET /v1/gallery lists"
     )
     ground: Literal["painted", "clear"] = Field(
         default="painted", description="clear: leave the photo's background out"
@@ -73,7 +78,13 @@ async def match_heatmap(
         async with asyncio.timeout(service.settings.search_timeout_s):
             search = await recent.get(chosen.name, request_id)
             png = await heatmap(
-                retriever, search, item_id, side=asked.side, method=asked.method, clear_ground=asked.ground == "clear"
+                retriever,
+                search,
+                item_id,
+                side=asked.side,
+                method=asked.method,
+                attribute=asked.attribute,
+                clear_ground=asked.ground == "clear",
             )
     return Response(png, media_type="image/png", headers=KEPT_BY_BROWSERS)
 

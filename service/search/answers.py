@@ -10,26 +10,45 @@ from urllib.parse import quote
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.indexer.reading.listing import Place
+from threadmatch.model.attributes.values import PREDICTED, Predicted
 from threadmatch.model.detection.proposals import Proposal
+from threadmatch.model.features import ATTRIBUTES, in_common
 from threadmatch.model.images import Box
 from threadmatch.service.http.forwarded import prefix
 from threadmatch.service.http.public_address import base
 from threadmatch.service.http.schemas.answers import GalleryStamp, ModelStamp
 from threadmatch.service.http.schemas.detection import ProposalAnswer
-from threadmatch.service.http.schemas.gallery import ColumnAnswer, GalleryAnswer, ItemAnswer, ItemsAnswer, ListedItem
+from threadmatch.service.http.schemas.gallery import (
+    AttributeAnswer,
+    ColumnAnswer,
+    GalleryAnswer,
+    ItemAnswer,
+    ItemsAnswer,
+    ListedItem,
+)
 from threadmatch.service.http.schemas.matches import (
+    AttributeMatchAnswer,
     DuplicateAnswer,
     EvidenceAnswer,
     ExplanationAnswer,
     HeatmapsAnswer,
     MatchAnswer,
     NoteAnswer,
+    PredictedAnswer,
     QueryAnswer,
     SearchAnswer,
     ViewAnswer,
 )
 from threadmatch.service.queues.served_model import ServedModel
-from threadmatch.service.search.results import DIGITS, EvidenceBoxes, Heatmaps, Match, SearchResult, Told
+from threadmatch.service.search.results import (
+    DIGITS,
+    AttributeMatch,
+    EvidenceBoxes,
+    Heatmaps,
+    Match,
+    SearchResult,
+    Told,
+)
 
 Confidence = Literal["very likely", "likely", "possible", "unlikely"]
 
@@ -113,6 +132,7 @@ def gallery_answer(
         items=gallery.item_count,
         unfolded=gallery.current.changes.pending,
         columns=[_column(column) for column in gallery.current.described_columns()],
+        attributes=_attributes(gallery, model),
         model=model_stamp(model),
         newer_refused=newer_refused,
         feedback=feedback,
@@ -197,8 +217,21 @@ def _column(column: Column) -> ColumnAnswer:
     values = None if column.values is None else list(column.values)
     counts = None if column.counts is None else list(column.counts)
     return ColumnAnswer(
-        name=column.name, kind=column.kind, values=values, counts=counts, min=column.low, max=column.high
+        name=column.name,
+        kind=column.kind,
+        predicted=column.name.startswith(PREDICTED),
+        values=values,
+        counts=counts,
+        min=column.low,
+        max=column.high,
     )
+
+
+def _attributes(gallery: Gallery, model: ServedModel) -> list[AttributeAnswer]:
+    """Those that model and gallery have."""
+    kept = {spec.name for spec in in_common(gallery.features, model.features)}
+    known = model.attributes.attributes if model.attributes is not None and ATTRIBUTES in kept else ()
+    return [AttributeAnswer(name=attribute.name, values=list(attribute.values)) for attribute in known]
 
 
 def _match(
@@ -231,7 +264,22 @@ def _match(
         ],
         evidence=_evidence(match.evidence),
         evidence_before=_evidence(match.evidence_before),
+        attributes=None if match.attributes is None else [_attribute(own) for own in match.attributes],
+        plain_rank=match.plain_rank,
         heatmaps=None if heatmaps is None else HeatmapsAnswer(query=heatmaps.query, item=heatmaps.item),
+    )
+
+
+def _attribute(own: AttributeMatch) -> AttributeMatchAnswer:
+    def predicted(said: Predicted | None) -> PredictedAnswer | None:
+        return None if said is None else PredictedAnswer(value=said.value, probability=said.probability)
+
+    return AttributeMatchAnswer(
+        name=own.name,
+        weight=own.weight,
+        similarity=own.similarity,
+        predicted_query=predicted(own.query),
+        predicted_item=predicted(own.item),
     )
 
 

@@ -22,22 +22,31 @@ from threadmatch.service.search.recent_searches import RecentSearch
 from threadmatch.service.search.results import Told
 from threadmatch.service.search.retriever import Retriever
 
-Method = Literal["graph", "gradcam"]
+Method = Literal["graph", "gradcam", "attention"]
 LEAST_KEPT: Final = 0.05
 """Share of a photo below which what is left of it is a mistake."""
 
 
 async def heatmap(
-    retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method, clear_ground: bool = False
+    retriever: Retriever,
+    search: RecentSearch,
+    item_id: str,
+    *,
+    side: Side,
+    method: Method,
+    attribute: str | None = None,
+    clear_ground: bool = False,
 ) -> bytes:
-    """Paint what decided a match.
+    """Paint what decided a match, or where an attribute is seen.
 
     Args:
         retriever: of the gallery that was searched.
         search: as it was remembered.
         item_id: of one of its matches.
         side: the photo to paint: the searched part of the query, or the item's whole display photo.
-        method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map.
+        method: "graph" paints the contributions of regions, "gradcam" the gradient of the score on the last map,
+            "attention" where the model looks for an attribute.
+        attribute: of "attention".
         clear_ground: leave the background clear, where it can be told from what stands before it.
 
     Returns:
@@ -46,33 +55,72 @@ async def heatmap(
     Raises:
         SearchNotFoundError: the item was not among the answered matches, another model answered, or none that can
             explain.
-        InvalidFieldError: the matcher that decided has no Grad-CAM.
+        InvalidFieldError: the matcher that decided has no Grad-CAM; the model has no such attribute, or one is named
+            with another method.
         ItemNotFoundError, DamagedItemError: the item is gone, or cannot be read.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
     queues, snapshot = retriever.queues, retriever.gallery.current
+    sought = _attribute(retriever, method, attribute)
     with queues.in_progress():
-        matcher = matcher_of(retriever, search, item_id)
+        if item_id not in search.item_ids:
+            raise _not_answered(search, item_id)
         item = await queues.run_in(queues.readers, snapshot.item, item_id)
-        shown, place = await queues.run_in(queues.readers, scored_together, retriever, search, matcher, item_id)
-        if method == "graph":
-            both = await queues.explainer.submit(partial(matcher.heat, search.features, shown))
-            heat = both[0 if side == "query" else 1][place]
-        else:
+        if sought is not None:
             pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
-            if not isinstance(matcher, GradCam):
-                raise InvalidFieldError(
-                    f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
-                    "contributions: ask for method=graph"
-                )
-            other = {name: values[place] for name, values in shown.items()} if side == "query" else search.features
-            heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
+            heat = await queues.explainer.submit(partial(retriever.model.attention, pixels, sought))
+        else:
+            heat = await _decided(retriever, search, item_id, side=side, method=method)
         if side == "query":
             size, inside = display_size(search.box.width, search.box.height), None
         else:
             size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
         kept = await _kept(retriever, search, item_id, side) if clear_ground else None
         return await queues.run_in(queues.readers, overlay, heat, size, inside=inside, kept=kept)
+
+
+def _attribute(retriever: Retriever, method: Method, attribute: str | None) -> str | None:
+    """The attribute to look for; None where another method is asked for.
+
+    Raises:
+        InvalidFieldError: see `heatmap`.
+    """
+    if method != "attention":
+        if attribute is not None:
+            raise InvalidFieldError(f"attribute goes with method=attention, found method={method}")
+        return None
+    known = retriever.model.attributes.names if retriever.model.attributes is not None else ()
+    if attribute not in known:
+        found = "none" if attribute is None else repr(attribute[:80])
+        raise InvalidFieldError(f"attribute is {found}; method=attention needs one of {', '.join(known) or 'none'}")
+    return attribute
+
+
+async def _decided(
+    retriever: Retriever, search: RecentSearch, item_id: str, *, side: Side, method: Method
+) -> NDArray[np.float32]:
+    """(h, w), what decided a match."""
+    queues = retriever.queues
+    matcher = matcher_of(retriever, search, item_id)
+    shown, place = await queues.run_in(queues.readers, scored_together, retriever, search, matcher, item_id)
+    heat: NDArray[np.float32]
+    if method == "graph":
+        both = await queues.explainer.submit(partial(matcher.heat, search.features, shown))
+        heat = both[0 if side == "query" else 1][place]
+        return heat
+    pixels = await queues.run_in(queues.readers, _pixels, retriever, search, item_id, side)
+    if not isinstance(matcher, GradCam):
+        raise InvalidFieldError(
+            f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
+            "contributions: ask for method=graph"
+        )
+    other = {name: values[place] for name, values in shown.items()} if side == "query" else search.features
+    heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
+    return heat
+
+
+def _not_answered(search: RecentSearch, item_id: str) -> SearchNotFoundError:
+    return SearchNotFoundError(f"{item_id[:80]!r} was not among the {len(search.item_ids)} matches of that search")
 
 
 async def explanation(retriever: Retriever, search: RecentSearch, item_id: str) -> Told:
@@ -103,7 +151,7 @@ def matcher_of(retriever: Retriever, search: RecentSearch, item_id: str) -> Expl
             explain.
     """
     if item_id not in search.item_ids:
-        raise SearchNotFoundError(f"{item_id[:80]!r} was not among the {len(search.item_ids)} matches of that search")
+        raise _not_answered(search, item_id)
     if search.model != retriever.model.fingerprint:
         raise SearchNotFoundError("that search was answered by another model; search again")
     matcher = as_explaining(retriever.model.matchers[search.matcher]) if search.matcher else None

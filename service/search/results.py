@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from threadmatch.indexer.reading.gallery import Item
+from threadmatch.model.attributes.values import Predicted
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
@@ -42,13 +43,28 @@ class Duplicate:
     stage1_rank: int
 
 
+@dataclass(frozen=True, slots=True)
+class AttributeMatch:
+    """One attribute of the photo and of an item: how alike, -1 to 1, and the values they seem to have.
+
+    `weight` is what was asked for; values are predicted, None where the model knows no names of values.
+    """
+
+    name: str
+    weight: float
+    similarity: float
+    query: Predicted | None
+    item: Predicted | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """One item, with its place in the shortlist and after the chain.
 
     `score` is of the last stage that scored the item, `stage` its matcher; None where none did. Only a calibrated
     matcher's scores have a probability. `views` are the other items of its product, best first, None unless products
-    were asked for; `duplicates` show the photo of this item or of one of its views.
+    were asked for; `duplicates` show the photo of this item or of one of its views. `attributes` and `plain_rank`, its
+    place among the candidates without them, are None unless attributes were asked for.
     """
 
     rank: int
@@ -63,6 +79,8 @@ class Match:
     duplicates: list[Duplicate] = field(default_factory=list)
     evidence_before: list[EvidenceBoxes] | None = None
     heatmaps: Heatmaps | None = None
+    attributes: tuple[AttributeMatch, ...] | None = None
+    plain_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

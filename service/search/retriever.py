@@ -26,14 +26,15 @@ from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.model.chain import Chain, Ranking
-from threadmatch.model.features import EMBEDDING
+from threadmatch.model.features import ATTRIBUTES, EMBEDDING
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo
 from threadmatch.model.inference import Judged
-from threadmatch.model.matching import Items, Photo, as_explaining
+from threadmatch.model.matching import Floats, Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
+from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
 from threadmatch.service.search.detecting import WHOLE, as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.gathering import Gathered
@@ -70,11 +71,15 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Stages:
-    """How a shortlist was reordered: the order, and the features of the items that the last stage was given."""
+    """How a shortlist was reordered: the order, and the features of the items that the last stage was given.
+
+    `attributes` are (N, A, D) of all candidates, None unless attributes are asked for.
+    """
 
     ranking: Ranking
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     last_items: Items = field(default_factory=dict)
+    attributes: Floats | None = None
 
     def place_of(self, place: int) -> int:
         """Where `last_items` has the item at a place of the shortlist, one of those that the last stage was given."""
@@ -136,11 +141,12 @@ class Retriever:
             self.metrics.gallery_damaged.labels(self.name).set(len(self.damaged))
 
     def _candidates(self, options: SearchOptions) -> int:
-        return min(options.candidates, max(1, self.gallery.item_count))
+        return min(options.shortlist, max(1, self.gallery.item_count))
 
     async def search_admitted(self, photo: bytes, options: SearchOptions) -> SearchResult:
         """`search` inside of `admitted`."""
         chain = self.stages(options)
+        asked = asked_attributes(options, self.model, self.gallery.features)
         started = time.perf_counter()
         timings: dict[str, float] = {}
         with _timed(timings, "decode"):
@@ -152,14 +158,24 @@ class Retriever:
             span.set(
                 {"threadmatch.candidates": len(found.candidates), "threadmatch.generation": found.snapshot.generation}
             )
-        found, stages = await self._reordered(found, query, chain, timings)
+        found, stages = await self._reordered(
+            found, query, () if asked and asked.alone else chain, timings, asked=asked
+        )
         judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
         if seen.no_garment:
             judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
+        plain = stages.ranking.order.copy()
+        if asked is not None:
+            with _timed(timings, ATTRIBUTES):
+                await self.queues.run_in(self.queues.readers, _weigh, found, stages, query, asked)
         with _timed(timings, "pick"):
             matches = await self.queues.run_in(
                 self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
             )
+        if asked is not None and stages.attributes is not None and matches:
+            shown = stages.attributes[[match.stage1_rank - 1 for match in matches]]
+            told = await self.queues.run_in(self.queues.readers, asked.told, query[ATTRIBUTES], shown)
+            matches = with_attributes(matches, told, plain)
         if options.explain and matches:
             with _timed(timings, "explain"):
                 matches = await self._explained(matches, query, stages, prepared.box, options)
@@ -200,16 +216,26 @@ class Retriever:
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
         embedding = np.asarray(query[EMBEDDING], np.float32)
-        candidates = snapshot.shortlist(embedding, options.candidates, filter=options.filter)
+        candidates = snapshot.shortlist(embedding, options.shortlist, filter=options.filter)
         return _Found(snapshot, candidates, snapshot.items(candidates))
 
     async def _reordered(
-        self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]
+        self,
+        found: _Found,
+        query: Photo,
+        chain: Chain,
+        timings: dict[str, float],
+        *,
+        asked: AskedAttributes | None,
     ) -> tuple[_Found, _Stages]:
         """Let the chain go over the shortlist; an item whose features are damaged is left out of it."""
         while True:
             try:
-                return found, await self._through(found, query, chain, timings)
+                stages = await self._through(found, query, chain, timings)
+                if asked is not None:
+                    with _timed(timings, "gather"):
+                        stages.attributes = await self.queues.run_in(self.queues.readers, _attributes_of, found)
+                return found, stages
             except DamagedItemError as error:  # one bad row must not take down every search that meets it
                 self._note_damaged(error)
                 kept = [place for place, item in enumerate(found.items) if item.id != error.item_id]
@@ -305,6 +331,18 @@ def _no_match_reason(seen: Seen, matches: list[Match], found: _Found, judged: Ju
     if not found.candidates:
         return "filter" if found.snapshot.item_count else "empty_gallery"
     return "improbable" if not matches or judged.says_no_match else None
+
+
+def _attributes_of(found: _Found) -> Floats:
+    """(N, A, D) of all candidates."""
+    return np.asarray(found.snapshot.features(ATTRIBUTES, found.candidates))
+
+
+def _weigh(found: _Found, stages: _Stages, query: Photo, asked: AskedAttributes) -> None:
+    """Let the attributes asked for join the order."""
+    assert stages.attributes is not None, "gathered with the chain's features"
+    distances = np.array([candidate.distance for candidate in found.candidates], np.float64)
+    asked.reorder(stages.ranking, asked.similarities(query[ATTRIBUTES], stages.attributes), distances)
 
 
 @contextlib.contextmanager

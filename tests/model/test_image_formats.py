@@ -80,7 +80,7 @@ def _exif_with_thumbnail() -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\xff\x0a\xfa", "JPEG XL"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
         (b"RIFF\0\0\0\0AVI LIST", "a video"),

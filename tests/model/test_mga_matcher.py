@@ -127,7 +127,7 @@ def test_a_model_with_the_part_makes_slots_and_has_the_matcher(tmp_path: Path) -
         )
     )
     save_checkpoint(network, tmp_path / "tiny")
-    model = load_model(tmp_path / "tiny", device="cpu")
+    model = load_model(tmp_path / "tiny", device="cpu", engine="torch")
     assert "mga" in model.matchers
     assert as_explaining(model.matchers["mga"]) is not None
     made = model.encode(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
@@ -145,4 +145,4 @@ def load_model_without(folder: Path) -> Model:
     for path in (folder / "alignment").iterdir():
         path.unlink()
     (folder / "alignment").rmdir()
-    return load_model(folder, device="cpu")
+    return load_model(folder, device="cpu", engine="torch")

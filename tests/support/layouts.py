@@ -137,3 +137,45 @@ def findfashion(root: Path) -> Path:
     lines += ["000000110.jpeg,9,front,no,no,test", "122,22,front,no,no,val"]
     (root / "annotations/street2shop.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+FASHIONAI_META = {
+    "FashionAI": {
+        "ATTRIBUTES": ["neckline_design", "sleeve-length"],
+        "ATTRIBUTES_NUM": {"neckline_design": 3, "sleeve-length": 2},
+        "ATTRIBUTES_VALUES": {"neckline_design": ["Invisible", "V Neck", "Square Neckline"]},
+    },
+    "DeepFashion": {"ATTRIBUTES": ["texture-related"], "ATTRIBUTES_NUM": {"texture-related": 156}},
+}
+
+
+def fashionai(data: Path) -> Path:
+    """ASEN's data/ with FashionAI in it: 4 photos to train on, 3 each of valid and test, of which one asks."""
+    root = data / "FashionAI"
+    root.mkdir(parents=True)
+    (data / "meta.json").write_text(json.dumps(FASHIONAI_META))
+    for part, count in (("train", 4), ("valid", 3), ("test", 3)):
+        names = [f"Images/neckline_design_labels/{part}{n}.jpg" for n in range(count)]
+        for n, name in enumerate(names):
+            picture(root / name, 100 * len(part) + n)
+        (root / f"filenames_{part}.txt").write_text("".join(f"{name}\n" for name in names))
+    (root / "label_train.txt").write_text("0 0 1\n1 0 2 1 0\n2 0 1 0 2\n3 1 1\n")
+    for part in ("valid", "test"):
+        (root / f"candidate_{part}.txt").write_text("0 0 1\n1 0 2\n")
+        (root / f"query_{part}.txt").write_text("2 0 1\n2 1 1\n")
+    return root
+
+
+def zappos50k(root: Path) -> Path:
+    """UT-Zap50K's folders with CSN's triplet lists: 8 shoes; the second list of the class names a shoe twice."""
+    names = [f"Shoes/{'Oxfords' if n % 2 else 'Boat Shoes'}/Bostonian/{n}.jpg" for n in range(8)]
+    for n, name in enumerate(names):
+        picture(root / "ut-zap50k-images" / name, 900 + n)
+    (root / "filenames.json").write_text("".join(f"{name}\n" for name in names))
+    lists = {"train": "0 1 2\n2 3 0\n", "val": "3 4 5\n", "test": "6 7 4\n"}
+    for attribute in ("class", "closure", "gender", "heel"):
+        for split, triplets in lists.items():
+            path = root / "tripletlists" / f"{attribute}_tripletlist_{split}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(triplets)
+    return root

@@ -154,6 +154,7 @@ class WatchedModel:
         self.name, self.fingerprint = model.name, model.fingerprint
         self.features, self.features_fingerprint = model.features, model.features_fingerprint
         self.image_px, self.chain = model.image_px, model.chain
+        self.attributes = model.attributes
         self.matchers: Mapping[str, Matcher] = {
             name: WatchedMatcher(self, matcher) for name, matcher in model.matchers.items()
         }
@@ -162,6 +163,9 @@ class WatchedModel:
         self.begin("encode")
         self.encoded.append(len(pixels))
         return self._model.encode(pixels)
+
+    def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:
+        return self._model.attention(pixels, attribute)
 
     def judge(self, ranking: Ranking, *, items: int | None = None) -> Judged:
         return self._model.judge(ranking, items=items)

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from threadmatch.model.data.layouts import deepfashion, findfashion
+from threadmatch.model.data.layouts import deepfashion, findfashion, zappos
+from threadmatch.model.data.layouts.asen import read_asen, read_meta
+from threadmatch.model.data.layouts.items import ItemSettings, item_attributes, read_items
 from threadmatch.model.data.layouts.street2shop import read_street2shop
 from threadmatch.model.data.layouts.tree import Notes
 from threadmatch.model.data.manifest.rows import ManifestRow, image_cell, write_manifest
+from threadmatch.model.data.triplet_table import write_triplets
 from threadmatch.model.errors import DataError
 
-Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion"]
+Layout = Literal["deepfashion-c2s", "deepfashion-inshop", "street2shop", "findfashion", "asen", "zappos50k", "items"]
 VAL_SHARE: Final = 0.1
 """Of the train products, where a set has no val part of its own."""
 STEP: Final = 1000
@@ -26,10 +29,12 @@ class ImportSettings:
     Fields:
         val_share: of the train products that become val, where there is no official val; 0 takes none.
         views: what numbers in FindFashion's view column mean.
+        items: of a shop's own table.
     """
 
     val_share: float = VAL_SHARE
     views: Mapping[str, str] = field(default_factory=dict)
+    items: ItemSettings = field(default_factory=ItemSettings)
 
 
 def deepfashion_layout(root: Path) -> Layout:
@@ -68,7 +73,8 @@ def import_layout(
         progress: told the rows read, now and then.
 
     Returns:
-        Plain JSON types: manifest, rows, counts (split, then domain), notes (what was odd: count and an example).
+        Plain JSON types: manifest, rows, counts (split, then domain), notes (what was odd: count and an example); of
+        Zappos50k also triplets_file, a table beside the manifest, and triplets, how many are in it.
 
     Raises:
         DataError: the tree is not in that layout, and why; an ending that is no manifest's.
@@ -86,7 +92,15 @@ def import_layout(
             yield replace(row, image=image_cell(Path(row.image), out))
 
     written = write_manifest(out, counted(), others=others)
+    judged: dict[str, Any] = {}
+    if layout == "zappos50k":
+        table = out.with_name(f"{out.stem}.triplets{out.suffix}")
+        judged = {
+            "triplets_file": str(table),
+            "triplets": write_triplets(table, zappos.read_zappos_triplets(root, notes)),
+        }
     return {
+        **judged,
         "manifest": str(out),
         "layout": layout,
         "rows": written,
@@ -109,3 +123,11 @@ def _reader(
         case "findfashion":
             rows = findfashion.read_findfashion(root, notes, val_share=settings.val_share, views=settings.views)
             return rows, findfashion.OTHERS
+        case "asen":
+            meta = read_meta(root)
+            return read_asen(root, meta, notes), meta.attributes
+        case "zappos50k":
+            return zappos.read_zappos(root, notes), zappos.OTHERS
+        case "items":
+            attributes = item_attributes(root, settings.items)
+            return read_items(root, settings.items, notes), tuple(name for name in attributes if name != "category")

@@ -42,6 +42,7 @@ FINETUNE = PhaseFiles("finetune", "finetune.jsonl", "finetune.pt")
 END_TO_END = PhaseFiles("end_to_end", "end_to_end.jsonl", "end_to_end.pt")
 HEAD = PhaseFiles("head", "curves.jsonl", "state.pt")
 KPM = PhaseFiles("kpm", "kpm.jsonl", "kpm.pt")
+ATTRIBUTES = PhaseFiles("attributes", "attributes.jsonl", "attributes.pt")
 ALIGNMENT = PhaseFiles("alignment", "curves.jsonl", "state.pt")
 
 

@@ -50,8 +50,8 @@ class AlignmentSettings:
     learning_rate: float = 3e-3
     """Of windows, looks, scales and weights."""
     matrix_rate: float = 3e-3
-    """Of the matrices that begin as the identity. On `val` 3e-3 gained on two makers of three and lost on the third; with
-    none of them learning, 80 steps gained nothing."""
+    """Of the matrices that begin as the identity. On `val` 3e-3 gained on two makers of three and lost on the third;
+    with none of them learning, 80 steps gained nothing."""
     weight_decay: float = 1.0
     """Of the matrices, towards the identity."""
     warm_up: int = 20

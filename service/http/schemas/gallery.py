@@ -95,6 +95,9 @@ class ColumnAnswer(Answer):
 
     name: str = Field(examples=["color"])
     kind: str = Field(examples=["string"])
+    predicted: bool = Field(
+        default=False, description="read off the photos by the model when they were ingested; nobody wrote it down"
+    )
     values: list[str] | None = Field(
         default=None,
         description="of a text column with few of them: those to choose from, the most frequent first",
@@ -109,6 +112,15 @@ class ColumnAnswer(Answer):
     max: float | None = Field(default=None, description="of a number column: its greatest value", examples=[None])
 
 
+class AttributeAnswer(Answer):
+    """One attribute that searches can weigh."""
+
+    name: str = Field(examples=["neckline"])
+    values: list[str] = Field(
+        description="that the model can tell apart; empty where it knows no names", examples=[["v"]]
+    )
+
+
 class GalleryAnswer(Answer):
     """The gallery in service."""
 
@@ -121,6 +133,9 @@ class GalleryAnswer(Answer):
         description="changes that are searched beside the index, not yet folded into it", examples=[3]
     )
     columns: list[ColumnAnswer]
+    attributes: list[AttributeAnswer] = Field(
+        default_factory=list, description="that a search's `attributes` can name; empty where none are kept"
+    )
     model: ModelStamp
     newer_refused: str | None = Field(
         description="why a newer generation is not in service, if there is one", examples=[None]

@@ -92,6 +92,25 @@ class DuplicateAnswer(Answer):
     stage1_rank: int = Field(ge=1, examples=[8])
 
 
+class PredictedAnswer(Answer):
+    """A value that the model reads off a photo; nobody wrote it down."""
+
+    value: str = Field(examples=["v"])
+    probability: float = Field(ge=0, le=1, description="that this is the value", examples=[0.93])
+
+
+class AttributeMatchAnswer(Answer):
+    """How alike photo and item are in one attribute."""
+
+    name: str = Field(examples=["neckline"])
+    weight: float = Field(description="as asked for", examples=[1.0])
+    similarity: float = Field(description="cosine of the two, -1 to 1", examples=[0.87])
+    predicted_query: PredictedAnswer | None = Field(
+        description="what the photo seems to show; null where the model knows no names of values"
+    )
+    predicted_item: PredictedAnswer | None = Field(description="what the item seems to be, likewise")
+
+
 class MatchAnswer(Answer):
     """One item of the gallery that may be the garment of the photo."""
 
@@ -139,6 +158,17 @@ class MatchAnswer(Answer):
     evidence_before: list[EvidenceAnswer] | None = Field(
         default=None,
         description="only with explain: the pairs heard most before reasoning, by edge times similarity",
+        exclude_if=lambda value: value is None,
+    )
+    attributes: list[AttributeMatchAnswer] | None = Field(
+        default=None,
+        description="only with attributes: those asked for, in that order",
+        exclude_if=lambda value: value is None,
+    )
+    plain_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="only with attributes: its place among the candidates without them",
         exclude_if=lambda value: value is None,
     )
     heatmaps: HeatmapsAnswer | None = Field(

@@ -15,6 +15,12 @@ MAX_CANDIDATES = 2000
 MAX_FILTER_CHARS = 2000
 
 
+MAX_ATTRIBUTE_WEIGHT = 10.0
+
+
+ATTRIBUTES = "attributes"  # the matcher, as `model.features.ATTRIBUTES`, which the client must not import
+
+
 STAGE_ONE = "global"  # as `model.chain.STAGE_ONE`, which the client must not import
 
 
@@ -62,6 +68,14 @@ class SearchOptions(BaseModel):
         examples=["grnet"],
         json_schema_extra=_name_matchers,
     )
+    attributes: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="attributes that items should share with the photo, each with its weight, 1 where none is given: "
+        "they join the photo's own order, or with matcher=attributes make it alone. A weight of 0 only tells how alike "
+        "they are. GET /v1/gallery lists the attributes there are",
+        examples=["neckline:1,sleeves:0.5"],
+    )
     depth: int | None = Field(
         default=None,
         ge=1,
@@ -87,6 +101,12 @@ class SearchOptions(BaseModel):
     min_probability: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="leave out matches less probable than this"
     )
+
+    @property
+    def shortlist(self) -> int:
+        """How many items the first stage hands on: by attributes alone the nearest ones are not what is asked for."""
+        whole = self.last_matcher == ATTRIBUTES and "candidates" not in self.model_fields_set
+        return MAX_CANDIDATES if whole else self.candidates
 
     @property
     def last_matcher(self) -> str | None:

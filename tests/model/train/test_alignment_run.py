@@ -81,7 +81,10 @@ def with_cells(folder: Path, out: Path) -> Path:
 
 def test_a_recipe_becomes_a_part_that_leaves_the_core_as_it_is(trained: tuple[Path, dict[str, Any]]) -> None:
     root, result = trained
-    model, core = load_model(result["checkpoint"], device="cpu"), load_model(root / "model", device="cpu")
+    model, core = (
+        load_model(result["checkpoint"], device="cpu", engine="torch"),
+        load_model(root / "model", device="cpu", engine="torch"),
+    )
     assert model.parts == {"alignment": result["fingerprint"]}
     assert (model.fingerprint, model.features_fingerprint) == (core.fingerprint, core.features_fingerprint)
     assert (Path(result["checkpoint"]) / "alignment" / "recipe.toml").read_text() == (root / "recipe.toml").read_text()
@@ -95,7 +98,9 @@ def test_it_is_evaluated_by_name_and_beside_the_others(trained: tuple[Path, dict
     root, result = trained
     gallery, queries = (read_labelled(root / "val" / f"{side}.csv") for side in ("gallery", "queries"))
     settings = EvaluationSettings(methods=("global", "greedy", "dense", "mga"), candidates=8, exhaustive=False)
-    report, _ = evaluate(load_model(result["checkpoint"], device="cpu"), gallery, queries, settings=settings)
+    report, _ = evaluate(
+        load_model(result["checkpoint"], device="cpu", engine="torch"), gallery, queries, settings=settings
+    )
     assert report["methods"].keys() == {"global", "greedy", "dense", "mga"}
     found = measure(result["checkpoint"], gallery, queries, further=[Path(result["checkpoint"])])
     assert found["methods"]["mga"]["top1"] == pytest.approx(report["methods"]["mga"]["top1"], abs=0.13), "int8 slots"

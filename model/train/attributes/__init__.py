@@ -1,0 +1,1 @@
+"""Training of the network of attributes: triplets, losses, and one recipe over cached maps."""
