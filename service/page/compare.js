@@ -84,7 +84,10 @@ export class Comparison {
     this.record = this.told = null;
     this.photos(match, null);
     let failure = null;
-    const failed = (error) => { if (!(error instanceof Problem)) throw error; failure = error; };
+    const failed = (error) => {
+      if (error instanceof Problem) failure = error;
+      else if (error.name !== "AbortError") throw error; // the page is being left
+    };
     const asked = match.score === null ? null : this.explain(answer, match).catch(failed);
     const record = await ask(match.image_url.replace(/\/image(?=$|\?)/, "")).catch(failed), told = await asked;
     if (this.shown !== match) return; // the user has gone on
