@@ -248,19 +248,13 @@ class _Ingestion:
 
     def _plan(self, images: Path) -> str:
         mapped = [f"{name}={source}" for name, source in sorted(self.options.mapped.items())]
+        given = [self.options.preset, "predict" * self.options.predict, *(spec.made_by for spec in self.model.features)]
         parts = (
             self.catalogue.sha256,
             str(images.resolve()),
             self.model.features_fingerprint,
             *mapped,
-            *filter(
-                None,
-                [
-                    self.options.preset,
-                    "predict" if self.options.predict else "",
-                    *(spec.made_by for spec in self.model.features),
-                ],
-            ),
+            *filter(None, given),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

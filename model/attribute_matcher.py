@@ -40,8 +40,7 @@ class AttributeMatcher:
     calibrated = False
     explains = False
     pointwise = True
-    cost = 0.01
-    """A few hundred products of short vectors."""
+    cost = 1e-4  # 15 products of 256 numbers
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """See `Matcher.score_many`; scores are in -1..1 where weights add up to 1."""
