@@ -45,11 +45,12 @@ def folded(groups: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         groups: {label: {"queries", method: rates, ...}} of a report.
 
     Returns:
-        The large ones as they are, and the others together, their rates weighed by their queries.
+        The large ones as they are, and the others together, their rates weighed by their queries. All as they are where
+        none is large.
     """
     kept = {label: own for label, own in groups.items() if own["queries"] >= SMALL_GROUP}
     small = [own for label, own in groups.items() if label not in kept]
-    if len(small) < 2:
+    if len(small) < 2 or not kept:
         return dict(groups)
     total = sum(own["queries"] for own in small)
     together: dict[str, Any] = {"queries": total}

@@ -89,7 +89,10 @@ def test_small_groups_are_one_row_with_the_mean_of_their_queries() -> None:
         "queries": 16,
         "grnet": pytest.approx({**_rates(0.25), "top5": (4 * 1.0 + 12 * 0.05) / 16}),
     }
-    assert folded({"a": groups["a"]}) == {"a": groups["a"]}, "one alone keeps its name"
+    few = {name: groups[name] for name in ("a", "b")}
+    assert folded(few) == few, "nothing else would be left"
+    one = {name: groups[name] for name in ("large", "a")}
+    assert folded(one) == one, "one alone keeps its name"
 
 
 def test_the_report_begins_with_the_verdict() -> None:

@@ -6,13 +6,19 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from typer.testing import CliRunner, Result
 
-from tests.support.serving import photo, post
+from tests.support.serving import photo, post, running, settings
+from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.model.descriptions import DEFAULT_PARSER
+from threadmatch.model.inference import Model
+from threadmatch.service.app import create_app
 from threadmatch.service.cli import app
 from threadmatch.service.http.schemas.matches import SearchAnswer
 
@@ -25,6 +31,14 @@ def run(*arguments: str | Path) -> Result:
 def searched(tmp_path: Path, gallery_folder: Path, tiny_model_folder: Path) -> list[str]:
     (tmp_path / "street.jpg").write_bytes(photo(9))
     return [str(tmp_path / "street.jpg"), "--gallery", str(gallery_folder), "--model", str(tiny_model_folder)]
+
+
+@pytest_asyncio.fixture
+async def client(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> AsyncIterator[httpx.AsyncClient]:
+    """The service with the detector that the command line has too: the shipped parser."""
+    asked = settings(gallery_folder, detector=DEFAULT_PARSER)
+    async with running(create_app(asked, model=tiny_model, gallery=gallery)) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
