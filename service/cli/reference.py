@@ -16,8 +16,8 @@ def settings_page() -> str:
     from threadmatch.service.settings_table import settings_table
 
     parts = [
-        "# Settings\n\nEvery setting of the service is an environment variable; an option of the same name on the command line "
-        "wins. [threadmatch.env](../deploy/threadmatch.env) is the same as a file.\n"
+        "# Settings\n\nEvery setting of the service is an environment variable; an option of the same name on the "
+        "command line wins. [threadmatch.env](../deploy/threadmatch.env) is the same as a file.\n"
     ]
     for name, possible, default, description in settings_table():
         parts.append(f"## `{name}`\n\n{_prose(description)}.\n\nPossible: `{possible}`. Default: `{default}`.\n")
@@ -67,7 +67,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _option(parameter: Any, context: Any) -> tuple[str, str, str, str]:
     names = [*parameter.opts, *parameter.secondary_opts]
     argument = parameter.param_type_name == "argument"
-    name = parameter.human_readable_name if argument else ", ".join(f"`{one}`" for one in names)
+    name = parameter.metavar or parameter.name.upper() if argument else ", ".join(f"`{one}`" for one in names)
     default = parameter.get_default(context)
     if parameter.required:
         shown = "required"
@@ -91,9 +91,21 @@ def _route(method: str, path: str, route: Mapping[str, Any], described: Mapping[
             rows.append((f"`{name}`", media, _kind(field), _prose(field.get("description", ""))))
     if rows:
         parts.append(_table(("field", "in", "kind", "what it is"), rows))
-    answers = [(f"`{status}`", _prose(one["description"])) for status, one in sorted(route["responses"].items())]
-    parts.append(_table(("status", "when"), answers))
+    for status, answer in sorted(route["responses"].items()):
+        if status.startswith("2"):
+            parts += _answer(status, answer, described)
+    refused = [f"`{status}`" for status in sorted(route["responses"]) if status >= "300"]
+    parts.append(f"Else: {', '.join(refused)}.\n")
     return "\n".join(parts)
+
+
+def _answer(status: str, answer: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[str]:
+    for media, content in answer.get("content", {}).items():
+        yield f"`{status}`, {media}:\n"
+        fields = _resolved(content.get("schema", {}), described).get("properties", {})
+        if fields:
+            rows = [(f"`{name}`", _kind(field), _prose(field.get("description", ""))) for name, field in fields.items()]
+            yield _table(("field", "kind", "what it is"), rows)
 
 
 def _resolved(schema: Mapping[str, Any], described: Mapping[str, Any]) -> Mapping[str, Any]:
