@@ -1,4 +1,4 @@
-"""What mkdocs does beside rendering: README is the first page, the reference is generated, files of elsewhere come along."""
+"""What mkdocs does beside rendering: README is the first page, the reference is generated, other files come along."""
 
 from __future__ import annotations
 
