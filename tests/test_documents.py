@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT
+from tests.support.pages import blocks, wanted
+from tests.test_readme import PAGES as RUN_TOGETHER
 from threadmatch.service.cli.reference import api_page, commands_page, settings_page
 from threadmatch.service.settings_table import settings_table
 
@@ -60,6 +62,13 @@ def test_every_page_is_in_the_sites_navigation_and_can_be_reached_from_the_readm
     }
     linked = {target.partition("#")[0] for target in LINK.findall(prose(ROOT / "README.md"))}
     assert {f"docs/{page}" for page in pages} <= linked
+
+
+def test_a_block_that_no_test_runs_says_why() -> None:
+    for page in {DOCS / name for name in ("client.md", "search.md")} ^ set(PAGES):
+        if page.relative_to(ROOT).as_posix() not in RUN_TOGETHER:
+            for block in blocks(page.read_text("utf-8")):
+                assert not wanted(block), f"{page.name}, line {block.line}: run it, or say why not"
 
 
 def test_the_readme_fits_two_screens() -> None:
