@@ -63,7 +63,7 @@ bench: $(READY)
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo 'The documents: build/site/index.html'
+	@echo 'The documents: build/site/index.html; for its search: $(BIN)/python -m http.server --directory build/site'
 
 # uv resolves; pip installs. The files name no index, so they serve wherever pip is pointed. faiss-cpu and faiss-gpu are
 # two builds of one module and never meet in one environment: the second file is for the CUDA image, same versions else.

@@ -54,6 +54,15 @@ def test_every_link_and_anchor_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(there), f"{target}: the page has {', '.join(sorted(anchors(there)))}"
 
 
+def test_files_that_the_pages_name_exist() -> None:
+    for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:
+        for name in re.findall(r"\b((?:model|indexer|service|tests|deploy)/[\w./-]*\w)", page.read_text("utf-8")):
+            module, _, _attribute = name.rpartition(".")
+            assert any((ROOT / known).exists() for known in (name, f"{name}.py", f"{module}.py")), (
+                name
+            )
+
+
 def test_every_page_is_in_the_sites_navigation_and_can_be_reached_from_the_readme() -> None:
     named = set(re.findall(r": ([\w/-]+\.md)$", SITE, re.M))
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}

@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ALONGSIDE = ("CHANGELOG.md", "LICENSE", "deploy/threadmatch.env")
 """Files outside of docs/ that pages link to; the site has them at the same place."""
 
+MERMAID = re.compile(r"^```mermaid\n.*?^```$", re.M | re.S)
+DRAWING = "![From a catalogue and a photo to an answer](images/concepts.svg)"
+"""In place of a diagram that a browser could draw only by a script from another site."""
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are no files of docs/."""
@@ -33,6 +37,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links to files of the repository as links of the site."""
     name = page.file.src_uri
+    markdown = MERMAID.sub(DRAWING, markdown)
     if name in ("index.md", "CHANGELOG.md"):
         return re.sub(r"\]\(docs/", "](", markdown)
     depth = name.count("/")
