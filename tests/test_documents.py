@@ -58,9 +58,7 @@ def test_files_that_the_pages_name_exist() -> None:
     for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:
         for name in re.findall(r"\b((?:model|indexer|service|tests|deploy)/[\w./-]*\w)", page.read_text("utf-8")):
             module, _, _attribute = name.rpartition(".")
-            assert any((ROOT / known).exists() for known in (name, f"{name}.py", f"{module}.py")), (
-                name
-            )
+            assert any((ROOT / known).exists() for known in (name, f"{name}.py", f"{module}.py")), name
 
 
 def test_every_page_is_in_the_sites_navigation_and_can_be_reached_from_the_readme() -> None:

@@ -51,7 +51,8 @@ def evaluate(
     skip_bad_rows: SkipBadRows = False,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
     methods: Annotated[
-        str, typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the model's chain), grnet_full, color, kpm; commas")
+        str,
+        typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the chain), grnet_full, color, kpm; commas"),
     ] = "global,greedy,grnet",
     kpm: Annotated[Path | None, typer.Option(help="folder of a matching head that `threadmatch table` trained")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to the matchers")] = 200,
