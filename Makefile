@@ -3,6 +3,7 @@
 #   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
+#   make docs                      the documents as a site, in build/site
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test lint format bench lock clean
+.PHONY: help venv demo test lint format bench docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -60,13 +61,17 @@ format: $(READY)
 bench: $(READY)
 	@$(BIN)/threadmatch bench $(BENCH_FLAGS)
 
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'The documents: build/site/index.html; for its search: $(BIN)/python -m http.server --directory build/site'
+
 # uv resolves; pip installs. The files name no index, so they serve wherever pip is pointed. faiss-cpu and faiss-gpu are
 # two builds of one module and never meet in one environment: the second file is for the CUDA image, same versions else.
 UV = build/lock/bin/uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
-	$(UV) --extra cpu --extra otel --extra train --extra dev --output-file requirements.lock
+	$(UV) --extra cpu --extra otel --extra train --extra docs --extra dev --output-file requirements.lock
 	$(UV) --extra gpu --extra otel --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:

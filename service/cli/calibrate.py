@@ -19,7 +19,7 @@ def calibrate(
     *,
     model: Annotated[str | None, typer.Option(help="model name or folder; default: the one that ships")] = None,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the CSV's")] = None,
-    candidates: Annotated[int, typer.Option(min=10, help="items the first stage hands to GRNet")] = 200,
+    candidates: Annotated[int, typer.Option(min=10, help="items the first stage hands to the matchers")] = 200,
     max_false_reject: Annotated[
         float | None,
         typer.Option(

@@ -51,10 +51,11 @@ def evaluate(
     skip_bad_rows: SkipBadRows = False,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
     methods: Annotated[
-        str, typer.Option(help="of global, greedy, dense, sparse, mga, grnet, color (histograms), kpm; commas")
+        str,
+        typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the chain), grnet_full, color, kpm; commas"),
     ] = "global,greedy,grnet",
     kpm: Annotated[Path | None, typer.Option(help="folder of a matching head that `threadmatch table` trained")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to GRNet")] = 200,
+    candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to the matchers")] = 200,
     exhaustive: Annotated[
         bool | None, typer.Option(help="rerank the whole gallery too; default: where that is 200,000 pairs or fewer")
     ] = None,
@@ -64,7 +65,7 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="page to write, one file: verdict, curves, and what failed")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
 ) -> None:
-    """Measure top-1/5/20/50 and MRR of stage one, greedy matching and GRNet, with paired intervals of the gain."""
+    """Measure top-1/5/20/50 and MRR of stage one and of matchers behind it, with paired intervals of the gain."""
     from rich.console import Console
 
     from threadmatch.model.data.manifest.rows import read_manifest

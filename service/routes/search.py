@@ -54,8 +54,8 @@ def _form_schema() -> dict[str, Any]:
 async def search(request: Request, service: Annotated[ServiceState, Depends(service_of)]) -> Response:
     """Send a street photo; get the items of the gallery that show the same garment, the likeliest first.
 
-    The first stage takes a shortlist by one vector a photo, the second compares the photo with each of them region by
-    region. `/search` is another name for this address.
+    The first stage takes a shortlist by one vector a photo; the matchers of the model's chain compare the photo with
+    these, place by place. `/search` is another name for this address.
     """
     settings = service.settings
     limits = UploadLimits(max_image_bytes=settings.max_image_bytes, timeout_s=settings.upload_timeout_s)

@@ -1,6 +1,6 @@
 """Train a backbone and GRNet's head together, end to end, by the cross-entropy on the final global node.
 
-The defaults are the recipe of sec. 5.1; the options that go beyond it are off. What was tried is in docs/training.md.
+The defaults are the recipe of sec. 5.1; the options that go beyond it are off. What was tried is in docs/research/.
 
 Letters  b garments of a step, R, C, E as in config
 Paper    Kuang et al., ICCV 2019, sec. 3.2 and 5.1

@@ -118,8 +118,8 @@ class MatchAnswer(Answer):
     id: str = Field(examples=["MH06-black-main"])
     product_id: str | None = Field(examples=["MH06-black"])
     score: float | None = Field(
-        description="of the last matcher that scored it, higher is better: log-odds of grnet, mean cosine of greedy; "
-        "null with global",
+        description="of the last matcher that scored it, higher is better: log-odds of sparse and grnet, a mean cosine "
+        "of the others; null with global",
         examples=[3.91],
     )
     stage: str | None = Field(

@@ -62,10 +62,10 @@ class SearchOptions(BaseModel):
     matcher: str | None = Field(
         default=None,
         max_length=64,
-        description="which matcher has the last word: grnet reasons over the graph of region similarities; greedy "
-        "takes the mean cosine of each region's best partner; global keeps the first stage's order; the model's whole "
-        "chain by default",
-        examples=["grnet"],
+        description="which matcher has the last word; the model's whole chain by default. sparse: a sparse graph of "
+        "cells; dense: the mean cosine of each cell's best partner; mga: aligned slots; greedy: the mean cosine of "
+        "each region's best partner; grnet: the paper's graph of regions, slow; global: the first stage's order",
+        examples=["sparse"],
         json_schema_extra=_name_matchers,
     )
     attributes: str | None = Field(
