@@ -31,6 +31,9 @@ GalleryTable = Annotated[
 QueryTable = Annotated[
     Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional box and setup")
 ]
+Methods = Annotated[
+    str, typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the chain), grnet_full, color, kpm; commas")
+]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="leave out rows without a photo or product, not refuse the table")
 ]
@@ -50,10 +53,7 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
     skip_bad_rows: SkipBadRows = False,
     model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
-    methods: Annotated[
-        str,
-        typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the chain), grnet_full, color, kpm; commas"),
-    ] = "global,greedy,grnet",
+    methods: Methods = "global,greedy,grnet",
     kpm: Annotated[Path | None, typer.Option(help="folder of a matching head that `threadmatch table` trained")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to the matchers")] = 200,
     exhaustive: Annotated[
