@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
-import pytest
-
 from threadmatch.model.synthetic.judging_sets import (
     SETS,
     UNSEEN_PHOTOGRAPHER,
@@ -17,8 +15,6 @@ from threadmatch.model.synthetic.judging_sets import (
     Worn,
 )
 from threadmatch.model.synthetic.street.street_set import read_sources
-
-DATA = Path("/work/shared/data")
 
 
 def test_no_two_sets_share_worn_photos_or_drawn_garments() -> None:
@@ -34,16 +30,17 @@ def test_the_test_role_has_a_maker_that_no_other_role_has() -> None:
     assert not makers["test"] & (makers["fit"] | makers["val"])
 
 
-@pytest.mark.skipif(not (DATA / "clothing").exists(), reason="the shared photos are not here")
-def test_no_owner_of_photos_is_in_two_roles() -> None:
+def test_no_owner_of_photos_is_in_two_roles(shared_data: Path) -> None:
     owners: dict[Role, set[str]] = {}
     for role, sets in SETS.items():
         for spec in sets.values():
             if isinstance(spec, Photographed):
-                photos = [p for p in read_sources(DATA, spec.sources) if p.split == spec.split]
+                photos = [p for p in read_sources(shared_data, spec.sources) if p.split == spec.split]
                 unseen = {p.owner for p in photos if p.owner == UNSEEN_PHOTOGRAPHER or p.owner.startswith(UNSEEN_SHOP)}
                 owners[role] = unseen if spec.unseen else {p.owner for p in photos} - unseen
     for one, other in combinations(owners, 2):
         assert owners[one]
         assert not owners[one] & owners[other]
-    assert not owners["test"] & {p.owner for p in read_sources(DATA, ("clothing", "venia")) if p.split == "train"}
+    assert not owners["test"] & {
+        p.owner for p in read_sources(shared_data, ("clothing", "venia")) if p.split == "train"
+    }

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from threadmatch.model.detection.parsing.kinds import (
     STREET_LABELS,
     bits,
 )
-
-STREET = Path(os.environ.get("THREADMATCH_TEST_DATA", "/work/shared/data")) / "street"
 
 
 def test_every_label_means_known_kinds() -> None:
@@ -40,7 +37,6 @@ def test_neither_background_nor_skin_is_a_garment() -> None:
     assert set(KINDS) - set(GARMENTS) == {"background", "skin_and_hair"}
 
 
-@pytest.mark.skipif(not STREET.exists(), reason="the street photos are not here (THREADMATCH_TEST_DATA)")
-def test_every_label_of_the_street_photos_has_kinds() -> None:
-    with (STREET / "labels.csv").open(newline="") as file:
+def test_every_label_of_the_street_photos_has_kinds(shared_data: Path) -> None:
+    with (shared_data / "street" / "labels.csv").open(newline="") as file:
         assert {row["label"] for row in csv.DictReader(file)} == STREET_LABELS.keys()
