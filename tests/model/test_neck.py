@@ -80,7 +80,7 @@ def test_stages_that_are_not_there_are_refused(stages: tuple[int, ...]) -> None:
 
 def test_a_backbone_that_is_no_chain_of_stages_has_its_last_map_alone() -> None:
     with pytest.raises(ConfigError, match="last map alone"):
-        GRNet(replace(CONFIG, backbone="timm:test_resnet"))
+        GRNet(replace(CONFIG, backbone="timm:test_convnext"))
 
 
 def test_a_probe_leaves_batch_norm_as_it_was() -> None:
