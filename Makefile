@@ -47,7 +47,7 @@ demo: $(READY)
 	@$(BIN)/threadmatch demo $(if $(DATA),--data '$(DATA)') $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(CHECK)),--check)
 
 test: lint
-	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
