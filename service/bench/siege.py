@@ -218,6 +218,14 @@ def _faults(row: Row, quiet: Row) -> list[str]:
     return found
 
 
+def _photos(folder: Path) -> list[bytes]:
+    """A few photos for the bystander; typer.BadParameter where the folder has none."""
+    found = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:8]]
+    if not found:
+        raise typer.BadParameter(f"{folder} holds no .jpg", param_hint="--photos")
+    return found
+
+
 def siege(
     *,
     gallery: Annotated[Path, typer.Option(help="Folder of a gallery; it is copied.")],
