@@ -37,7 +37,7 @@ SPECS = (FeatureSpec(EMBEDDING, (DIM,), "float32", indexed=True), FeatureSpec(RE
 
 @dataclass(frozen=True)
 class MadeUp:
-    """Stands for a model of the default one's sizes; encodes nothing."""
+    """Stands for a model that makes `features`; encodes nothing. `service.bench.scale` takes it too."""
 
     name: str = "made-up"
     fingerprint: str = "made-up"

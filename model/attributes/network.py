@@ -12,6 +12,7 @@ Paper    Xiao and Yamasaki, IEEE Access 2024 (AG-MAN); Ma et al., AAAI 2020 (ASE
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -71,9 +72,9 @@ class AttributeNetwork(nn.Module):
         self.table = nn.Parameter(torch.randn(len(config.attributes), config.width))  # e_c
         self.values = nn.ParameterList(torch.randn(len(one.values), embedding_dim) for one in config.attributes)
 
+    @abstractmethod
     def forward(self, levels: Tensor) -> Attended:
         """(B, Cb + Ca, h, w) of `levels.Levels` -> all attributes of each photo."""
-        raise NotImplementedError
 
 
 class AGMAN(AttributeNetwork):

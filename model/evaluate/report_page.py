@@ -228,8 +228,8 @@ def _why(rankings: Rankings, query: LabelledImage, n: int, rank: int) -> str:
 def _photo(image: LabelledImage) -> str:
     """A small JPEG as a data URI; "" where the photo is gone or damaged by now."""
     try:
-        _, photo = load_image(image.path.read_bytes(), image_px=_SMALLEST_PX, box=image.box)
-        with Image.open(io.BytesIO(display_photo(photo, image.box))) as shown:
+        prepared, photo = load_image(image.path.read_bytes(), image_px=_SMALLEST_PX, box=image.box)
+        with Image.open(io.BytesIO(display_photo(photo, prepared.box))) as shown:
             shown.thumbnail((PHOTO_PX, PHOTO_PX))
             out = io.BytesIO()
             shown.save(out, "JPEG", quality=80)

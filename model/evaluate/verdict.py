@@ -61,12 +61,14 @@ def _first(result: dict[str, Any]) -> Iterator[str]:
 def _reranking(result: dict[str, Any]) -> Iterator[str]:
     """What the chain adds over each cheaper way, and the cheapest that does as well."""
     over = {name: gain["top1"] for name, gain in result.get("gain_over", {}).items() if name not in (FULL, EXHAUSTIVE)}
-    enough = [name for name, gain in over.items() if gain["high"] < 0 or gain["low"] <= 0]
+    enough = next((name for name, gain in over.items() if gain["low"] <= 0), None)
     for name, gain in over.items():
         what = "stage one alone" if name == STAGE_ONE else name
-        worth = f"; it is within chance, so `matcher={name}` will do" if enough and name == enough[0] else ""
+        worth = ""
         if gain["high"] < 0:
             worth = f"; that is a loss, so take `matcher={name}`"
+        elif name == enough:
+            worth = f"; it is within chance, so `matcher={name}` will do"
         yield f"The whole chain adds {_interval(gain)} points over {what}{worth}."
 
 

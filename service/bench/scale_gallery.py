@@ -13,14 +13,13 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from threadmatch.indexer.edits.edits_bench import MadeUp
 from threadmatch.indexer.edits.live_writes import Editor, Put
 from threadmatch.indexer.index_bench import made_up
 from threadmatch.indexer.store import generations
@@ -28,7 +27,7 @@ from threadmatch.indexer.store.contents import Content
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Occasion, publish, tie
 from threadmatch.indexer.store.versions import Store, Version
-from threadmatch.model.features import CELLS, EMBEDDING, Features, FeatureSpec
+from threadmatch.model.features import CELLS, EMBEDDING, FeatureSpec
 from threadmatch.model.progress import Progress
 
 DIM: Final = 512  # E, as the model that ships
@@ -44,21 +43,6 @@ CELL_RECORDS: Final = 512
 COMMIT_ROWS: Final = 500
 SHARES: Final = 1000
 """Column `part` has each of 0 to 999 equally often: `part < 100` lets a tenth of the items through."""
-
-
-@dataclass(frozen=True)
-class MadeUp:
-    """Stands for a model of the sizes of the one that ships; encodes nothing."""
-
-    name: str = "made-up"
-    fingerprint: str = "made-up"
-    features_fingerprint: str = "made-up"
-    features: tuple[FeatureSpec, ...] = SPECS
-    image_px: int = 224
-
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
-        """Never called."""
-        raise NotImplementedError(f"{pixels.shape}")
 
 
 def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures: bool = True) -> tuple[Manifest, float]:
@@ -77,7 +61,7 @@ def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures:
     with generations.lock(folder):
         store = Store(folder)
         try:
-            tie(store, MadeUp())
+            tie(store, MadeUp(features=SPECS))
             current = generations.current_name(folder)
             base = generations.read_manifest(folder, current) if current else None
             run = store.start_run(kind="ingest", plan=f"scale {first}", base=base)
@@ -98,7 +82,7 @@ def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures:
 
 def put_items(folder: Path, first: int, count: int) -> float:
     """Put items beside the index, as the service does, 32 a commit. Returns edits a second."""
-    editor = Editor(folder, features_fingerprint=MadeUp().features_fingerprint)
+    editor = Editor(folder, features_fingerprint=MadeUp(features=SPECS).features_fingerprint)
     edits = [Put(version, content) for version, content in items(first, count)]
     started = time.perf_counter()
     for start in range(0, count, 32):

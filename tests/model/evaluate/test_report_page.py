@@ -16,6 +16,7 @@ from threadmatch.model.evaluate.evaluation import EvaluationSettings, rank, repo
 from threadmatch.model.evaluate.latency import measure_latency
 from threadmatch.model.evaluate.ranking import Rankings
 from threadmatch.model.evaluate.report_page import FAILURES, accuracy_curve, section, write_page
+from threadmatch.model.images import Box
 from threadmatch.model.inference import Model
 from threadmatch.service.cli import app
 
@@ -90,6 +91,14 @@ def test_a_photo_that_is_gone_leaves_its_place_empty(measured: tuple[dict[str, A
     gone = replace(rankings, queries=[replace(image, path=tmp_path / "gone.jpg") for image in rankings.queries])
     assert all(failure.query == "" for failure in section("tiny", result, gone).failures)
     assert all(failure.right for failure in section("tiny", result, gone).failures)
+
+
+def test_a_box_that_reaches_beyond_its_photo_is_cut_as_it_is_for_the_model(
+    measured: tuple[dict[str, Any], Rankings],
+) -> None:
+    result, rankings = measured
+    wide = replace(rankings, queries=[replace(image, box=Box(2, 2, 9999, 9999)) for image in rankings.queries])
+    assert all(failure.query for failure in section("tiny", result, wide).failures)
 
 
 def test_the_command_writes_the_page(striped_set: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
