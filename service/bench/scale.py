@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.probe:
         json.dump(probe(options.probe), sys.stdout)
         return
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for items in (int(text) for text in options.items.split(",")):
         root = Path(tempfile.mkdtemp(prefix=f"scale-{items}-", dir=options.folder))
