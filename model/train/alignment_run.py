@@ -22,9 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,9 @@ from threadmatch.model.features import CELLS, EMBEDDING
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.progress import Progress, unheard
-from threadmatch.model.settings import check_type
 from threadmatch.model.train.loop.run_folder import ALIGNMENT, Run, keep_to_plan
 from threadmatch.model.train.phases.alignment_fit import AlignmentSettings, MakersSet, train_alignment
+from threadmatch.model.train.recipe_files import check_settings, read_toml
 
 Weighted = tuple[Path, float]
 """A set, and what it counts."""
@@ -69,22 +68,15 @@ def read_alignment_recipe(path: Path) -> AlignmentRecipe:
     Raises:
         ConfigError: unreadable, or a part of it is unknown; named.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable recipe: {error}") from error
+    values = read_toml(path)
     data = values.get("data", {})
     if (unknown := set(values) - {"model", "data", "form", "fit"}) or data.keys() != {"fit", "val"}:
         raise ConfigError(
             f"{path}: unknown {sorted(unknown)}, [data] has {sorted(data)}; expected model, [data] with fit and val, "
             "[form] and [fit]"
         )
-    known = {field.name for field in fields(AlignmentSettings)}
     given = values.get("fit", {})
-    if wrong := set(given) - known:
-        raise ConfigError(f"{path}: [fit] has {sorted(wrong)}, known are {sorted(known)}")
-    for name, value in given.items():
-        check_type(AlignmentSettings, name, value)
+    check_settings(path, "fit", given, AlignmentSettings)
     return AlignmentRecipe(
         path,
         str(values.get("model", "grnet-lite0")),

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import json
 import logging
-import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model
 from threadmatch.model.pretrained import load_pretrained
 from threadmatch.model.progress import Progress, unheard
-from threadmatch.model.settings import check_type
 from threadmatch.model.train.inputs.feature_sets import FeatureSet
 from threadmatch.model.train.loop.curves import write_curves
 from threadmatch.model.train.loop.run_folder import END_TO_END, FINETUNE, HEAD, Run, keep_to_plan
@@ -60,6 +58,7 @@ from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_en
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
 from threadmatch.model.train.phases.head import HeadSettings, possible, train_head
 from threadmatch.model.train.phases.principal_components import start_from_data
+from threadmatch.model.train.recipe_files import check_settings, read_toml
 from threadmatch.model.train.start import CHECKPOINT, settled, start_folder, started_config
 
 logger = logging.getLogger(__name__)
@@ -93,10 +92,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: unreadable, or a part of it is unknown; named.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable recipe: {error}") from error
+    values = read_toml(path)
     data = dict(values.get("data", {}))
     unknown = set(values) - {"name", "start", "data", "model", *PHASES}
     unknown |= set(data) - {"train", "val", "backbone_weights", "skip_bad_rows"}
@@ -107,8 +103,8 @@ def read_recipe(path: Path) -> Recipe:
         )
     if "train" not in data or "val" not in data:
         raise ConfigError(f"{path}: [data] needs train and val: manifests, or folders with gallery.csv and queries.csv")
-    for part in PHASES:
-        _check_settings(path, part, values.get(part, {}))
+    for part, kind in PHASES.items():
+        check_settings(path, part, values.get(part, {}), kind)
     weights = data.get("backbone_weights")
     start = start_folder(str(values["start"]), path.parent) if "start" in values else None
     if start and weights:
@@ -142,18 +138,6 @@ def _model(path: Path, given: dict[str, Any], start: Path | None) -> GRNetConfig
         return GRNetConfig.from_dict(given) if start is None else started_config(start, given)
     except ConfigError as error:
         raise ConfigError(f"{path}: [model] {error}") from error
-
-
-def _check_settings(path: Path, part: str, given: dict[str, Any]) -> None:
-    """Refuse unknown settings of a phase, and values of another type, by name."""
-    known = {field.name for field in fields(PHASES[part])}
-    if wrong := set(given) - known:
-        raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
-    for name, value in given.items():
-        try:
-            check_type(PHASES[part], name, value)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: [{part}] {error}") from error
 
 
 def _folders(path: Path, named: str | list[str]) -> tuple[Path, ...]:

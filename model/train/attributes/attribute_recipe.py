@@ -23,7 +23,6 @@ The paper's own form has `backbone = "timm:resnet50"` in place of `model`, whose
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,6 +61,7 @@ from threadmatch.model.train.attributes.attribute_phase import (
 from threadmatch.model.train.attributes.triplets import JudgedTriplets
 from threadmatch.model.train.inputs.front_maps import MapSet, make_maps
 from threadmatch.model.train.loop.run_folder import ATTRIBUTES, Run, keep_to_plan
+from threadmatch.model.train.recipe_files import read_toml
 
 LEAST_PHOTOS = 3
 """Of a value in the train part, for it to be learned: two that share it, and one to spare for the other side."""
@@ -98,10 +98,7 @@ def read_attribute_recipe(path: Path) -> AttributeRecipe:
     Raises:
         ConfigError: not TOML, a part or setting is unknown, missing or of another type; named.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    found = read_toml(path)
     _known(path, "a recipe", found, ("name", "model", "backbone", "data", "network", "train"))
     data, network, train = ({**found.get(part, {})} for part in ("data", "network", "train"))
     _known(path, "[data]", data, ("train", "val", "triplets"))

@@ -22,8 +22,7 @@ import json
 import logging
 import math
 import time
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,11 +37,11 @@ from threadmatch.model.detection.parsing.network import STRIDE, lite0_parser
 from threadmatch.model.detection.parsing.weights import ParserConfig, load_parser, save_parser
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.pretrained import load_pretrained
-from threadmatch.model.settings import check_type
 from threadmatch.model.train.loop.precision import keep_freed_memory
 from threadmatch.model.train.parser.kind_loss import partial_cross_entropy
 from threadmatch.model.train.parser.parser_photos import PhotoStore, known_photos, write_store
 from threadmatch.model.train.parser.scenes import Scenes, SceneShares
+from threadmatch.model.train.recipe_files import check_settings, read_toml
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +107,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: unreadable, or a part of it is unknown; named.
     """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable recipe: {error}") from error
+    values = read_toml(path)
     data = dict(values.get("data", {}))
     if unknown := (set(values) - {"name", "data", "train", "scenes"}) | (set(data) - {"root", "seed"}):
         raise ConfigError(f"{path}: unknown {sorted(unknown)}; expected name, [data] root, seed, [train], [scenes]")
@@ -121,11 +117,7 @@ def read_recipe(path: Path) -> Recipe:
         name: tuple(value) if isinstance(value, list) else value for name, value in values.get("train", {}).items()
     }
     for part, kind, given in (("train", TrainSettings, train), ("scenes", SceneShares, values.get("scenes", {}))):
-        known = {field.name for field in fields(kind)}
-        if wrong := set(given) - known:
-            raise ConfigError(f"{path}: [{part}] has {sorted(wrong)}, known are {sorted(known)}")
-        for name, value in given.items():
-            check_type(kind, name, value)
+        check_settings(path, part, given, kind)
     return Recipe(
         name=str(values.get("name", path.stem)),
         folder=path.parent,
