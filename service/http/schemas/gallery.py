@@ -78,7 +78,7 @@ class ItemsAnswer(Answer):
 
     items: list[ListedItem]
     next: str | None = Field(
-        description="`cursor` of the next page; null where this is the last", examples=["000003.1200"]
+        description="`cursor` of the next page; null where this is the last", examples=["1200.100"]
     )
     gallery: GalleryStamp
 
