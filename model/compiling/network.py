@@ -77,19 +77,31 @@ def compile_network(
     """
     openvino = import_openvino()
     key = f"{key}-openvino{openvino.__version__.partition('-')[0]}-{FORM}"
-    if cache is not None and (entry := read_entry(cache, key)) is not None:
-        with contextlib.suppress(CompileError):
-            kept = _compiled(openvino, entry / NETWORK_FILE)
-            _check(kept, network, probes)
-            return kept
-        drop_entry(cache, key)
-        logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
+    if (kept := _kept(openvino, network, probes, key, cache)) is not None:
+        return kept
     graph = _converted(openvino, network, probes)
     made = _compiled(openvino, graph)
     _check(made, network, [*probes, np.repeat(probes[0][:1], 3, axis=0)])
     if cache is not None:
         keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
+        # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
+        return _kept(openvino, network, probes, key, cache) or made
     return made
+
+
+def _kept(
+    openvino: Any, network: nn.Module, probes: Sequence[Pixels], key: str, cache: Path | None
+) -> CompiledNetwork | None:
+    """What the cache has of the network; None where that is nothing, or answers otherwise than torch."""
+    if cache is None or (entry := read_entry(cache, key)) is None:
+        return None
+    with contextlib.suppress(CompileError):
+        kept = _compiled(openvino, entry / NETWORK_FILE)
+        _check(kept, network, probes)
+        return kept
+    drop_entry(cache, key)
+    logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
+    return None
 
 
 def probe_photo(height: int, width: int) -> Pixels:

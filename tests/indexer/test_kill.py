@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -78,14 +79,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return shop
 
 
+def being_written(folder: Path, name: str = "") -> bool:
+    """Whether a generation without its last name has such a file; it may get its name while we look."""
+    with contextlib.suppress(FileNotFoundError):
+        return any((folder / "generations").glob(f".*.partial/{name}".rstrip("/")))
+    return False
+
+
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "the database exists": lambda folder: (folder / "gallery.sqlite3").exists(),
     "some batches are done": lambda folder: committed(folder) >= 12,
     "more batches are done": lambda folder: committed(folder) >= 36,
-    "the generation is being written": lambda folder: any((folder / "generations").glob(".*.partial")),
-    "the index is there": lambda folder: any((folder / "generations").glob(".*.partial/index.faiss")),
-    "side files are written": lambda folder: any((folder / "generations").glob(".*.partial/feature-*")),
-    "the manifest is there": lambda folder: any((folder / "generations").glob(".*.partial/manifest.json")),
+    "the generation is being written": lambda folder: being_written(folder),
+    "the index is there": lambda folder: being_written(folder, "index.faiss"),
+    "side files are written": lambda folder: being_written(folder, "feature-*"),
+    "the manifest is there": lambda folder: being_written(folder, "manifest.json"),
     "the generation has its name": lambda folder: (folder / "generations" / "000001").exists(),
     "it is in service": lambda folder: (folder / "CURRENT").exists(),
 }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from threadmatch.model.compiling.network import compile_network, import_openvino, probe_photo
 from threadmatch.model.errors import CompileError
+from threadmatch.model.inference import load_model
 
 
 class Small(nn.Module):
@@ -64,6 +65,17 @@ def test_any_number_of_photos_of_the_sizes_asked_for(tmp_path: Path) -> None:
     compiled = compile_network(network, [probe_photo(32, 24), probe_photo(24, 32)], key="small", cache=tmp_path)
     for given in (photos(1, 32, 24), photos(5, 24, 32), photos(2, 32, 24)):
         agree(network, compiled, given)
+
+
+def test_the_first_start_answers_as_all_later_ones_to_the_last_bit(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Else two workers of one service could order what ties in two ways."""
+    first, later = (
+        load_model(tiny_model_folder, device="cpu", engine="openvino", cache=tmp_path / "kept") for _ in range(2)
+    )
+    side = first.image_px
+    given = photos(3, side, side)
+    for name, values in first.encode(given).items():
+        np.testing.assert_array_equal(later.encode(given)[name], values, name)
 
 
 def test_another_process_finds_it_and_a_damaged_one_is_made_again(
