@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from PIL import Image
 
+from threadmatch.indexer.catalogue.garments import as_cell, given_box
 from threadmatch.indexer.errors import CatalogueError, DamagedItemError
 from threadmatch.indexer.reading.gallery import Gallery, Snapshot
 from threadmatch.indexer.store import generations
@@ -98,7 +99,7 @@ class _Rows:
                 "id": item.id,
                 "image": item.source,
                 "product_id": item.product_id,
-                "box": item.asked_box or None,
+                "box": as_cell(item.asked_box) or None,
             }
             if self.photos is not None:
                 photo = self.snapshot.photo(item.id)
@@ -116,8 +117,8 @@ class _Rows:
 
 
 def _scaled(box: str, photo: bytes, size: tuple[int, int], item_id: str) -> str | None:
-    if not box:
-        return None
+    if not given_box(box):
+        return as_cell(box) or None
     try:
         with Image.open(io.BytesIO(photo)) as image:
             width, height = image.size

@@ -13,115 +13,39 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S, Decoded, DecodePool, Same
+from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import HostList
+from threadmatch.indexer.catalogue.garments import CatalogueGarments, given_box, looks
 from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
-from threadmatch.indexer.catalogue.sources import ImageFolder, Loader, normal_box
+from threadmatch.indexer.catalogue.sources import ImageFolder, Loader
 from threadmatch.indexer.errors import CatalogueError
-from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.predicting import Predictor
-from threadmatch.indexer.rejects import RejectBound, RejectFile, prune, refuse_too_many
+from threadmatch.indexer.rejects import RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, lost_features, publish, recover, tie
+from threadmatch.indexer.store.publish import BOX_KEY, Occasion, lost_features, publish, recover, tie
 from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
 from threadmatch.indexer.store.write_errors import disk_errors
+from threadmatch.model.detection import LOOK_PX
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.features import Encoder
-from threadmatch.model.images import ImageLimits
 
 logger = logging.getLogger(__name__)
 
 MIN_WINDOW = 32  # images between catalogue and model; more where batches or processes ask for more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestOptions:
-    """How to ingest.
-
-    Args:
-        images: the folder that paths are below; None for the catalogue's own.
-        batch_size: images a model call, and a commit.
-        workers: decoding processes.
-        fresh: forget an unfinished run and encode every row again.
-        prune: delete the items that the catalogue does not hold; nothing where a row's item is not known.
-        max_rejects: rows that may be rejected before nothing is put in service.
-        preset: the shop system whose feed it is, of `catalogue.feeds.PRESETS`.
-        mapped: for `id`, `image`, `product_id` and `box` the catalogue's own names.
-        allow_hosts: whose addresses are fetched.
-        headers: (host, name, value), sent to that host alone.
-        allow_private_network: also where such a name leads to a private address.
-        limits: on one image.
-        image_limit_s: for decoding one image.
-        flat_max: up to how many items the index stays exact.
-        predict: add to each item's metadata the values of attributes that the model reads off its photo, in columns
-            that begin with "predicted.".
-    """
-
-    images: Path | None = None
-    batch_size: int = 32
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    fresh: bool = False
-    prune: bool = False
-    max_rejects: RejectBound = field(default_factory=RejectBound)
-    mapped: dict[str, str] = field(default_factory=dict)
-    preset: str = ""
-    allow_hosts: tuple[str, ...] = ()
-    headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
-    allow_private_network: bool = False
-    limits: ImageLimits = field(default_factory=ImageLimits)
-    image_limit_s: float = TIME_LIMIT_S
-    flat_max: int = FLAT_MAX_ITEMS
-    predict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 1:
-            raise ValueError("batch_size and workers must be at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where an ingestion is: "reading", "encoding", or a stage of `store.publish`, and rows so far."""
-
-    stage: str
-    rows: int = 0
-    done: int = 0
-    encoded: int = 0
-    skipped: int = 0
-    rejected: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestResult:
-    """What an ingestion did. `items` are in the gallery now; `skipped` rows used features that were there already."""
-
-    items: int
-    rejected: int
-    skipped: int
-    encoded: int
-    seconds: float
-    images_per_second: float
-    generation: str
-    rejects_file: str | None
-    warnings: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """The result as `threadmatch ingest --json` prints it."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def ingest(
@@ -188,6 +112,7 @@ class _Ingestion:
         self.catalogue, self.folder, self.store = catalogue, folder, store
         self.model, self.options, self.tell = model, options, progress
         self.predictor = Predictor.of(model, store) if options.predict else None
+        self.garments = CatalogueGarments(model.image_px, options.box)
         self.progress = Progress(stage="encoding", rows=catalogue.rows)
         self.started = time.monotonic()
         self.ready: list[
@@ -201,6 +126,7 @@ class _Ingestion:
         if base is None and not generations.generation_names(self.folder):
             self.store.start_over(unless_tied_to=self.model.features_fingerprint, even_encoded=self.options.fresh)
         tie(self.store, self.model)
+        self.store.set_meta({BOX_KEY: options.box})
         base_manifest = generations.read_manifest(self.folder, base) if base else None
         run = self._begin(base_manifest, images)
         with RejectFile(self.folder, run.run) as rejects:
@@ -224,6 +150,7 @@ class _Ingestion:
             images_per_second=round(now.encoded / seconds, 2) if seconds else 0.0,
             generation=manifest.generation,
             rejects_file=str(rejects.path) if now.rejected else None,
+            framed=now.framed,
             warnings=(
                 *self.catalogue.warnings,
                 *filter(None, [not_pruned]),
@@ -248,7 +175,13 @@ class _Ingestion:
 
     def _plan(self, images: Path) -> str:
         mapped = [f"{name}={source}" for name, source in sorted(self.options.mapped.items())]
-        given = [self.options.preset, "predict" * self.options.predict, *(spec.made_by for spec in self.model.features)]
+        framing = "" if self.options.box == "none" else f"box={self.options.box}"
+        given = [
+            self.options.preset,
+            "predict" * self.options.predict,
+            framing,
+            *(spec.made_by for spec in self.model.features),
+        ]
         parts = (
             self.catalogue.sha256,
             str(images.resolve()),
@@ -308,12 +241,15 @@ class _Ingestion:
             self._report(done=1, skipped=1)
             return None
         try:
-            box = normal_box(row.box)
+            box = self.garments.asked_box(row.box, row.metadata)
             source = f"{IN_TABLE}{row.image}" if row.photo is not None else loader.source_name(row.image)
         except InvalidImageError as error:
             return _reject(row, error.reason, str(error))
         known = self.store.known_sha256(source, box, first=run.first_content)
-        return _Waiting(row, box, source, loader.submit(row.image, box=box, known=known, photo=row.photo))
+        load = loader.submit(
+            row.image, box=given_box(box), known=known, photo=row.photo, view_px=LOOK_PX if looks(box) else 0
+        )
+        return _Waiting(row, box, source, load)
 
     def _take(self, entry: _Waiting | Reject, run: Run, rejects: RejectFile) -> None:
         """Wait for a row's image and put it into the next commit; a full one is committed."""
@@ -366,8 +302,11 @@ class _Ingestion:
         """Encode (B) images and add their contents; gives the contents' numbers."""
         if not images:
             return
-        made = self.model.encode(np.stack([decoded.pixels for _, decoded in images]))
-        for place, (entry, decoded) in enumerate(images):
+        given = [(entry.box, decoded) for entry, decoded in images]
+        seen = self.garments.framed(given)
+        self._report(framed=sum(one is not was for one, (_, was) in zip(seen, given, strict=True)))
+        made = self.model.encode(np.stack([decoded.pixels for decoded in seen]))
+        for place, (entry, decoded) in enumerate(zip((entry for entry, _ in images), seen, strict=True)):
             content = content_of(
                 {name: values[place] for name, values in made.items()},
                 self.store.features,
@@ -381,7 +320,14 @@ class _Ingestion:
             yield self.store.add_content(content)
 
     def _report(
-        self, *, stage: str = "encoding", done: int = 0, encoded: int = 0, skipped: int = 0, rejected: int = 0
+        self,
+        *,
+        stage: str = "encoding",
+        done: int = 0,
+        encoded: int = 0,
+        skipped: int = 0,
+        rejected: int = 0,
+        framed: int = 0,
     ) -> None:
         now = self.progress
         self.progress = replace(
@@ -391,6 +337,7 @@ class _Ingestion:
             encoded=now.encoded + encoded,
             skipped=now.skipped + skipped,
             rejected=now.rejected + rejected,
+            framed=now.framed + framed,
             seconds=time.monotonic() - self.started,
         )
         self.tell(self.progress)

@@ -146,7 +146,12 @@ _DEFAULT_LIMITS: Final = ImageLimits()
 
 
 def load_image(
-    data: bytes, *, image_px: int, box: Box | None = None, limits: ImageLimits = _DEFAULT_LIMITS
+    data: bytes,
+    *,
+    image_px: int,
+    box: Box | None = None,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    long_side_px: int = DISPLAY_PHOTO_PX,
 ) -> tuple[PreparedImage, DecodedImage]:
     """Bytes of a photo to the model's input: the one call of ingestion, of search and of training.
 
@@ -155,6 +160,7 @@ def load_image(
         image_px: side S of the model's input.
         box: the garment, in pixels of the upright original; None takes the whole photo.
         limits: what is refused.
+        long_side_px: the decoded photo is needed this fine.
 
     Returns:
         The model's input, and the decoded photo, fine enough for `display_photo`.
@@ -165,7 +171,7 @@ def load_image(
     opened = open_image(data, limits)
     used = _box_or_all(box, opened.width, opened.height)
     scale = _OVERSAMPLING * image_px / min(used.width, used.height)
-    hint = max(DISPLAY_PHOTO_PX, math.ceil(scale * max(opened.width, opened.height)))
+    hint = max(long_side_px, math.ceil(scale * max(opened.width, opened.height)))
     image = DecodedImage(decode_upright(opened, long_side_hint_px=hint), opened.width, opened.height)
     return prepare_image(image, image_px=image_px, box=used), image
 

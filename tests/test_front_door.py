@@ -27,7 +27,7 @@ import threadmatch
 from tests.support.checkout import IMPORT_PATH, ROOT
 from tests.support.serving import build_gallery, make_catalogue, photo
 from threadmatch.indexer.errors import FilterError, ItemNotFoundError
-from threadmatch.indexer.ingest import IngestOptions, IngestResult
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.inference import Model
 from threadmatch.service.client import Client

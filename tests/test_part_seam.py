@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from tests.conftest import TINY_CONFIG
 from tests.support.serving import make_catalogue, photo
 from threadmatch.indexer.edits.live_writes import Editor, Put
-from threadmatch.indexer.ingest import IngestOptions, IngestResult, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.versions import Version

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tests.conftest import TINY_CONFIG
 from tests.support.serving import make_catalogue, photo
 from threadmatch.indexer.errors import GalleryModelMismatchError
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.chain import Stage
 from threadmatch.model.config import GRNetConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -114,7 +115,7 @@ class Loader:
         return image
 
     def submit(
-        self, image: str, *, box: str, known: frozenset[str], photo: bytes | None = None
+        self, image: str, *, box: str, known: frozenset[str], photo: bytes | None = None, view_px: int = 0
     ) -> Future[Decoded | Same]:
         """Start loading an image; the future holds the result, or an InvalidImageError.
 
@@ -123,14 +124,16 @@ class Loader:
             box: in normal form.
             known: digests of bytes that need no decoding.
             photo: the image's bytes, where the catalogue itself holds them.
+            view_px: long side that the picture as a whole is needed at, no finer; 0 for no picture.
         """
-        return self._threads.submit(self._load, image, box, known, photo)
+        task = Task(data=photo, box=box, known=known, view_px=view_px)
+        return self._threads.submit(self._load, image, task)
 
-    def _load(self, image: str, box: str, known: frozenset[str], photo: bytes | None) -> Decoded | Same:
-        if photo is not None:
-            return self.pool.decode(Task(data=photo, box=box, known=known))
+    def _load(self, image: str, task: Task) -> Decoded | Same:
+        if task.data is not None:
+            return self.pool.decode(task)
         if is_address(image):
             assert self._fetcher is not None
-            return self.pool.decode(Task(data=self._fetcher.fetch(whole_address(image)), box=box, known=known))
+            return self.pool.decode(replace(task, data=self._fetcher.fetch(whole_address(image))))
         path, _ = self.folder.find(image)
-        return self.pool.decode(Task(path=str(path), box=box, known=known))
+        return self.pool.decode(replace(task, path=str(path)))

@@ -14,6 +14,7 @@ from threadmatch.model.features import EMBEDDING, REGIONS, FeatureSpec, indexed_
 
 MANIFEST_FORMATS = (1, 2, 3)  # the first knows no edits, the first two know two features only
 Kind = Literal["ingest", "edit", "compact", "fold", "rollback"]
+BoxRule = Literal["auto", "none"]
 ColumnKind = Literal["string", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 
 JSON_KINDS: Final[dict[str, ColumnKind]] = {
@@ -50,6 +51,7 @@ class Manifest(Frozen):
     index: IndexStamp
     catalogue: CatalogueStamp | None = None
     columns: dict[str, ColumnKind] = Field(default_factory=dict, description="metadata columns and their kinds")
+    box: BoxRule = Field(default="none", description="what is encoded of a photo for which nobody gives a box")
 
     @model_validator(mode="before")
     @classmethod

@@ -33,6 +33,7 @@ from threadmatch.model.progress import Progress, unheard
 
 logger = logging.getLogger(__name__)
 
+BOX_KEY = "box"  # in `meta`: what the last ingestion encoded of photos whose row has no box
 RETAINED_GENERATIONS = 10  # older ones are taken away when a new one is published; rollback reaches this far
 
 
@@ -181,6 +182,7 @@ def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: P
             index=index,
             catalogue=occasion.catalogue,
             columns=columns(store, seq),
+            box="auto" if meta.get(BOX_KEY) == "auto" else "none",
         )
         generations.write_manifest(staging, manifest)
         base = generations.generation_folder(folder, run.base) if run.base else None

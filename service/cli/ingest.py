@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 
 if TYPE_CHECKING:
-    from threadmatch.indexer.ingest import IngestResult, Progress
+    from threadmatch.indexer.ingest_options import IngestResult, Progress
     from threadmatch.indexer.rejects import RejectBound
 
 
@@ -26,6 +26,15 @@ MaxRejects = Annotated[
 Private = Annotated[bool, typer.Option(help="also fetch where an allowed host has a private address")]
 Predict = Annotated[
     bool, typer.Option("--predict", help="add columns predicted.NAME: attributes that the model reads off the photos")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
+]
+Box = Annotated[
+    Literal["auto", "none"],
+    typer.Option(
+        help="for rows without a box, of photos that show somebody: encode the garment that the row means, or all"
+    ),
 ]
 Headers = Annotated[
     list[str] | None,
@@ -43,10 +52,9 @@ def ingest(
     model: Annotated[str, typer.Option(help="model name or checkpoint folder; default: the shipped one")] = "",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="images a model call, and a commit")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="decoding processes; 0: one a core")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="go on where an unfinished run stopped, or encode every row again")
-    ] = True,
+    resume: Resume = True,
     prune: Annotated[bool, typer.Option(help="delete the items that the catalogue does not hold")] = False,
+    box: Box = "auto",
     predict: Predict = False,
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
@@ -80,6 +88,7 @@ def ingest(
                 fresh=not resume,
                 prune=prune,
                 predict=predict,
+                box=box,
                 allow_hosts=tuple(allow_host or ()),
                 allow_private_network=allow_private_network,
                 headers=_headers(header or [], allow_host or []),
@@ -125,6 +134,10 @@ def _say(result: IngestResult, *, as_json: bool) -> None:
         f"generation {result.generation}: {result.items} items; {result.encoded} encoded, {result.skipped} were there "
         f"already, {result.rejected} rejected; {result.seconds:.1f} s, {result.images_per_second:.1f} images/s"
     )
+    if result.framed:
+        typer.echo(
+            f"{result.framed} photos show somebody: the garment that was found is encoded (--box none: all of it)"
+        )
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if result.rejects_file:

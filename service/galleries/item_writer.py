@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from threadmatch.indexer.catalogue.garments import AUTO, WHOLE, asked_of, kinds_of, looks
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
 from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
@@ -23,13 +24,15 @@ from threadmatch.indexer.predicting import columns_of, is_predicted
 from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
+from threadmatch.model.detection.parsing.detector import ParserDetector
 from threadmatch.model.features import ATTRIBUTES, in_common
-from threadmatch.model.images import Box
+from threadmatch.model.images import Box, display_photo
 from threadmatch.model.matching import Photo
-from threadmatch.service.errors import error_name
+from threadmatch.service.errors import InvalidFieldError, error_name
 from threadmatch.service.queues.batching import Limits, MicroBatcher, WorkThread
 from threadmatch.service.queues.decoding import Unpacked
 from threadmatch.service.queues.model_queues import ModelQueues
+from threadmatch.service.search.detecting import prepare_item
 
 EDITS_A_COMMIT = 32
 
@@ -97,12 +100,13 @@ class ItemWriter:
 
         Raises:
             InvalidImageError: the photo or the box.
+            InvalidFieldError: a garment is to be found, and the service has no parser.
             EditError: it was not written; see `indexer.errors`.
             OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
         """
         queues = self._queues
         with queues.in_progress():
-            box = normal_box(item.box or "")
+            box = self._asked_box(item)
             sha256 = await queues.run_in(queues.readers, _sha256, item.photo)
             stored = await queues.run_in(queues.readers, self._gallery.find_photo, sha256, box)
             predicting = is_predicted(self._gallery.columns())
@@ -145,8 +149,29 @@ class ItemWriter:
             self._count("deleted" if edited.existed else "absent")
             return edited.existed
 
+    def _asked_box(self, item: NewItem) -> str:
+        """What of the photo is encoded, as ingestion says it; where nobody says, what the last ingestion did."""
+        rule = (item.box or self._gallery.manifest.box).casefold()
+        if rule == WHOLE:
+            return ""
+        if rule != AUTO:
+            return normal_box(rule)
+        detector = self._queues.detector
+        if isinstance(detector, ParserDetector):
+            return asked_of(detector, metadata_json(item.metadata))
+        if item.box:
+            raise InvalidFieldError(
+                f"box is auto, but this service's detector, {detector.name}, is no parser: send a box"
+            )
+        return ""
+
     async def _features(self, photo: bytes, asked_box: str) -> _Made:
-        unpacked = await self._queues.decoding.photo(photo, box=asked_box or None, show="all")
+        queues, detector = self._queues, self._queues.detector
+        if looks(asked_box) and isinstance(detector, ParserDetector):
+            prepared, image = await prepare_item(queues, detector, photo, kinds_of(asked_box))
+            unpacked = Unpacked(prepared, await queues.run_in(queues.readers, display_photo, image))
+        else:
+            unpacked = await queues.decoding.photo(photo, box=asked_box or None, show="all")
         return _Made(unpacked, await self._queues.encoder.submit(unpacked.prepared.pixels))
 
     def _predicted(self, features: Photo) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from typing import Any, Final, Self, TypeAlias, TypedDict, TypeVar, Unpack
 from PIL import Image
 from pydantic import ValidationError
 
-from threadmatch.indexer.ingest import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.rejects import RejectBound
+from threadmatch.indexer.store.manifest import BoxRule
 from threadmatch.model.descriptions import DEFAULT_MODEL, DEFAULT_PARSER
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.inference import Model, load_model
@@ -52,7 +53,10 @@ ORIENTATION: Final = 0x0112
 
 
 class IngestChoices(TypedDict, total=False):
-    """What `ingest` may be told beside the places; `indexer.ingest.IngestOptions` describes each, defaults included."""
+    """What `ingest` may be told beside the places, as `indexer.ingest_options.IngestOptions` describes it.
+
+    `box` is "auto" where it is not given.
+    """
 
     batch_size: int
     workers: int
@@ -65,6 +69,7 @@ class IngestChoices(TypedDict, total=False):
     max_rejects: RejectBound
     mapped: dict[str, str]
     preset: str
+    box: BoxRule
 
 
 def ingest(
@@ -93,13 +98,14 @@ def ingest(
         model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave.
         device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
         progress: called now and then, in this thread.
-        options: `batch_size`, `workers`, `fresh`, `prune` and others; `indexer.ingest.IngestOptions` describes them.
+        options: `batch_size`, `workers`, `fresh`, `prune` and others; see IngestChoices.
 
     Raises:
         IndexerError: the catalogue cannot be read or the gallery cannot take it; a bad photo is counted, not raised.
         CheckpointError: no such model.
     """
     loaded = model if isinstance(model, Model) else load_model(os.fspath(model), device=device)
+    options.setdefault("box", "auto")
     chosen = IngestOptions(images=None if images is None else Path(images), **options)
     return ingest_catalogue(Path(catalogue), Path(gallery), model=loaded, options=chosen, progress=progress)
 

@@ -7,11 +7,13 @@ box=none        the whole photo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+from threadmatch.model.detection import LOOK_PX
 from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
-from threadmatch.model.detection.parsing.quieting import quiet, searched_box
+from threadmatch.model.detection.parsing.framing import LEAST_PX, framed
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.detection.structure import has_structure
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_image
@@ -19,8 +21,6 @@ from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.results import Seen
 
 AUTO, WHOLE = "auto", "none"
-DETECT_PX = 1024  # long side at which a photo is decoded for a detector, and cut for the search that follows
-LEAST_PX = 8  # a side of the chosen part; less is no garment
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
         InvalidImageError: the photo.
         OverloadedError, ModelFailedError, StoppedError: see `service.queues.batching`.
     """
-    image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
+    image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
     detector = queues.detector
     if isinstance(detector, ParserDetector):
         proposals = (await _parsed(queues, detector, image)).proposals
@@ -61,10 +61,9 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
         InvalidImageError, OverloadedError, ModelFailedError, StoppedError: as for `detect`.
     """
     if isinstance(queues.detector, ParserDetector):
-        image = await queues.decoding.picture(photo, long_side_px=DETECT_PX)
+        image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
         parsing = await _parsed(queues, queues.detector, image)
-        prepared = await queues.run_in(queues.readers, _garment, image, parsing, queues.model.image_px)
-        return prepared, image, _seen(parsing, image)
+        return await _garment(queues, image, parsing), image, _seen(parsing, image)
     found = await detect(queues, photo)
     large = [(box, proposal) for box, proposal in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box, label = (large[0][0], large[0][1].label) if large else (None, None)
@@ -76,6 +75,25 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
         no_garment=not has_structure(found.image.pixels),
     )
     return prepared, found.image, seen
+
+
+async def prepare_item(
+    queues: ModelQueues, detector: ParserDetector, photo: bytes, kinds: Collection[str]
+) -> tuple[PreparedImage, DecodedImage]:
+    """The garment of a catalogue's photo as the model sees it; all of the photo where it shows nobody.
+
+    Args:
+        queues: decode and look.
+        detector: theirs.
+        photo: the file.
+        kinds: of garment that the item may be, where its words say so.
+
+    Raises:
+        InvalidImageError, OverloadedError, ModelFailedError, StoppedError: as for `detect`.
+    """
+    image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
+    parsing = await _parsed(queues, detector, image)
+    return await _garment(queues, image, parsing, kinds), image
 
 
 def as_asked(prepared: PreparedImage, box: str | None) -> Seen:
@@ -100,11 +118,15 @@ async def _parsed(queues: ModelQueues, detector: ParserDetector, image: DecodedI
     return await queues.run_in(queues.readers, detector.read, looked, image.pixels)
 
 
-def _garment(image: DecodedImage, parsing: Parsing, image_px: int) -> PreparedImage:
-    box = searched_box(parsing.choice, image.width, image.height) if parsing.shows_garment else None
-    if box is None or min(box.width, box.height) < LEAST_PX:
-        return prepare_image(image, image_px=image_px)
-    return quiet(prepare_image(image, image_px=image_px, box=box), parsing.kept)
+async def _garment(
+    queues: ModelQueues, image: DecodedImage, parsing: Parsing, kinds: Collection[str] = ()
+) -> PreparedImage:
+    side = queues.model.image_px
+
+    def work() -> PreparedImage:
+        return framed(image, parsing, image_px=side, kinds=kinds) or prepare_image(image, image_px=side)
+
+    return await queues.run_in(queues.readers, work)
 
 
 def _in_original(box: Box, image: DecodedImage) -> Box:

@@ -12,7 +12,8 @@ import pytest
 from tests.support.edits import put
 from tests.support.shop import PixelEncoder, Shop
 from threadmatch.indexer.export import export
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tests.support.hostile import hostile_images
 from tests.support.shop import PixelEncoder, Shop, answers, contents, photo
 from threadmatch.indexer.errors import CatalogueError, GalleryBusyError, GalleryError, GalleryModelMismatchError
-from threadmatch.indexer.ingest import MIN_WINDOW, IngestOptions, Progress, ingest
+from threadmatch.indexer.ingest import MIN_WINDOW, ingest
+from threadmatch.indexer.ingest_options import IngestOptions, Progress
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store.generations import lock
 from threadmatch.model.features import EMBEDDING, REGIONS, Features

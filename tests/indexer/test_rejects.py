@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.shop import PixelEncoder, Shop, photo
 from threadmatch.indexer.errors import CatalogueError
-from threadmatch.indexer.ingest import IngestOptions, IngestResult, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.indexer.rejects import RejectBound
 
 

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.model.chain import Ranking
 from threadmatch.model.detection.proposals import GRABCUT
 from threadmatch.model.explain import Explanation, Side

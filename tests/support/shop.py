@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from threadmatch.indexer.ingest import IngestOptions, IngestResult, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
 

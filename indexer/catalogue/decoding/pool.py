@@ -45,7 +45,8 @@ PACKAGES = Path(threadmatch.__file__).resolve().parents[1]
 class Task:
     """One image: a file's path or its bytes, the box to cut ("" for all), and digests whose decoding is not needed.
 
-    The JPEG to show has the whole photo, the box alone, or is left out.
+    The JPEG to show has the whole photo, the box alone, or is left out. The picture as a whole comes too where a long
+    side is given that it is needed no finer than.
     """
 
     path: str | None = None
@@ -53,6 +54,7 @@ class Task:
     box: str = ""
     known: frozenset[str] = frozenset()
     show: Literal["all", "box", "nothing"] = "all"
+    view_px: int = 0
 
 
 class Stopping(Protocol):
@@ -68,7 +70,9 @@ class Stopping(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """An image ready for the model: (S, S, 3) uint8 pixels, display photo, size of the upright original, box used."""
+    """An image ready for the model: (S, S, 3) uint8 pixels, display photo, size of the upright original, box used; and
+    the picture as a whole, where it was asked for.
+    """
 
     sha256: str
     width: int
@@ -76,6 +80,7 @@ class Decoded:
     box: tuple[float, float, float, float]
     pixels: NDArray[np.uint8]
     photo: bytes
+    view: DecodedImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ class DecodePool:
             "box": task.box,
             "known": sorted(task.known),
             "show": task.show,
+            "view_px": task.view_px,
             "image_px": self.image_px,
         }
         answer, blobs = self._ask_again(header, [] if task.data is None else [task.data], stop)
@@ -176,7 +182,8 @@ class DecodePool:
             return Same(answer["sha256"])
         pixels = np.frombuffer(blobs[0], np.uint8).reshape(self.image_px, self.image_px, 3)
         x0, y0, x1, y1 = answer["box"]
-        return Decoded(answer["sha256"], answer["width"], answer["height"], (x0, y0, x1, y1), pixels, blobs[1])
+        view = _picture(answer, blobs[2]) if task.view_px else None
+        return Decoded(answer["sha256"], answer["width"], answer["height"], (x0, y0, x1, y1), pixels, blobs[1], view)
 
     def picture(self, data: bytes, *, long_side_px: int, stop: Stopping | None = None) -> DecodedImage:
         """Decode one image as a whole, its longer side no finer than asked.
@@ -185,9 +192,7 @@ class DecodePool:
             InvalidImageError, IndexerError: as for `decode`.
         """
         answer, blobs = self._ask_again({"path": None, "long_side_px": long_side_px}, [data], stop)
-        shape = (answer["rows"], answer["columns"], 3)
-        picture = Image.fromarray(np.frombuffer(blobs[0], np.uint8).reshape(shape))
-        return DecodedImage(picture, answer["width"], answer["height"])
+        return _picture(answer, blobs[0])
 
     def _ask_again(
         self, header: dict[str, Any], blobs: list[bytes], stop: Stopping | None = None
@@ -256,6 +261,13 @@ class DecodePool:
             worker = _Worker(self._program, self._nice)
             self._all.add(worker)
         return worker
+
+
+def _picture(answer: dict[str, Any], pixels: bytes) -> DecodedImage:
+    shape = (answer["rows"], answer["columns"], 3)
+    return DecodedImage(
+        Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape)), answer["width"], answer["height"]
+    )
 
 
 class _NotStartedError(Exception):

@@ -4,12 +4,13 @@ It is started as a program of its own, so that it inherits neither torch's threa
 module, and so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that
 many bytes of JSON, and the blobs whose sizes the JSON lists.
 
-    task    {"path" or null, "image_px", "box", "show", "known": [sha256, ...], "max_bytes", "max_pixels",
+    task    {"path" or null, "image_px", "box", "show", "view_px", "known": [sha256, ...], "max_bytes", "max_pixels",
              "sizes": [image]}
             {"path" or null, "long_side_px", "max_bytes", "max_pixels", "sizes": [image]}       the picture as a whole
             {"nothing"}                                  to be answered when the work could begin
     first   {"status": "ready"}
     answer  {"status": "decoded", "sha256", "width", "height", "box", "sizes": [pixels, photo]}
+            and with "view_px" "rows", "columns" and the picture as a whole
             {"status": "decoded", "width", "height", "rows", "columns", "sizes": [pixels]}
             {"status": "ready"}
             {"status": "same", "sha256"}                 the bytes are among the known ones: nothing was decoded
@@ -32,7 +33,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from threadmatch.model.errors import InvalidImageError
-from threadmatch.model.images import Box, DecodedImage, ImageLimits, decode_image, display_photo, load_image
+from threadmatch.model.images import (
+    DISPLAY_PHOTO_PX,
+    Box,
+    DecodedImage,
+    ImageLimits,
+    decode_image,
+    display_photo,
+    load_image,
+)
 
 MEMORY_LIMIT_BYTES = 4 * 2**30
 OOM_SCORE = "500"  # when memory runs out, the kernel ends this process rather than the ingestion
@@ -96,7 +105,8 @@ def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], li
         if sha256 in task["known"]:
             return {"status": "same", "sha256": sha256}, []
         box = Box.parse(task["box"]) if task["box"] else None
-        prepared, decoded = load_image(data, image_px=task["image_px"], box=box, limits=limits)
+        finest = max(DISPLAY_PHOTO_PX, task["view_px"])
+        prepared, decoded = load_image(data, image_px=task["image_px"], box=box, limits=limits, long_side_px=finest)
         shown = {"all": None, "box": prepared.box}
         photo = display_photo(decoded, shown[task["show"]]) if task["show"] in shown else b""
     except InvalidImageError as error:
@@ -112,7 +122,10 @@ def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], li
         "height": prepared.height,
         "box": [used.x0, used.y0, used.x1, used.y1],
     }
-    return header, [prepared.pixels.tobytes(), photo]
+    if not task["view_px"]:
+        return header, [prepared.pixels.tobytes(), photo]
+    size, view = _whole(decoded)
+    return size | header, [prepared.pixels.tobytes(), photo, *view]
 
 
 def _whole(decoded: DecodedImage) -> tuple[dict[str, Any], list[bytes]]:

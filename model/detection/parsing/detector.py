@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -76,7 +76,11 @@ class Parsing:
     @property
     def choice(self) -> Choice:
         """What to search for where nobody says."""
-        return choose(self.garments, self.person, plain=self.plain)
+        return self.choice_of()
+
+    def choice_of(self, kinds: Collection[str] = ()) -> Choice:
+        """The same where the kinds of garment that are meant may be known."""
+        return choose(self.garments, self.person, plain=self.plain, kinds=kinds)
 
     @property
     def proposals(self) -> list[Proposal]:
@@ -142,6 +146,7 @@ class ParserDetector:
         cache: Path | None = None,
     ) -> None:
         self.name, self.sides_px, self._presence = config.name, config.sides_px, presence
+        self.fingerprint = fingerprint(parser)
         parser.eval().requires_grad_(False)
         self.engine, self._run = (
             ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)

@@ -5,6 +5,7 @@ Letters  K kinds, h x w the grid of the probabilities, S cells of it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -65,6 +66,11 @@ class Garment:
     area: float
     mask: Mask
 
+    @property
+    def sure(self) -> bool:
+        """Whether it is believed to be one, and large enough to be searched for."""
+        return self.score >= SURE_SCORE and self.area >= SURE_AREA
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -103,7 +109,7 @@ def find_garments(probabilities: Floats) -> list[Garment]:
     return sorted(found, key=lambda garment: -garment.area)
 
 
-def choose(garments: list[Garment], person: float, *, plain: bool = False) -> Choice:
+def choose(garments: list[Garment], person: float, *, plain: bool = False, kinds: Collection[str] = ()) -> Choice:
     """The garment that somebody who says nothing probably means.
 
     Of the body garments (`kinds.BODY_GARMENTS`) the one with the largest area times closeness to the middle; of the
@@ -114,12 +120,14 @@ def choose(garments: list[Garment], person: float, *, plain: bool = False) -> Ch
         person: share of all that is not background that is skin and hair.
         plain: the ground is plain, so a shop framed what it sells; a box found would be cut from one view and not
             from another.
+        kinds: that are meant, where that is known; a garment of another kind is taken only where none of these is sure.
     """
     if not garments:
         return Choice(None, False, "nothing")
-    body = [garment for garment in garments if garment.kind in BODY_GARMENTS] or garments
+    meant = [garment for garment in garments if garment.kind in kinds and garment.sure]
+    body = meant or [garment for garment in garments if garment.kind in BODY_GARMENTS] or garments
     main = max(body, key=lambda garment: garment.area * closeness(garment.box))
-    if main.score < SURE_SCORE or main.area < SURE_AREA:
+    if not main.sure:
         return Choice(None, False, "unsure")
     if person < PERSON:
         return Choice(main, True, "one_garment")

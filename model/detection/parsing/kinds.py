@@ -6,6 +6,8 @@ set of kinds, kept as the bits of a number: bit k is set where kind k is allowed
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -81,3 +83,45 @@ def bits(kinds: Iterable[str]) -> int:
 ANYTHING: Final = (1 << len(KINDS)) - 1
 """Every kind allowed: nothing is known."""
 BACKGROUND: Final = 1
+
+WORDS: Final[dict[str, str]] = {
+    **dict.fromkeys(("tank", "tee"), "top"),
+    **dict.fromkeys(("outerwear", "parka"), "outerwear"),
+    **dict.fromkeys(("jumpsuit", "overall"), "dress_or_jumpsuit"),
+    **dict.fromkeys(("chino", "trouser"), "trousers"),
+    **dict.fromkeys(("footwear", "trainer"), "footwear"),
+    **dict.fromkeys(("backpack", "handbag", "tote"), "bag"),
+    **dict.fromkeys(("beanie", "cap"), "hat"),
+}
+"""Words of shops that neither list of labels has."""
+SEVERAL: Final = 3
+"""A word that may mean more kinds than this tells nothing."""
+
+
+def kinds_named(text: str) -> frozenset[str]:
+    """The kinds of garment that a shop's words speak of; empty where they speak of none.
+
+    Of a path such as "Men/Tops/Jackets" the last part that names a garment counts.
+
+    Args:
+        text: a category, or a name.
+    """
+    for part in reversed(re.split(r"[/>|]", text.casefold())):
+        words = re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", part)
+        every = {kind for word in words for form in (word, *word.split("-")) for kind in _words().get(form, ())}
+        if every:
+            return frozenset(every)
+    return frozenset()
+
+
+@functools.cache
+def _words() -> dict[str, tuple[str, ...]]:
+    """By each word, singular and plural, the kinds of garment it may mean."""
+    labels = {**LAID_LABELS, **STREET_LABELS, **{word: (kind,) for word, kind in WORDS.items()}}
+    found: dict[str, tuple[str, ...]] = {}
+    for label, kinds in labels.items():
+        garments = tuple(kind for kind in kinds if kind in GARMENTS)
+        if garments and len(garments) <= SEVERAL:
+            word = label.casefold()
+            found |= dict.fromkeys((word, f"{word}s", f"{word}es"), garments)
+    return found

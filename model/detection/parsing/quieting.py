@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from threadmatch.model.detection.parsing.garments import SURE_AREA, SURE_SCORE, Choice, Garment, Mask
+from threadmatch.model.detection.parsing.garments import Choice, Garment, Mask
 from threadmatch.model.images import Box, PreparedImage
 
 Pixels = NDArray[np.uint8]
@@ -123,7 +123,7 @@ def garment_of_box(garments: list[Garment], box: Box) -> Garment | None:
     best: Garment | None = None
     filled = FILLS
     for garment in garments:
-        if garment.score < SURE_SCORE or garment.area < SURE_AREA:
+        if not garment.sure:
             continue
         height, width = garment.mask.shape
         inside = garment.mask[

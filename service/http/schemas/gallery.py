@@ -20,8 +20,9 @@ class ItemFields(BaseModel):
     box: str | None = Field(
         default=None,
         max_length=200,
-        description="part of the photo to encode, x0,y0,x1,y1 in pixels of the upright photo; all of it by default",
-        examples=["40,60,440,600"],
+        description="part of the photo to encode: x0,y0,x1,y1 in pixels of the upright photo; none for all of it; auto "
+        "for the garment, where the photo shows somebody. By default what the gallery's last ingestion did",
+        examples=["40,60,440,600", "auto", "none"],
         json_schema_extra={"format": "pixel-box"},
     )
     metadata: str | None = Field(

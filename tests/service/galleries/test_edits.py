@@ -15,8 +15,12 @@ import pytest_asyncio
 
 from tests.service.conftest import ODD_IDS
 from tests.support.serving import WatchedModel, build_gallery, is_error, photo, post, running, settings
+from tests.support.street import passer_by
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.upkeep import verify
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 
@@ -53,6 +57,41 @@ async def found(client: httpx.AsyncClient, seed: int, **fields: object) -> list[
     assert response.status_code == 200, response.text
     matches: list[dict[str, Any]] = response.json()["matches"]
     return matches
+
+
+async def test_a_garment_is_found_in_an_items_photo_where_asked_for_or_as_the_last_ingestion_did(
+    tmp_path: Path, tiny_model: Model
+) -> None:
+    street = passer_by()
+    (tmp_path / "worn.jpg").write_bytes(street)
+    (tmp_path / "shop.csv").write_text("id,image,name\ncoat,worn.jpg,Wool coat\n")
+    ingest(tmp_path / "shop.csv", tmp_path / "gallery", model=tiny_model, options=IngestOptions(workers=1, box="auto"))
+    asked = settings(tmp_path / "gallery", detector=DEFAULT_PARSER)
+    app = create_app(asked, model=tiny_model, gallery=Gallery.open(tmp_path / "gallery"))
+    boxes = {}
+    async with running(app) as client:
+        for name, fields in {
+            "as ingested": {"metadata": '{"name": "Wool coat"}'},
+            "jeans": {"metadata": '{"name": "Slim jeans"}'},
+            "auto": {"metadata": '{"name": "Wool coat"}', "box": "auto"},
+            "none": {"metadata": '{"name": "Wool coat"}', "box": "none"},
+        }.items():
+            files = {"image": ("photo.jpg", street, "image/jpeg")}
+            response = await client.put(f"/v1/items/{quote(name)}", files=files, data=fields)
+            assert response.status_code == 201, response.text
+            boxes[name] = response.json()["box"]
+        ingested = (await client.get("/v1/items/coat")).json()
+    assert boxes["as ingested"] == boxes["auto"] == ingested["box"]
+    assert boxes["jeans"] != boxes["auto"]
+    assert boxes["none"] == [0, 0, ingested["width"], ingested["height"]] != boxes["auto"]
+
+
+async def test_where_no_ingestion_looked_for_garments_a_photo_is_taken_whole(shop: httpx.AsyncClient) -> None:
+    files = {"image": ("photo.jpg", passer_by(), "image/jpeg")}
+    whole = (await shop.put("/v1/items/a", files=files)).json()
+    assert whole["box"] == [0, 0, whole["width"], whole["height"]]
+    refused = await shop.put("/v1/items/a", files=files, data={"box": "auto"})
+    assert "grabcut, is no parser" in is_error(refused, 422, "InvalidField")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from tests.support.serving import (
     until,
     until_waiting,
 )
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from tests.support.serving import is_error, make_catalogue, photo, post, running, settings
 from threadmatch.indexer.errors import PredictionError
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.attributes.config import Attribute, AttributeConfig
 from threadmatch.model.attributes.network import build_network

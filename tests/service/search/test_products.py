@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests.support.serving import post, running, settings
 from tests.support.snapshots import shirt_photo
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model

@@ -27,7 +27,8 @@ from tests.support.serving import (
     until_waiting,
 )
 from tests.support.side_files import take_away
-from threadmatch.indexer.ingest import IngestOptions, ingest
+from threadmatch.indexer.ingest import ingest
+from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig

@@ -161,3 +161,12 @@ def test_a_mask_never_falls_hard() -> None:
     piece = np.zeros((H, W), np.uint8)
     piece[30:60, 20:40] = 1
     assert int(np.abs(np.diff(soft_mask(piece).astype(int), axis=1)).max()) < 200
+
+
+def test_the_kind_that_is_meant_is_taken_where_one_is_sure() -> None:
+    coat = _garment("outerwear", Box(0.2, 0.1, 0.8, 0.6), area=0.3)
+    jeans = _garment("trousers", Box(0.3, 0.6, 0.7, 0.9), area=0.1)
+    bag = _garment("bag", Box(0.7, 0.5, 0.8, 0.6), area=0.02, score=0.7)
+    assert choose([coat, jeans], 0.2, kinds={"trousers", "shorts"}).garment is jeans
+    assert choose([coat, jeans, bag], 0.2, kinds={"bag"}).garment is coat
+    assert choose([coat, jeans], 0.2, kinds={"hat"}).garment is coat

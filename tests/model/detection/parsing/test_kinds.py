@@ -13,6 +13,7 @@ from threadmatch.model.detection.parsing.kinds import (
     LAID_LABELS,
     STREET_LABELS,
     bits,
+    kinds_named,
 )
 
 
@@ -40,3 +41,22 @@ def test_neither_background_nor_skin_is_a_garment() -> None:
 def test_every_label_of_the_street_photos_has_kinds(shared_data: Path) -> None:
     with (shared_data / "street" / "labels.csv").open(newline="") as file:
         assert {row["label"] for row in csv.DictReader(file)} == STREET_LABELS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("Slim-fit jeans in blue", {"trousers"}),
+        ("Women/Tops/Jackets", {"outerwear"}),
+        ("Bottoms > Pants & Shorts", {"trousers", "shorts"}),
+        ("T-SHIRTS", {"top"}),
+        ("Evening dresses", {"dress_or_jumpsuit"}),
+        ("Cardigan", {"outerwear", "top"}),
+        ("Home/Sale", set()),
+        ("Leather belt", set()),
+        ("Wool socks", set()),
+        ("", set()),
+    ],
+)
+def test_a_shops_words_name_kinds(text: str, kinds: set[str]) -> None:
+    assert kinds_named(text) == kinds
