@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import threadmatch
 from threadmatch.indexer.store.manifest import BoxRule
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.inference import load_model
+from threadmatch.service.galleries.local import LocalGallery, ingest
 
 LOOSE: Final = "worn"
 """The queries of a set whose box holds all of the garment."""
@@ -56,15 +57,15 @@ def measure(folder: Path, work: Path, *, limit: int | None = None) -> dict[str, 
         image.product_id: image for image in reversed(read_labelled(folder / "queries.csv")) if image.setup == LOOSE
     }
     asked = [image for image in read_labelled(folder / "gallery.csv") if image.product_id in shown][:limit]
-    model = threadmatch.load_model("grnet-lite0")
+    model = load_model("grnet-lite0")
     found = {}
     for number, (way, (rule, words, boxes)) in enumerate(WAYS.items()):
         catalogue = work / f"{number}.csv"
         _write(catalogue, [shown[image.product_id] for image in asked], words=words, boxes=boxes)
         started = time.perf_counter()
-        result = threadmatch.ingest(catalogue, work / str(number), images=Path("/"), model=model, box=rule)
+        result = ingest(catalogue, work / str(number), images=Path("/"), model=model, box=rule)
         seconds = time.perf_counter() - started
-        with threadmatch.open(work / str(number), model=model) as gallery:
+        with LocalGallery(work / str(number), model=model) as gallery:
             first = [
                 [match.id for match in gallery.search(image.path, box="none", group_by="item", top_k=5).matches]
                 for image in asked
