@@ -31,6 +31,10 @@ GalleryTable = Annotated[
 QueryTable = Annotated[
     Path | None, typer.Option(help="table as ingest reads them: image, product_id, optional box and setup")
 ]
+GivenManifest = Annotated[
+    Path | None,
+    typer.Option(help="in place of both: a manifest, or DeepFashion's folder as its archives unpack; see docs/data.md"),
+]
 Methods = Annotated[
     str, typer.Option(help="of global, greedy, dense, sparse, mga, grnet (the chain), grnet_full, color, kpm; commas")
 ]
@@ -44,7 +48,7 @@ def evaluate(
     *,
     gallery_csv: GalleryTable = None,
     query_csv: QueryTable = None,
-    manifest: Annotated[Path | None, typer.Option(help="in place of both: a manifest, see docs/data.md")] = None,
+    manifest: GivenManifest = None,
     split: Annotated[Part, typer.Option(help="of the manifest: whose queries")] = Part.TEST,
     gallery_split: Annotated[
         list[Part] | None, typer.Option(help="of the manifest: whose shop images; again for more; default: --split")
@@ -68,6 +72,7 @@ def evaluate(
     """Measure top-1/5/20/50 and MRR of stage one and of matchers behind it, with paired intervals of the gain."""
     from rich.console import Console
 
+    from threadmatch.model.data.layouts.importing import official_manifest
     from threadmatch.model.data.manifest.rows import read_manifest
     from threadmatch.model.data.pairs import read_labelled, unanswerable, with_photos
     from threadmatch.model.descriptions import DEFAULT_MODEL
@@ -86,7 +91,7 @@ def evaluate(
         else:
             which = (split, gallery_split or [split], category or [])
             selection = _selection(which, images, wrong=bool(gallery_csv or query_csv))
-            sides = read_manifest(manifest, selection, skip_bad=skip_bad_rows)
+            sides = read_manifest(official_manifest(manifest, out), selection, skip_bad=skip_bad_rows)
         gallery, queries = (with_photos(side, skip_missing=skip_bad_rows) for side in sides)
         if warning := unanswerable(gallery, queries):
             console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)

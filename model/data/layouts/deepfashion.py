@@ -29,6 +29,7 @@ C2S: Final = "DeepFashion Consumer-to-Shop"
 INSHOP: Final = "DeepFashion In-shop"
 C2S_BOXES: Final = "Anno/list_bbox_consumer2shop.txt"
 INSHOP_BOXES: Final = "Anno/list_bbox_inshop.txt"
+INSHOP_SEGMENTATION: Final = "Anno/segmentation"
 PARTITION: Final = "Eval/list_eval_partition.txt"
 CLOTHES: Final = {"1": "upper", "2": "lower", "3": "full"}
 SOURCES: Final = {"1": Domain.SHOP, "2": Domain.CUSTOMER}
@@ -36,7 +37,7 @@ POSES: Final = {"1": "front", "2": "side", "3": "back", "4": "zoom-out", "5": "z
 C2S_OTHERS: Final = ("clothes_type",)
 INSHOP_OTHERS: Final = ("clothes_type", "pose")
 _SEGMENTED: Final = tuple(
-    f"Anno/segmentation/DeepFashion_segmentation_{part}.json" for part in ("train", "query", "gallery")
+    f"{INSHOP_SEGMENTATION}/DeepFashion_segmentation_{part}.json" for part in ("train", "query", "gallery")
 )
 _BOX_COLUMNS: Final = ("x_1", "y_1", "x_2", "y_2")
 _POSE_SETUP: Final = {"front": Setup.EASY, "side": Setup.HARD_VIEW, "back": Setup.HARD_VIEW}

@@ -44,7 +44,7 @@ def deepfashion_layout(root: Path) -> Layout:
         DataError: neither, or both.
     """
     c2s = (root / deepfashion.C2S_BOXES).is_file()
-    inshop = (root / deepfashion.INSHOP_BOXES).is_file() or (root / "Anno/segmentation").is_dir()
+    inshop = (root / deepfashion.INSHOP_BOXES).is_file() or (root / deepfashion.INSHOP_SEGMENTATION).is_dir()
     if c2s == inshop:
         raise DataError(
             f"{root} holds {'both' if c2s else 'neither'} {deepfashion.C2S_BOXES} (Consumer-to-Shop) "
@@ -52,6 +52,25 @@ def deepfashion_layout(root: Path) -> Layout:
             "which: import-deepfashion-c2s or import-deepfashion-inshop"
         )
     return "deepfashion-c2s" if c2s else "deepfashion-inshop"
+
+
+def official_manifest(path: Path, beside: Path) -> Path:
+    """A manifest as it is; of a folder in DeepFashion's official layout the manifest of it, written now.
+
+    Args:
+        path: manifest, or the folder of one of the two retrieval benchmarks.
+        beside: the file whose name the manifest of a folder begins with.
+
+    Raises:
+        DataError: the folder is broken, or the marks of both benchmarks are in it.
+    """
+    marks = (deepfashion.C2S_BOXES, deepfashion.INSHOP_BOXES, deepfashion.INSHOP_SEGMENTATION)
+    if not any((path / mark).exists() for mark in marks):
+        return path
+    out = beside.with_name(f"{beside.stem}.manifest.csv")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    import_layout(deepfashion_layout(path), path, out, settings=ImportSettings())
+    return out
 
 
 def import_layout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
+from tests.support import layouts
 from threadmatch.model.backbone import build_backbone
 from threadmatch.model.data.manifest.rows import Domain, Manifest, ManifestRow, Split, write_manifest
 from threadmatch.service.cli import app
@@ -52,6 +54,21 @@ def test_a_split_of_a_manifest_is_measured(manifest: Path, tiny_model_folder: Pa
     queries = {setup: figures["queries"] for setup, figures in answer["by_setup"].items()}
     assert queries == {"easy": 2, "hard_occlusion": 2, "hard_view": 2}, "hard in two ways counts in both"
     assert list(answer["by_category"]) == ["tops"]
+
+
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [(layouts.in_shop, (4, 2)), (layouts.segmented_in_shop, (4, 2)), (layouts.consumer_to_shop, (2, 2))],
+)
+def test_deepfashions_protocols_are_measured_in_one_command(
+    make: Callable[[Path], Path], sizes: tuple[int, int], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    root = make(tmp_path / "DeepFashion")
+    result = run("evaluate", "--manifest", root, "--model", tiny_model_folder, "--out", tmp_path / "r.json", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["gallery"], answer["queries"]) == sizes
+    assert (tmp_path / "r.manifest.csv").is_file()
 
 
 def test_wrong_use_of_evaluate_exits_2_and_an_empty_split_1(manifest: Path, tmp_path: Path) -> None:
