@@ -70,10 +70,10 @@ SETS: Final[dict[Role, dict[str, Photographed | Worn | Drawn]]] = {
     },
     "val": {
         "street": Photographed(
-            maker="street", sources=("clothing", "luma"), split="test", unseen=False, per_photo=5, seed=11
+            maker="street", sources=("clothing", "luma"), split="test", unseen=False, per_photo=6, seed=11
         ),
         "worn": Worn(split="train", share=(0.7, 1.0), per_item=2, seed=42),
-        "drawn": Drawn(items=1300, queries=950, seed=202),
+        "drawn": Drawn(items=1300, queries=1000, seed=202),
     },
     "test": {
         "handheld": Photographed(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,16 @@ from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
 from threadmatch.model.matching import Items, Photo
+from threadmatch.model.threads import torch_threads
 from threadmatch.service.errors import StoppedError
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
 from threadmatch.service.queues.decoding import DecodeRules, Decoding
 from threadmatch.service.queues.lanes import FairLane
 from threadmatch.service.queues.served_model import ServedModel
 from threadmatch.service.watching.metrics import Metrics
+
+WORTH_SHARING: Final = 1.0
+"""`Matcher.cost` from which on a call is shared out among threads."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,9 +194,10 @@ class ModelQueues:
         scored: dict[int, NDArray[np.float32]] = {}
         for name in dict.fromkeys(pairs.matcher for pairs in asked):
             places = [place for place, pairs in enumerate(asked) if pairs.matcher == name]
-            scores = self.model.matchers[name].score_many(
-                [asked[place].photo for place in places], [asked[place].items for place in places]
-            )
+            matcher = self.model.matchers[name]
+            photos, items = [asked[place].photo for place in places], [asked[place].items for place in places]
+            with torch_threads(1) if matcher.cost < WORTH_SHARING else contextlib.nullcontext():
+                scores = matcher.score_many(photos, items)
             scored.update(zip(places, scores, strict=True))
         if not all(np.isfinite(scores).all() for scores in scored.values()):
             raise ValueError("the model gave a score that is not a finite number")

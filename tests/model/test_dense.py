@@ -39,7 +39,7 @@ def test_a_photo_matches_itself_wherever_its_parts_stand() -> None:
     assert dense_similarity(cells, cells[:, torch.randperm(6)]).item() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_several_photos_share_chunks_and_keep_their_own_scores() -> None:
+def test_each_of_several_photos_has_the_scores_of_itself_alone() -> None:
     photos = [{"cells": _unit(3, 7, seed=n).numpy()} for n in range(3)]
     items = [{"cells": _unit(count, 5, 7, seed=9 + count).numpy()} for count in (4, 0, 300)]
     together = DenseMatcher().score_many(photos, items)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.engine import Engine
+from threadmatch.model.engine import Engine, in_chunks
 from threadmatch.model.features import REGIONS
 from threadmatch.model.grnet import SimilarityHead
 from threadmatch.model.matching import Matcher
@@ -80,7 +80,7 @@ def test_the_paper_sized_forms_agree_to_1e_5() -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_several_queries_share_chunks_and_keep_their_own_scores() -> None:
+def test_each_of_several_queries_has_the_scores_of_itself_alone() -> None:
     head = _head()
     queries = list(_regions(head.config, 3, 4))
     candidates = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 9))]
@@ -89,6 +89,20 @@ def test_several_queries_share_chunks_and_keep_their_own_scores() -> None:
     assert [len(scores) for scores in together] == [4, 0, 9]
     for query, block, scores in zip(queries, candidates, together, strict=True):
         torch.testing.assert_close(scores, engine.score(query, block), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_pairs", [1, 6, 100])
+def test_chunks_of_several_queries_give_the_scores_of_chunks_of_one(chunk_pairs: int) -> None:
+    head = _head()
+    queries = list(_regions(head.config, 3, 4))
+    candidates = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 9))]
+    score = Engine(head).score_pairs
+    mixed, apart = (
+        in_chunks(score, queries, candidates, device=torch.device("cpu"), chunk_pairs=chunk_pairs, mixed=mixed)
+        for mixed in (True, False)
+    )
+    for one, other in zip(mixed, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_greedy_matching_of_several_queries_is_that_of_each_alone() -> None:
