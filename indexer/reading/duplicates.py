@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.indexer.reading.shortlist import Candidate
 from threadmatch.indexer.reading.snapshot import Item, Snapshot
+from threadmatch.indexer.store import looks
 from threadmatch.indexer.store.looking import MIN_COSINE, ROUGH_BOUND, Picture, picture, same
-from threadmatch.model.same_photo import CELLS, roughness
+from threadmatch.model.same_photo import roughness
 
 logger = logging.getLogger(__name__)
 
@@ -65,18 +66,20 @@ class Duplicates:
         self._snapshot, self._candidates, self._items, self._verdicts = snapshot, candidates, items, verdicts
         self._embeddings = snapshot.embeddings(candidates)  # (N, E)
         self._looks = snapshot.looks(candidates)
-        self._cells = np.zeros((len(candidates), CELLS, CELLS, 3), np.float32)
-        self._looked = np.zeros(len(candidates), bool)  # whose cells are known
-        for place, look in enumerate(self._looks):
-            if look is not None and (cells := look.cells) is not None:
-                self._cells[place], self._looked[place] = cells, True
+        self._looked, self._cells = looks.known_cells(self._looks)  # whose cells are known, (N,); (N, G, G, 3)
         self._alike: dict[int, tuple[list[bool], NDArray[np.float32]]] = {}
+        self._reached: NDArray[np.bool_] = np.zeros(len(candidates), bool)  # that any of those rows may be the photo of
         self._pictures: dict[int, Picture | None] = {}
         self._colors: dict[int, dict[str, Any]] = {}  # of an item and all that was folded into it
         self._left = MAX_PAIRS
 
     def twin(self, place: int, shown: Sequence[int]) -> int | None:
         """The place among `shown` whose item has the same photo, the likeliest first; None when there is none."""
+        for other in shown:
+            if other not in self._alike:
+                self._row(other)
+        if not self._reached[place]:  # most are unlike all that is shown
+            return None
         near = [(other, cosines[place]) for other in shown for alike, cosines in [self._row(other)] if alike[place]]
         for other, _ in sorted(near, key=lambda entry: -entry[1]):
             if self._same(other, place):
@@ -93,6 +96,7 @@ class Duplicates:
                 asked = np.flatnonzero(alike & self._looked)
                 alike[asked] = roughness(self._cells[place], self._cells[asked]) <= ROUGH_BOUND
             self._alike[place] = alike.tolist(), cosines
+            self._reached |= alike
         return self._alike[place]
 
     def _same(self, first: int, second: int) -> bool:

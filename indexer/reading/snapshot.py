@@ -43,10 +43,16 @@ class Item:
 
     id: str
     product_id: str | None
-    metadata: dict[str, Any]
+    metadata_text: str  # JSON: of 200 candidates an answer shows ten
     width: int
     height: int
     box: Box
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The catalogue's other columns."""
+        values: dict[str, Any] = json.loads(self.metadata_text)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +269,7 @@ class Snapshot:
 
 
 def _item(item_id: str, product_id: str | None, metadata: str, width: int, height: int, *box: float) -> Item:
-    return Item(item_id, product_id, json.loads(metadata), width, height, Box(*box))
+    return Item(item_id, product_id, metadata, width, height, Box(*box))
 
 
 def _stored(item_id: str, product_id: str | None, metadata: str, source: str, asked_box: str, *size: int) -> StoredItem:

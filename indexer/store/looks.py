@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from threadmatch.indexer.store.records import checksum, has_table, read_rows
 from threadmatch.model.same_photo import CELLS, Lab
@@ -51,6 +52,16 @@ class Look:
     def verdicts(self) -> dict[int, bool]:
         """Contents it was compared with, and whether each is the same photo."""
         return {abs(number): number > 0 for number in np.frombuffer(self.data[_CELLS_BYTES:], "<i8").tolist()}
+
+
+def known_cells(looks: Sequence[Look | None]) -> tuple[NDArray[np.bool_], Lab]:
+    """Of N looks: (N,) whose cells are known, and (N, G, G, 3) those cells, 0 where they are not."""
+    known = np.array([look is not None and bool(look.data) for look in looks], bool)
+    cells = np.zeros((len(looks), CELLS, CELLS, 3), np.float32)
+    if known.any():
+        records = b"".join(look.data[:_CELLS_BYTES] for look in looks if look is not None and look.data)
+        cells[known] = np.frombuffer(records, "<f2").reshape(-1, CELLS, CELLS, 3)
+    return known, cells
 
 
 def look_of(cells: Lab | None, verdicts: Mapping[int, bool], *, content: int = 0) -> Look:

@@ -122,7 +122,7 @@ class ItemWriter:
             self._count("unchanged" if not edited.changed else "replaced" if edited.existed else "created")
         seen = stored if content is None else StoredPhoto(0, content.width, content.height, Box(*content.box))
         assert seen is not None, "a photo is either stored or encoded"
-        return Item(item.id, item.product_id, metadata, seen.width, seen.height, seen.box), edited
+        return Item(item.id, item.product_id, version.metadata, seen.width, seen.height, seen.box), edited
 
     async def change(self, change: Change) -> Edited:
         """Change an item's fields, not its photo. When this returns it is durable, and the next search finds it so.

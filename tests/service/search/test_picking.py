@@ -48,7 +48,7 @@ def picked(rows: Sequence[Row], *, twins: bool = True, **asked: object) -> list[
     ranking = Ranking(len(rows))
     ranking.rerank("grnet", values * 9)
     candidates = [Candidate(row.id, n, n / 10) for n, row in enumerate(rows)]
-    items = [Item(row.id, row.product, {}, 10, 10, Box(0, 0, 10, 10)) for row in rows]
+    items = [Item(row.id, row.product, "{}", 10, 10, Box(0, 0, 10, 10)) for row in rows]
 
     def twin(place: int, shown: Sequence[int]) -> int | None:
         return next((one for one in shown if rows[one].photo == rows[place].photo), None)
