@@ -11,11 +11,11 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from threadmatch.model.efficientnet import FORMS, STRIDE, EfficientNet
 from threadmatch.model.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -222,6 +222,11 @@ def build_backbone(name: str) -> Backbone:
 
 
 def _from_timm(name: str, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None) -> Backbone:
+    if form := FORMS.get(name):
+        body = _TimmBody(EfficientNet(form))
+        return Backbone(body, channels=form.head, stride=STRIDE, mean=mean or form.mean, std=std or form.std)
+    import timm  # seconds to import, and only other networks need it
+
     try:
         network: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     except (RuntimeError, ValueError) as error:

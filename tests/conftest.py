@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.skips import skipped_line
 from threadmatch.model.config import GRNetConfig
+from threadmatch.service.process.collecting import collect_seldom
 from threadmatch.service.process.threads import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def pytest_configure() -> None:
 
     And hear Ctrl-C, and let those processes hear it: a shell's background job begins with it ignored.
     """
+    collect_seldom()
     let_waiting_threads_sleep()
     if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, so each computes with one
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -19,6 +19,8 @@ ROOMS = ("model", "indexer", "service")
 """From the ground up: a room imports itself and those before it."""
 HOMES = {"torch": "model", "torchvision": "model", "timm": "model", "faiss": "indexer", "fastapi": "service"}
 """Libraries that one room alone imports."""
+SLOW = {"torchvision", "timm", "accelerate", "ranx", "matplotlib"}
+"""Libraries that take a second or more to import and that no search needs: imported where they are used."""
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_POSITIONAL = 6
@@ -130,6 +132,14 @@ def test_imports_point_downward_and_each_library_stays_in_its_room(path: Path) -
             assert ROOMS.index(imported) <= ROOMS.index(room), f"{name(path)} imports {imported}"
         assert HOMES.get(imported, room) == room, f"{name(path)} imports {imported}, which lives in {HOMES[imported]}"
         assert imported != "tests"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_importing_a_module_imports_no_slow_library(path: Path) -> None:
+    for node in tree(path).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            named = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert not SLOW & {dotted.partition(".")[0] for dotted in named}, f"{name(path)}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.support.checkout import IMPORT_PATH, ROOT
+from tests.support.patience import PATIENCE_S
 from threadmatch.service.access.guard import AccessRules
 from threadmatch.service.access.wiring import check_reach
 from threadmatch.service.config import Settings
@@ -169,7 +170,7 @@ def test_the_containers_commands_lay_out_photos_ingest_and_serve_them(tmp_path: 
         assert probe != health_check()
         assert subprocess.run(probe, check=False).returncode == 0
         photo = next((tmp_path / "catalogue" / "queries").glob("*.jpg"))
-        answer = httpx.post(f"{running.address}/search", files={"image": photo.read_bytes()}, timeout=60)
+        answer = httpx.post(f"{running.address}/search", files={"image": photo.read_bytes()}, timeout=PATIENCE_S)
         assert answer.status_code == 200
         assert answer.json()["gallery"]["items"] == ITEMS
         assert answer.json()["matches"][0]["metadata"].keys() == {"name", "category"}

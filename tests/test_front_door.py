@@ -25,6 +25,7 @@ from PIL import Image
 
 import threadmatch
 from tests.support.checkout import IMPORT_PATH, ROOT
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import build_gallery, make_catalogue, photo
 from threadmatch.indexer.errors import FilterError, ItemNotFoundError
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
@@ -65,8 +66,9 @@ def told(answer: SearchAnswer) -> dict[str, object]:
 def run_python(code: str, *, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT / "src"), **variables}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=240
-    )
+        [sys.executable, "-c", code],
+        cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
 
 
 # The names.
@@ -249,12 +251,12 @@ def test_a_closed_gallery_says_so_and_leaves_no_thread(folder: Path, tiny_model:
     with pytest.raises(StoppedError, match=r"closed; open it again"):
         gallery.search(photo(4))
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert set(threading.enumerate()) <= before
     forgotten = threadmatch.open(folder, model=tiny_model)
     (thread,) = [one for one in set(threading.enumerate()) - before if one.name == "threadmatch-gallery"]
     del forgotten
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive(), "a gallery that nobody holds any more is closed"
 
 
@@ -310,7 +312,7 @@ def test_a_users_own_model_and_service_stay_theirs(tmp_path: Path, tiny_model_fo
     script.write_text(SCRIPT.replace("MODEL", repr(str(tiny_model_folder))))
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True, text=True, check=False, timeout=240,
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "3 b\n"), done.stderr
     for command in (
@@ -320,7 +322,7 @@ def test_a_users_own_model_and_service_stay_theirs(tmp_path: Path, tiny_model_fo
         arguments = [sys.executable, *command, *(["search", "--help"] if command[0] == "-c" else [])]
         said = subprocess.run(
             arguments, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": IMPORT_PATH}, capture_output=True, text=True,
-            check=False, timeout=120,
+            check=False, timeout=PATIENCE_S,
         )  # fmt: skip
         assert said.returncode == 0, said.stderr
         assert "gallery" in said.stdout

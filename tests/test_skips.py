@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.support.checkout import ROOT
+from tests.support.patience import PATIENCE_S
 from tests.support.skips import skipped_line
 
 
@@ -32,7 +33,7 @@ def test_a_run_ends_with_it(tmp_path: Path) -> None:
         str(tmp_path),
         str(tmp_path),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("skipped 1: 1 in ")
     assert done.stdout.splitlines()[-1].endswith("test_it.py (no moon tonight)")

@@ -25,6 +25,7 @@ from threadmatch.service.cli.search import search
 from threadmatch.service.cli.serve import ServeCommand, serve
 from threadmatch.service.cli.table import table
 from threadmatch.service.cli.train import train
+from threadmatch.service.process.collecting import collect_seldom
 from threadmatch.service.process.threads import let_waiting_threads_sleep
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ app.command("train-attributes")(train_attributes)
 
 def main() -> None:
     """Entry point of the `threadmatch` command."""
+    collect_seldom()
     let_waiting_threads_sleep()
     command = typer.main.get_command(app)
     speak_plainly(command)

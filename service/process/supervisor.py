@@ -18,6 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from threadmatch.service.process.collecting import collect_seldom
 from threadmatch.service.process.draining import DrainingServer
 from threadmatch.service.watching.dead_workers import take_over
 
@@ -44,6 +45,7 @@ class Worker(Process):
 
     def target(self, sockets: list[socket] | None = None) -> None:
         """Serve, in the worker."""
+        collect_seldom()
         _ = self.server  # made before the thread that answers for it begins, or each would make one
         super().target(sockets)
 

@@ -14,7 +14,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 FILE = "recent-3.sqlite3"  # another format gets another number
 TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept
-PATIENCE_S = 0.25  # how long a search waits for its writing at most; an ordinary one takes about a millisecond
+PATIENCE_S = 1.0  # how long a search waits for its writing at most; it takes a millisecond, on a busy machine a hundred
 BUSY_S = 2.0  # how long one process waits for another's writing
 SWEEP_S = 30.0  # between two looks for what is too old
 
@@ -112,14 +112,17 @@ class RecentSearches:
         folder: private to the user the service runs as; made when missing.
         max_age_s: seconds after which a search is forgotten.
         max_bytes: of crops and features together; beyond, the oldest searches go first.
+        clock: seconds since 1970.
 
     Raises:
         StartError: the folder cannot be used, or others could read it.
     """
 
-    def __init__(self, folder: Path, *, max_age_s: float, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, max_age_s: float, max_bytes: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self.folder = folder
-        self._max_age_s, self._max_bytes = max_age_s, max_bytes
+        self._max_age_s, self._max_bytes, self._clock = max_age_s, max_bytes, clock
         self._connection: sqlite3.Connection | None = None  # None while there is no room for it
         self._unkept: Unkept[RecentSearch] = Unkept()
         self._waiting = 0
@@ -273,7 +276,7 @@ class RecentSearches:
             )
 
     def _make_room(self, connection: sqlite3.Connection, size: int) -> None:
-        connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
+        connection.execute("DELETE FROM searches WHERE at < ?", (self._clock() - self._max_age_s,))
         (taken,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM searches").fetchone()
         while taken + size > self._max_bytes:
             rowid, freed = connection.execute("SELECT rowid, bytes FROM searches ORDER BY at LIMIT 1").fetchone()
@@ -283,12 +286,12 @@ class RecentSearches:
     def _get(self, gallery: str, request_id: str) -> RecentSearch | None:
         held = self._unkept.get((gallery, request_id))
         if held is not None or self._connection is None:
-            return held if held is not None and held.at >= time.time() - self._max_age_s else None
+            return held if held is not None and held.at >= self._clock() - self._max_age_s else None
         try:
             row = self._connection.execute(
                 "SELECT at, facts, crop, photo, features FROM searches "
                 "WHERE gallery = ? AND request_id = ? AND at >= ?",
-                (gallery, request_id, time.time() - self._max_age_s),
+                (gallery, request_id, self._clock() - self._max_age_s),
             ).fetchone()
         except sqlite3.Error as error:
             logger.warning("recent searches cannot be read", extra={"reason": str(error)})
@@ -319,7 +322,7 @@ class RecentSearches:
             return
         try:
             with self._connection:
-                self._connection.execute("DELETE FROM searches WHERE at < ?", (time.time() - self._max_age_s,))
+                self._connection.execute("DELETE FROM searches WHERE at < ?", (self._clock() - self._max_age_s,))
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # deleted photos do not stay in the log
         except sqlite3.Error as error:  # another process is writing, or the disk is full: next time
             logger.info("recent searches not swept", extra={"reason": str(error)})

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from threadmatch.model.backbone import BUILDERS, Backbone, build_backbone
+from threadmatch.model.efficientnet import FORMS, STRIDE, EfficientNet
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.pretrained import GOOGLENET_ORIGINAL_FILE, GOOGLENET_ORIGINAL_VARIABLE, load_pretrained
@@ -35,6 +36,35 @@ def test_a_backbone_of_tokens_is_refused() -> None:
     backbone = build_backbone("timm:test_vit")
     with pytest.raises(ConfigError, match="convolutional"):
         backbone(torch.zeros(1, 3, 160, 160))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_efficientnet_is_timms_to_the_last_bit(name: str) -> None:
+    """From the same seed the same weights; the same map of photos of odd sides, and the same batch statistics."""
+    import timm
+
+    torch.manual_seed(3)
+    theirs = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+    torch.manual_seed(3)
+    ours = EfficientNet(FORMS[name])
+    images = torch.randn(2, 3, 75, 101)
+    for training in (True, False):
+        torch.testing.assert_close(
+            ours.train(training).forward_features(images),
+            theirs.train(training).forward_features(images),
+            rtol=0,
+            atol=0,
+        )
+    expected = theirs.state_dict()
+    assert list(ours.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
+    form = FORMS[name]
+    described = (
+        theirs.num_features,
+        theirs.feature_info[-1]["reduction"],
+        *map(theirs.pretrained_cfg.get, ("mean", "std")),
+    )
+    assert described == (form.head, STRIDE, form.mean, form.std)
 
 
 def _trained_looking(name: str) -> Backbone:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import photo
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def opened(browser: Browser, address: str, **context: object) -> Iterator[Page]:
     """The page in a window of its own; nothing may fail in its scripts, style or content policy."""
     within = browser.new_context(reduced_motion="reduce", **context)  # type: ignore[arg-type]
     page = within.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(1000 * PATIENCE_S)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)

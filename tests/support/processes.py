@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-START_S = 240  # two workers on a machine that is busy with other things
+from tests.support.patience import PATIENCE_S
+
+START_S = PATIENCE_S
 # Bytecode may be written, or each of the eight processes would compile torch, torchvision and timm anew.
 ENVIRONMENT = {
     name: value
@@ -43,7 +45,7 @@ def serving(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
         line = process.stdout.readline()
         alarm.cancel()  # it has started; what a test does with it may take longer
         assert line.startswith("threadmatch serves http://127.0.0.1:"), (line, log)
-        process.log = log  # type: ignore[attr-defined]
+        process.log, process.reader = log, reader  # type: ignore[attr-defined]
         yield process, line.split()[-1]
     finally:
         alarm.cancel()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from tests.support.patience import PATIENCE_S, until
 from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.model.chain import Ranking
@@ -100,7 +100,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app whose lifespan is entered, over ASGI: no socket, no thread of its own."""
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=30) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=PATIENCE_S) as client:
             yield client
 
 
@@ -120,13 +120,6 @@ def is_error(response: httpx.Response, status: int, name: str) -> str:
     detail: str = body["detail"]
     assert detail
     return detail
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = 30) -> None:
-    """Wait for what is bound to come, however busy the machine is; TimeoutError where it does not."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def until_waiting(app: FastAPI, photos: int) -> None:
@@ -174,7 +167,7 @@ class WatchedModel:
     def begin(self, call: str) -> None:
         self.begun += 1
         self.threads.add(threading.current_thread().name)
-        assert self.gate.wait(20), "the test never opened the gate"
+        assert self.gate.wait(PATIENCE_S), "the test never opened the gate"
         if self.fails.get(call, 0):
             self.fails[call] -= 1
             raise RuntimeError(f"CUDA error: an illegal memory access in /home/secret/{call}.cu")

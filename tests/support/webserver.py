@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         try:
-            for _ in range(2000):
+            while True:
                 self.wfile.write(piece)
                 self.wfile.flush()
                 time.sleep(pause_s)
@@ -93,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         try:
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            for n in range(200):
+            for n in itertools.count():
                 self.wfile.write(f"X-{n}: y\r\n".encode())
                 self.wfile.flush()
                 time.sleep(0.05)

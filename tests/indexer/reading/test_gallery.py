@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.edits import put
+from tests.support.patience import wait_until
 from tests.support.shop import EMBEDDING_SIZE, REGIONS_SHAPE, PixelEncoder, Shop, answers, contents
 from tests.support.side_files import take_away
 from threadmatch.indexer.edits.folding import delete_items, fold
@@ -137,9 +138,7 @@ def test_searches_go_on_while_generations_change(shop: Shop) -> None:
         thread.start()
     for generation in range(2, 7):
         shop.ingest([shop.row(n, price=generation) for n in range(12)], batch_size=8)
-        deadline = time.monotonic() + 10
-        while generation not in seen and time.monotonic() < deadline:
-            time.sleep(0.005)
+        wait_until(lambda now=generation: now in seen or bool(failures), f"generation {generation} is searched")
     stop.set()
     for thread in threads:
         thread.join()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support.made_up import MODEL, SIZE, build, edit, unit
+from tests.support.patience import PATIENCE_S
 from tests.support.side_files import FAULTS, side_files, take_away
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.gallery import Gallery
@@ -174,7 +175,7 @@ def test_killed_while_files_are_made_again_answers_stay_and_the_next_compaction_
     before = answers(folder)
     process = multiprocessing.get_context("spawn").Process(target=compact_until, args=(folder, moment))
     process.start()
-    process.join(60)
+    process.join(PATIENCE_S)
     assert process.exitcode == -signal.SIGKILL
     assert answers(folder)[::3] == before[::3]
     compact(folder)

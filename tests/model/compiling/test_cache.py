@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from threadmatch.model.compiling import cache
 from threadmatch.model.compiling.cache import default_folder, keep_entry, read_entry
 
@@ -66,7 +67,7 @@ def test_of_two_who_keep_the_same_one_wins_and_nobody_complains(
 
     def at_once(folder: Path) -> None:
         write(folder)
-        meet.wait(10)
+        meet.wait(PATIENCE_S)
 
     threads = [threading.Thread(target=keep_entry, args=(tmp_path, "key", at_once)) for _ in range(2)]
     for thread in threads:

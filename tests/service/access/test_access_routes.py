@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.support.patience import PATIENCE_S
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, photo
 from threadmatch.model.inference import Model
@@ -77,7 +78,7 @@ class Served:
 
     def client(self, who: str | None) -> httpx.Client:
         headers = {} if who is None else {"Authorization": f"Bearer {self.keys[who]}"}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.address, headers=headers, timeout=PATIENCE_S)
 
 
 ACCESS = {
@@ -253,7 +254,9 @@ def _forgeries_are_refused(served: Served, value: str) -> None:
         f"{identity}.{until}.{token}.{'0' * 64}", f"{identity}.1.{token}.{signature}", "a.b.c.d", "...", value + "0",
         f"{identity}.{until}.{token}",
     ):  # fmt: skip
-        answer = httpx.get(f"{served.address}/v1/gallery", headers={"Cookie": f"threadmatch-session={forged}"})
+        answer = httpx.get(
+            f"{served.address}/v1/gallery", headers={"Cookie": f"threadmatch-session={forged}"}, timeout=PATIENCE_S
+        )
         assert answer.status_code == 401, forged
 
 

@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from tests.service.conftest import ODD_IDS
+from tests.support.patience import until
 from tests.support.serving import (
     WatchedModel,
     photo,
     settings,
-    until,
 )
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model

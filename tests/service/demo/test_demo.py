@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.support.checkout import IMPORT_PATH
+from tests.support.patience import PATIENCE_S
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
 from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.model.synthetic.street.street_set import read_sources
@@ -27,7 +28,6 @@ from threadmatch.service.demo.picture import choose_rows
 from threadmatch.service.demo.sources import choose_source
 from threadmatch.service.process.commands import NOT_OURS, program
 
-TIME_LIMIT_S = 240
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")},
     "OMP_NUM_THREADS": "1",
@@ -39,7 +39,7 @@ ENVIRONMENT = {
 def demo(work: Path, model: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [*program(), "demo", "--work", str(work), "--model", str(model), "--check", *flags]
     environment = {**ENVIRONMENT, **variables}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +120,10 @@ def test_drawn_garments_need_no_photos_and_ctrl_c_ends_the_service_too(work: Pat
                 break
         found = re.search(r"Serving on (http://\S+)", "".join(said))
         assert found, "".join(said)
-        assert httpx.get(f"{found[1]}/health/ready").status_code == 200
+        assert httpx.get(f"{found[1]}/health/ready", timeout=PATIENCE_S).status_code == 200
         process.send_signal(signal.SIGINT)
         said.append(process.stdout.read())
-        assert process.wait(timeout=60) == 0, "".join(said)
+        assert process.wait(timeout=PATIENCE_S) == 0, "".join(said)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.service.conftest import ODD_IDS
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import WatchedModel, build_gallery, is_error, photo, post, running, settings
 from tests.support.street import passer_by
 from threadmatch.indexer.ingest import ingest
@@ -317,13 +318,13 @@ async def test_enough_changes_are_folded_in_the_background(folder: Path, tiny_mo
     async with running(app) as client:
         for number in range(3):
             assert (await put(client, f"new-{number}", 1000 + number)).status_code == 201
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (about := (await client.get("/v1/gallery")).json())["unfolded"]:
                 assert len(await found(client, 1000)) == 9  # searches go on
                 await asyncio.sleep(0.1)
         assert (about["generation"], about["items"]) == ("000002", 9)
         assert (await found(client, 1000, rerank=False))[0]["id"] == "new-0"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (
                 'threadmatch_gallery_folds_total{gallery="default",outcome="folded"} 1.0'
                 not in (await client.get("/metrics")).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, is_error, photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
@@ -40,7 +42,8 @@ class Clients:
             number += 1
             name = f"c{client}-{number % 40}"
             try:
-                with httpx.Client(base_url=self.address, timeout=20) as http:  # a connection each: any worker gets it
+                # A connection each, so that any worker gets it.
+                with httpx.Client(base_url=self.address, timeout=PATIENCE_S) as http:
                     if number % 5 == 0:
                         name = f"c{client}-{(number - 1) % 40}"
                         if http.delete(f"/v1/items/{name}").status_code == 200:
@@ -71,21 +74,23 @@ def children(pid: int) -> list[int]:
 
 def workers(pid: int) -> list[int]:
     """Processes of the service that listen; the resource tracker of multiprocessing is not one."""
-    return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError):  # one that is gone by now
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def test_no_acknowledged_write_is_lost_to_kills(tmp_path: Path, tiny_model: Model, tiny_model_folder: Path) -> None:
     folder = build_gallery(tmp_path, tiny_model, [f"item-{number}" for number in range(4)])
     options = ("--gallery", str(folder), "--model", str(tiny_model_folder), "--device", "cpu", "--workers", "2")
     with serving(*options, THREADMATCH_FOLD_EDITS="40") as (process, address):
-        while len(workers(process.pid)) < 2:
-            time.sleep(0.05)
+        wait_until(lambda: len(workers(process.pid)) == 2, "both workers run")
         clients = Clients(address, 3)
         for _ in range(2):
             wanted = len(clients.put) + 12
-            deadline = time.monotonic() + 60
-            while len(clients.put) < wanted and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda most=wanted: len(clients.put) >= most, "a dozen more writes are acknowledged")
             os.kill(workers(process.pid)[0], signal.SIGKILL)
             time.sleep(1.0)
         everyone = [process.pid, *workers(process.pid)]

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.support.patience import PATIENCE_S, until
 from tests.support.serving import (
     WatchedModel,
     build_gallery,
@@ -18,7 +19,6 @@ from tests.support.serving import (
     post,
     running,
     settings,
-    until,
     until_waiting,
 )
 from threadmatch.indexer.ingest import ingest
@@ -135,7 +135,7 @@ async def test_each_gallery_takes_its_own_newer_generation(tmp_path: Path, tiny_
         catalogue = make_catalogue(tmp_path / "two" / "shop", ["a", "b", "c"])
         options = IngestOptions(images=tmp_path / "two" / "shop" / "images")
         await asyncio.to_thread(ingest, catalogue, second, model=tiny_model, options=options)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await post(client, gallery="women")).json()["gallery"] != {"generation": "000002", "items": 3}:
                 await asyncio.sleep(0.05)
         assert (await post(client)).json()["gallery"] == {"generation": "000001", "items": 2}
@@ -146,7 +146,7 @@ async def test_a_gallery_that_comes_later_does_not_keep_the_others_waiting(
 ) -> None:
     values = {"galleries": {"women": folders["women"], "late": tmp_path / "gallery"}, "model": str(tiny_model_folder)}
     async with running(create_app(settings(folders["default"], wait_for_gallery=True, **values))) as client:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await post(client, gallery="women")).status_code != 200:
                 await asyncio.sleep(0.05)
         ready = (await client.get("/health/ready")).json()
@@ -154,7 +154,7 @@ async def test_a_gallery_that_comes_later_does_not_keep_the_others_waiting(
         assert "'late' is not ready" in ready["detail"]
         assert "late" in is_error(await post(client, gallery="late"), 503, "NotReady")
         await asyncio.to_thread(build_gallery, tmp_path, tiny_model, ["x"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await post(client, gallery="late")).status_code != 200:
                 await asyncio.sleep(0.05)
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.checkout import ROOT
+from tests.support.patience import PATIENCE_S
 from tests.support.processes import serving
 from tests.support.serving import is_error, photo, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
@@ -160,14 +161,18 @@ def in_front(program: str, folder: Path, address: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_S)
 
 
 def test_a_real_nginx_in_front_shows_the_service_below_a_prefix(
     nginx: str, gallery_folder: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     started = serving("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
-    with started as (_, address), in_front(nginx, tmp_path, address) as front, httpx.Client(base_url=front) as client:
+    with (
+        started as (_, address),
+        in_front(nginx, tmp_path, address) as front,
+        httpx.Client(base_url=front, timeout=PATIENCE_S) as client,
+    ):
         assert client.get("/shop", follow_redirects=False).headers["location"].endswith("/shop/")
         page = client.get("/shop/")
         assert page.status_code == 200

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.types import Message
 
+from tests.support.patience import PATIENCE_S
 from threadmatch.service.errors import OverloadedError, UploadTimeoutError
 from threadmatch.service.http.uploads import Body, Turns, UploadRules, Uploads
 
@@ -107,7 +108,7 @@ async def test_a_reader_that_waits_is_told_at_once_that_its_body_was_dropped() -
             await asyncio.sleep(0)
         clock.now += 10
         with begun(uploads, "b"), pytest.raises(OverloadedError):
-            await asyncio.wait_for(waiting, 60)
+            await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def _read(body: Body) -> Message:
@@ -173,5 +174,5 @@ async def test_a_body_that_goes_away_while_it_waits_for_its_turn_takes_none() ->
     await asyncio.sleep(0)
     assert first.done()
     gone.cancel()
-    await asyncio.wait_for(stays, 5)
+    await asyncio.wait_for(stays, PATIENCE_S)
     assert gone.cancelled()

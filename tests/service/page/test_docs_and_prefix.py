@@ -8,13 +8,14 @@ import httpx
 
 from tests.support.browser import DESKTOP, opened, show
 from tests.support.browser import jpeg as a_photo
+from tests.support.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 
 def test_the_docs_draw_every_operation(desktop: Page, address: str) -> None:
-    paths = httpx.get(f"{address}/openapi.json").json()["paths"]
+    paths = httpx.get(f"{address}/openapi.json", timeout=PATIENCE_S).json()["paths"]
     desktop.goto(f"{address}/docs")
     desktop.locator("#operations details").first.wait_for()
     assert desktop.locator("#operations > details").count() == sum(map(len, paths.values()))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from tests.support.patience import PATIENCE_S, wait_until
 from threadmatch.service.process.connections import TimedHead
 
 LIMIT_S = 0.6
@@ -51,11 +52,8 @@ def address() -> Iterator[tuple[str, int]]:
     server = uvicorn.Server(uvicorn.Config(_app, port=0, http=_Quick, lifespan="off", log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    late = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive(), "the server ended"
-        assert time.monotonic() < late, "the server does not start"
-        time.sleep(0.01)
+    wait_until(lambda: server.started or not thread.is_alive(), "the server starts")
+    assert server.started
     yield server.servers[0].sockets[0].getsockname()
     server.should_exit = True
     thread.join()
@@ -63,7 +61,7 @@ def address() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def client(address: tuple[str, int]) -> Iterator[socket.socket]:
-    with socket.create_connection(address, timeout=10) as one:
+    with socket.create_connection(address, timeout=PATIENCE_S) as one:
         yield one
 
 
@@ -152,19 +150,16 @@ def test_a_client_that_closed_its_side_gets_its_answer(client: socket.socket) ->
 
 def test_the_work_for_a_client_that_is_gone_is_stopped(address: tuple[str, int]) -> None:
     path = f"/until-{time.monotonic_ns()}"
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=PATIENCE_S) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    late = time.monotonic() + 60
-    while path not in LEFT:
-        assert time.monotonic() < late, "it is still worked on"
-        time.sleep(0.02)
+    wait_until(lambda: path in LEFT, "its work is stopped")
 
 
 def test_an_address_has_so_many_connections_and_another_one_has_its_own(address: tuple[str, int]) -> None:
     request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
     def asked(source: str) -> tuple[socket.socket, bytes]:
-        client = socket.create_connection(address, timeout=10, source_address=(source, 0))
+        client = socket.create_connection(address, timeout=PATIENCE_S, source_address=(source, 0))
         try:
             client.sendall(request)
             return client, client.recv(100)

@@ -16,11 +16,12 @@ import pytest_asyncio
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tests.support.patience import PATIENCE_S, wait_until
 from threadmatch.service.process.draining import DrainingServer
 from threadmatch.service.process.server import bind
 from threadmatch.service.process.supervisor import Worker
 
-DRAIN_S = 60
+DRAIN_S = 2 * int(PATIENCE_S)
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -85,18 +86,14 @@ def test_a_worker_that_is_slow_to_answer_is_waited_for_and_its_parent_is_not_hel
     worker.start()
     assert worker.pid is not None
     try:
-        deadline = time.monotonic() + 240
-        while not worker.serves:
-            assert worker.is_well(240)
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: worker.is_well(PATIENCE_S) and worker.serves, "the worker serves")
         os.kill(worker.pid, signal.SIGSTOP)
-        assert [worker.is_well(240) for _ in range(4)] == [True] * 4, "it owes an answer"
+        assert [worker.is_well(PATIENCE_S) for _ in range(4)] == [True] * 4, "it owes an answer"
         time.sleep(0.01)
         assert not worker.is_well(0.005), "for too long"
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-        assert not worker.is_well(240), "dead, and nobody waits for the answer it owes"
+        assert not worker.is_well(PATIENCE_S), "dead, and nobody waits for the answer it owes"
     finally:
         worker.kill()
         worker.join()

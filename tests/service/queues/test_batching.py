@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.patience import PATIENCE_S, until
 from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
 from threadmatch.service.queues import clients
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
@@ -28,7 +28,7 @@ class Doubler:
 
     def __call__(self, numbers: list[int]) -> list[int]:
         self.begun += 1
-        self.gate.wait(5)
+        assert self.gate.wait(PATIENCE_S), "the test never opened the gate"
         self.batches.append(numbers)
         self.threads.add(threading.current_thread().name)
         if self.fails:
@@ -55,21 +55,14 @@ async def batcher_of(
     )
     batcher.start()
     yield batcher
-    await batcher.stop(timeout_s=2)
+    await batcher.stop(timeout_s=PATIENCE_S)
     shared.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_single_item_is_answered_without_waiting_for_company() -> None:
     async with batcher_of(Doubler()) as batcher:
-        started = time.perf_counter()
-        assert await batcher.submit(1) == 2
-        assert time.perf_counter() - started < 1
+        async with asyncio.timeout(PATIENCE_S):
+            assert await batcher.submit(1) == 2
 
 
 async def test_items_that_come_while_the_model_computes_share_the_next_batch() -> None:
@@ -160,7 +153,7 @@ async def test_stopping_answers_those_who_wait_and_refuses_newcomers() -> None:
         run.gate.clear()
         tasks = [asyncio.create_task(batcher.submit(1)) for _ in range(3)]
         await until(lambda: batcher.waiting == 2)
-        stopping = asyncio.create_task(batcher.stop(timeout_s=5))
+        stopping = asyncio.create_task(batcher.stop(timeout_s=PATIENCE_S))
         await asyncio.sleep(0.02)
         with pytest.raises(StoppedError):
             await batcher.submit(1)
@@ -187,9 +180,9 @@ async def test_two_batchers_take_turns_on_one_thread() -> None:
     async with batcher_of(first, thread=thread) as one, batcher_of(second, thread=thread) as two:
         first.gate.clear()
         a = asyncio.create_task(one.submit(1))
-        await asyncio.sleep(0.02)
+        await until(lambda: first.begun == 1)
         b = [asyncio.create_task(two.submit(1)) for _ in range(3)]
-        await asyncio.sleep(0.02)
+        await until(lambda: two.waiting == 3)
         assert second.batches == []
         assert thread.busy_s() > 0
         first.gate.set()

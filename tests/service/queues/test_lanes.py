@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.patience import until
 from threadmatch.service.errors import OverloadedError, StoppedError
 from threadmatch.service.queues import clients
 from threadmatch.service.queues.lanes import FairLane, Stop
-
-PATIENCE_S = 60.0
 
 
 class Work:
@@ -45,12 +44,6 @@ async def asked(lane: FairLane, client: str, work: Callable[[Stop], str], *, cos
 
 def asking(lane: FairLane, client: str, work: Callable[[Stop], str], *, cost: int = 0) -> asyncio.Task[str]:
     return asyncio.create_task(asked(lane, client, work, cost=cost))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_client_with_one_piece_does_not_wait_for_another_s_forty() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.support.serving import until
+from tests.support.patience import until
 from threadmatch.model.data.setups import Setup
 from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.parsing.weights import load_parser

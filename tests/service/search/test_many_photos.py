@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.patience import until
 from tests.support.serving import (
     WatchedModel,
     is_error,
@@ -17,7 +18,6 @@ from tests.support.serving import (
     post,
     running,
     settings,
-    until,
     until_waiting,
 )
 from threadmatch.indexer.reading.gallery import Gallery

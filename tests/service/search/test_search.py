@@ -12,13 +12,13 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.patience import until
 from tests.support.serving import (
     WatchedModel,
     photo,
     post,
     running,
     settings,
-    until,
     until_waiting,
 )
 from threadmatch.indexer.reading.gallery import Gallery

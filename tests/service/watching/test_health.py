@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.support.patience import PATIENCE_S, until
 from tests.support.serving import (
     WatchedModel,
     build_gallery,
@@ -23,7 +24,6 @@ from tests.support.serving import (
     post,
     running,
     settings,
-    until,
     until_waiting,
 )
 from tests.support.side_files import take_away
@@ -256,7 +256,7 @@ async def test_a_generation_of_another_model_is_refused_and_the_old_one_stays(
         manifest = folder / "generations" / "000002" / "manifest.json"
         manifest.write_text(manifest.read_text("utf-8").replace('"generation": "000001"', '"generation": "000002"'))
         (folder / "CURRENT").write_text((folder / "CURRENT").read_text().replace("000001", "000002"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while "refused" not in ((ready := (await client.get("/health/ready")).json())["detail"] or ""):
                 await asyncio.sleep(0.05)
         assert ready["gallery"]["generation"] == "000001"
@@ -277,7 +277,7 @@ async def test_waiting_for_a_gallery_is_not_ready_until_it_is_there(
         is_error(await client.get("/v1/items/a"), 503, "NotReady")
         assert (await client.get("/")).status_code == 200
         await asyncio.to_thread(build_gallery, tmp_path, tiny_model, ["a", "b"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await client.get("/health/ready")).status_code != 200:
                 await asyncio.sleep(0.05)
         assert (await post(client)).json()["candidates"] == 2

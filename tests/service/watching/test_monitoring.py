@@ -17,6 +17,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.checkout import ROOT
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import post
 
 DEPLOY = ROOT / "deploy"
@@ -48,7 +49,7 @@ async def exposed(client: httpx.AsyncClient) -> dict[str, set[str]]:
     assert (await post(client, b"no photo")).status_code == 422
     assert (await client.get("/health/ready")).status_code == 200
     series: dict[str, set[str]] = {}
-    async with asyncio.timeout(10):  # until the service has looked for a newer generation once
+    async with asyncio.timeout(PATIENCE_S):  # until the service has looked for a newer generation once
         while "threadmatch_gallery_newer_refused{" not in (text := (await client.get("/metrics")).text):
             await asyncio.sleep(0.05)
     for family in text_string_to_metric_families(text):

@@ -16,6 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.checkout import ROOT
+from tests.support.patience import until
 from tests.support.serving import (
     WatchedModel,
     is_error,
@@ -23,7 +24,6 @@ from tests.support.serving import (
     post,
     running,
     settings,
-    until,
     until_waiting,
 )
 from threadmatch.indexer.reading.gallery import Gallery

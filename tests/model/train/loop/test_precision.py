@@ -13,6 +13,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from tests.support.checkout import IMPORT_PATH
+from tests.support.patience import PATIENCE_S
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.train.loop.precision import Precision, mixed
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings
@@ -89,7 +90,7 @@ print(faults({ROUNDS}))
         env={**os.environ, "PYTHONPATH": IMPORT_PATH, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=True,
     )
     return [int(line) for line in done.stdout.split()]

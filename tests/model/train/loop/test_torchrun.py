@@ -15,6 +15,7 @@ import torch
 from tests.model.striped import draw_set
 from tests.model.train.recipes import write_recipe
 from tests.support.checkout import IMPORT_PATH, ROOT
+from tests.support.patience import PATIENCE_S
 from threadmatch.model.backbone import build_backbone
 from threadmatch.model.inference import load_model
 from threadmatch.model.train.loop.run_folder import END_TO_END, FINETUNE, HEAD
@@ -34,7 +35,7 @@ ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envi
 
 
 def _run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
