@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,27 @@ async def test_with_weight_they_join_the_photos_own_order_and_its_former_place_i
     assert [match.item.id for match in mixed.matches] != plain
 
 
+async def test_each_attribute_tells_how_far_it_moved_an_item_against_the_order_without_it(retriever: Retriever) -> None:
+    asked = {"neckline": 4.0, "sleeves": 2.0, "mood": 0.0}
+
+    async def order(names: Mapping[str, float], **options: Any) -> list[str]:
+        given = ",".join(f"{name}:{weight}" for name, weight in names.items())
+        return [match.item.id for match in (await search(retriever, attributes=given, **options)).matches]
+
+    for options in ({}, {"matcher": "attributes"}):
+        now = await order(asked, **options)
+        for match in (await search(retriever, attributes="neckline:4,sleeves:2,mood:0", **options)).matches:
+            assert match.attributes is not None
+            for told in match.attributes:
+                without = await order({name: weight for name, weight in asked.items() if name != told.name}, **options)
+                assert told.moved == without.index(match.item.id) - now.index(match.item.id)
+    [first] = (await search(retriever, matcher="attributes", attributes="neckline", top_k=1)).matches
+    assert first.attributes is not None
+    assert first.attributes[0].moved == first.stage1_rank - 1, (
+        "without its only attribute it stands as stage one had it"
+    )
+
+
 async def test_values_are_predicted_where_their_names_are_known(retriever: Retriever) -> None:
     [match, *_] = (await search(retriever, attributes="neckline,mood")).matches
     assert match.attributes is not None
@@ -133,7 +154,9 @@ async def test_values_are_predicted_where_their_names_are_known(retriever: Retri
     assert (mood.item, mood.query) == (None, None)
     answer = search_answer(await search(retriever, attributes="neckline"), retriever.model, "r")
     dumped = answer.model_dump(mode="json")["matches"][0]
-    assert dumped["attributes"][0].keys() == {"name", "weight", "similarity", "predicted_query", "predicted_item"}
+    assert dumped["attributes"][0].keys() == {
+        "name", "similarity", "predicted_query", "predicted_item", "weight", "moved",
+    }  # fmt: skip
     assert dumped["plain_rank"] >= 1
 
 
@@ -235,6 +258,11 @@ async def test_over_http_attributes_are_listed_weighed_refused_by_name_and_shown
             png = await client.get(where, params={**asked, "side": side})
             assert png.status_code == 200, png.text
             assert "transparency" in Image.open(io.BytesIO(png.content)).info
+        told = (await client.get(where.replace("heatmap.png", "explanation"))).json()["attributes"]
+        assert [own["name"] for own in told] == ["neckline", "sleeves", "mood"], "all, whatever was asked for"
+        for own in first["attributes"]:
+            [again] = [one for one in told if one["name"] == own["name"]]
+            assert again["similarity"] == pytest.approx(own["similarity"], abs=1e-3), "kept in half precision"
         sleeves, mood = [
             (await client.get(where, params={"method": "attention", "attribute": name})).content
             for name in ("sleeves", "mood")
