@@ -15,9 +15,12 @@ export function map(answer, match, attribute, side) {
 export function pointed(element, { show, hide, hold = false }) {
   let resting = 0, shown = false, pressed = false;
   const begin = () => {
-    if (!pressed) held?.();
     clearTimeout(resting);
-    resting = setTimeout(() => { shown = true; show(); }, REST_MS);
+    resting = setTimeout(() => {
+      if (!pressed) held?.();
+      shown = true;
+      show();
+    }, REST_MS);
   };
   const end = () => {
     clearTimeout(resting);

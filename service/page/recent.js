@@ -65,11 +65,16 @@ export async function show(gallery, open) {
   }));
 }
 
-async function drawn({ url }) {
-  const image = Object.assign(new Image(), { src: url });
-  try { await image.decode(); } catch { return null; }
-  const { naturalWidth: width, naturalHeight: height } = image, scale = Math.min(1, THUMB_PX / Math.max(width, height));
-  const canvas = make("canvas", { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) });
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+// A small picture of a photo, as a data address; null where the browser cannot read it.
+async function drawn({ file, size }) {
+  const { width, height } = await size ?? {}; // null: it could not be shown either
+  if (!width) return null;
+  const scale = Math.min(1, THUMB_PX / Math.max(width, height));
+  const [wide, tall] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  const bitmap = await createImageBitmap(file, { resizeWidth: wide, resizeHeight: tall, resizeQuality: "medium" }).catch(() => null); // beside the page's own work
+  if (!bitmap) return null;
+  const canvas = make("canvas", { width: wide, height: tall });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  bitmap.close();
   return canvas.toDataURL("image/jpeg", 0.8);
 }

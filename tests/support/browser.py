@@ -26,7 +26,7 @@ def opened(browser: Browser, address: str, **context: object) -> Iterator[Page]:
     """The page in a window of its own; nothing may fail in its scripts, style or content policy."""
     within = browser.new_context(reduced_motion="reduce", **context)  # type: ignore[arg-type]
     page = within.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)  # a slow machine beside other work
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
