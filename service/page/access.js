@@ -1,9 +1,9 @@
 // Who is asking: the key that a service may want, and the galleries that it opens.
 
 import { Problem, ask, chooseGallery, onSignIn } from "./api.js";
+import { byId } from "./elements.js";
 import * as recent from "./recent.js";
 
-const byId = (id) => document.getElementById(id);
 const PARAMETER = "gallery"; // in the page's own address, so that a link or a reload keeps the choice
 let answerDialog = null; // ends the question that the dialog asks
 let asking = null; // the promise of that question; several requests share it
@@ -33,7 +33,10 @@ async function leave() {
 
 // Read the session and show it. null where the service knows no keys.
 async function look() {
-  const session = await ask("/v1/session", { signIn: false }).catch(() => null);
+  const session = await ask("/v1/session", { signIn: false }).catch((error) => {
+    if (!(error instanceof Problem)) throw error;
+    return null; // a search will say it
+  });
   const signedIn = Boolean(session?.keys_required && session.role), names = session?.galleries ?? [];
   byId("sign-in").hidden = !session?.keys_required || signedIn;
   byId("sign-out").hidden = !signedIn;

@@ -24,6 +24,9 @@ export function inGallery(address) {
   return url.pathname + url.search;
 }
 
+// A path of the service as an address that the browser can load by itself.
+export const linked = (path) => inGallery(own(path));
+
 // The answer to one request, as JSON (or as a Blob).
 //   method, json, form   what to send; only a GET names the chosen gallery by itself
 //   signal               ends it: AbortError
@@ -45,11 +48,12 @@ function own(address) {
 
 // XMLHttpRequest, for fetch cannot tell how much of a photo has been sent.
 function once(path, { method = "GET", json, form, signal, sent, as = "json" }) {
-  const request = new XMLHttpRequest();
+  const request = new XMLHttpRequest(), givenUp = () => new DOMException("given up", "AbortError");
+  if (signal?.aborted) return Promise.reject(givenUp()); // while the user signed in
   const done = new Promise((resolve, reject) => {
     request.onload = () => resolve(request);
     request.onerror = () => reject(new Problem(navigator.onLine ? SILENCE : AWAY));
-    request.onabort = () => reject(new DOMException("given up", "AbortError"));
+    request.onabort = () => reject(givenUp());
   });
   request.open(method, method === "GET" ? inGallery(own(path)) : own(path));
   request.responseType = as === "blob" ? "blob" : "text";

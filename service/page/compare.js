@@ -1,15 +1,17 @@
 // The dialog: both photos side by side, the pairs of regions that decided the match, heat maps, views and facts.
 
 import { ask, inGallery, Problem } from "./api.js";
+import { pointed } from "./attention.js";
 import * as details from "./details.js";
+import { byId, make } from "./elements.js";
 import { opinion } from "./feedback.js";
 import { Heat } from "./heat.js";
 import { comparable, kindOf, offer } from "./matches.js";
 import { fit } from "./photo.js";
 import { Regions, note } from "./regions.js";
-import { chance, factsOf, linkOf, moved, nameOf, sentence, sureness } from "./words.js";
+import { compared, ordered, shared, sign, trait } from "./traits.js";
+import { chance, factsOf, likely, linkOf, moved, nameOf, percent, sentence, sureness } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
 const TALLEST = "min(34rem, 56vh)";
 const reasoning = () => document.querySelector("input[name=reasoning]:checked").value;
 
@@ -27,7 +29,7 @@ export class Comparison {
     byId("next").addEventListener("click", () => this.go(1));
     byId("more").addEventListener("click", () => { this.dialog.close(); searchWith(this.shown); });
     byId("reasoning").addEventListener("change", () => this.reasons());
-    this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog) this.dialog.close(); });
+    this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog && !within(this.dialog, event)) this.dialog.close(); });
     this.dialog.addEventListener("keydown", (event) => {
       if (event.target.tagName === "INPUT") return; // arrow keys mean something else there
       if (event.key === "ArrowLeft") this.go(-1);
@@ -35,9 +37,10 @@ export class Comparison {
     });
   }
 
-  // Open at one match of an answer. `photo` is the searched photo as it was sent, `garment` the name of what was searched.
-  open(answer, photo, at, garment) {
-    Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, garment, ranked: comparable(answer) });
+  // Open at one match of an answer. `photo` is the searched photo as it was sent, `garment` the name of what was searched,
+  // `asked` the attributes that the search named.
+  open(answer, photo, at, { garment, asked }) {
+    Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, garment, asked, ranked: comparable(answer) });
     if (!this.dialog.open) this.dialog.showModal();
     this.show(at);
   }
@@ -50,8 +53,10 @@ export class Comparison {
   show(at) {
     const match = this.matches[at];
     this.at = at;
+    const step = [byId("previous"), byId("next")].find((button) => button === document.activeElement);
     byId("previous").disabled = at === 0;
     byId("next").disabled = at === this.matches.length - 1;
+    if (step?.disabled) byId("compare-title").focus(); // a disabled button would keep the keys to itself
     byId("compare-title").textContent = nameOf(match);
     byId("compare-kind").textContent = `${kindOf(this.answer, match)} · ${at + 1} of ${this.matches.length}`;
     byId("compare-kind").classList.toggle("best", kindOf(this.answer, match) === "Best match");
@@ -73,7 +78,7 @@ export class Comparison {
     ].filter(Boolean).join(" · ");
     offer(byId("compare-offer"), match);
     const link = linkOf(match);
-    if (link) byId("compare-offer").append(Object.assign(document.createElement("a"), { href: link, target: "_blank", rel: "noopener noreferrer", textContent: "View in shop" }));
+    if (link) byId("compare-offer").append(make("a", { href: link, target: "_blank", rel: "noopener noreferrer", textContent: "View in shop" }));
     opinion(this.dialog.querySelector(".opinion"), answer, match);
     this.facts(match);
     this.regions.clear();
@@ -81,6 +86,7 @@ export class Comparison {
     byId("reasoning").hidden = true;
     byId("sentence").textContent = "";
     byId("reasons-note").textContent = "Comparing the two photos …";
+    byId("traits").hidden = true;
     this.record = this.told = null;
     this.photos(match, null);
     let failure = null;
@@ -96,7 +102,23 @@ export class Comparison {
     this.photos(match, record);
     if (record && !failure) this.reasons();
     else byId("reasons-note").textContent = byId("sentence").textContent = failure ? `${failure.words.title}. ${failure.words.detail}` : "";
+    this.traits();
     this.heat.show(told?.heatmaps, answer.query, told?.matcher ?? match.stage);
+  }
+
+  // In which attributes the two are alike and different; where one is seen is shown while it is pointed at or pressed.
+  traits() {
+    const attributes = ordered(this.told?.attributes ?? []), rows = attributes.map((own) => {
+      const told = trait(own), row = make("li"), button = make("button", { type: "button", className: "trait" });
+      row.classList.toggle("technical", !this.asked.includes(own.name) && (told.same === null || told.absent));
+      button.append(sign(told), make("b", { textContent: told.name }), make("span", { textContent: compared(told) }),
+        make("span", { className: "technical", textContent: percent(Math.max(0, own.similarity)) }));
+      pointed(button, { show: () => this.heat.look(own.name), hide: () => this.heat.look(null), hold: true });
+      row.append(button);
+      return row;
+    });
+    byId("traits").hidden = !rows.length;
+    byId("traits").querySelector("ul").replaceChildren(...rows);
   }
 
   photos(match, record) {
@@ -114,7 +136,10 @@ export class Comparison {
     const pairs = before ? earlier : evidence;
     byId("reasoning").hidden = !earlier.length;
     byId("reasons-note").textContent = note(pairs, before);
-    byId("sentence").textContent = sentence(evidence, this.query, this.record, { garment: this.garment, sure: ["likely", "very likely"].includes(this.shown.confidence) });
+    byId("sentence").textContent = [
+      sentence(evidence, this.query, this.record, { garment: this.garment, sure: likely(this.shown) }),
+      shared(this.told?.attributes ?? [], this.asked),
+    ].filter(Boolean).join(" ");
     this.regions.show(pairs, this.query, this.record);
   }
 
@@ -143,7 +168,7 @@ export class Comparison {
 
   facts(match) {
     byId("facts").querySelector("dl").replaceChildren(...factsOf(match).flatMap(([key, value]) => {
-      const term = document.createElement("dt"), text = document.createElement("dd");
+      const term = make("dt"), text = make("dd");
       term.textContent = key;
       text.textContent = value;
       return [term, text];
@@ -151,13 +176,19 @@ export class Comparison {
   }
 }
 
+// Whether a pointer is inside of an element, its padding too.
+function within(element, { clientX: x, clientY: y }) {
+  const { left, top, right, bottom } = element.getBoundingClientRect();
+  return left <= x && x <= right && top <= y && y <= bottom;
+}
+
 // A small photo with words below; a button where it can be pressed.
 function thumbnail(address, { words, label, pressed, press }) {
-  const item = document.createElement("li"), image = Object.assign(document.createElement("img"), { src: inGallery(address), alt: "", loading: "lazy" });
-  const text = document.createElement("span");
+  const item = make("li"), image = make("img", { src: inGallery(address), alt: "", loading: "lazy" });
+  const text = make("span");
   text.textContent = words;
   if (!press) { item.append(image, text); return item; }
-  const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: words ? `${label}: ${words}` : label, ariaPressed: String(pressed) });
+  const button = make("button", { type: "button", ariaLabel: words ? `${label}: ${words}` : label, ariaPressed: String(pressed) });
   button.append(image, text);
   button.addEventListener("click", () => press(button));
   item.append(button);

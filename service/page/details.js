@@ -1,7 +1,9 @@
 // The switch for what is technical: percentages, ranks, times, scores. The browser remembers it.
 
+import { byId } from "./elements.js";
+
 const KEY = "threadmatch-details";
-const field = document.getElementById("details");
+const field = byId("details");
 
 function apply() {
   document.body.classList.toggle("details", field.checked);

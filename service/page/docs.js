@@ -7,15 +7,14 @@ const make = (tag, text, className) => {
   return element;
 };
 
-fetch("openapi.json").then((response) => response.json()).then((api) => {
-  const operations = [];
-  for (const [path, methods] of Object.entries(api.paths)) {
-    for (const [method, operation] of Object.entries(methods)) operations.push(draw(api, path, method, operation));
-  }
+// What goes wrong while it is asked for is said on the page, what goes wrong while it is drawn in the browser's log.
+fetch("openapi.json").then((response) => response.json()).catch(() => null).then((api) => {
+  const place = document.getElementById("operations");
+  if (!api) { place.replaceChildren(make("p", "The service does not answer.")); return; }
+  const operations = Object.entries(api.paths).flatMap(([path, methods]) => Object.entries(methods)
+    .map(([method, operation]) => draw(api, path, method, operation)));
   operations[0].open = true;
-  document.getElementById("operations").replaceChildren(...operations);
-}).catch(() => {
-  document.getElementById("operations").replaceChildren(make("p", "The service does not answer."));
+  place.replaceChildren(...operations);
 });
 
 function draw(api, path, method, operation) {

@@ -1,6 +1,7 @@
 // "This is it" and "Not it": sent to the service, which keeps them as training pairs.
 
 import { Problem, ask, chosenGallery } from "./api.js";
+import { byId } from "./elements.js";
 import { nameOf } from "./words.js";
 
 let taken = false; // whether this service keeps feedback
@@ -11,7 +12,7 @@ export const takeFeedback = (yes) => { taken = yes; };
 // Fill `place` with the two buttons for one match of an answer.
 export function opinion(place, answer, match) {
   if (!taken) { place.replaceChildren(); return; }
-  place.replaceChildren(document.getElementById("opinions").content.cloneNode(true));
+  place.replaceChildren(byId("opinions").content.cloneNode(true));
   const about = `${answer.request_id}/${match.id}`, buttons = [...place.querySelectorAll("button")], saved = place.querySelector(".saved");
   const press = () => buttons.forEach((button) => button.setAttribute("aria-pressed", given.get(about) === button.value));
   press();

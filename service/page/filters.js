@@ -3,14 +3,13 @@
 // A column with few texts is a choice, a number a range, true and false a yes or no; other texts are searched for a word.
 // Texts that differ in capitals alone are one choice.
 
+import { byId, make } from "./elements.js";
 import { spoken } from "./words.js";
 
 const FIRST = ["category", "type", "color", "colour", "brand", "price", "size", "gender", "material", "season"];
 const SHOWN = 10; // columns at once; the others are one step further
 const LONG = 12; // choices from which a column gets a field that narrows them
 
-const byId = (id) => document.getElementById(id);
-const make = (tag, values = {}) => Object.assign(document.createElement(tag), values);
 const NARROW = matchMedia("(max-width: 59.99rem)");
 let groups = []; // {column, terms(), clear(), state(), restore(state)} of every column
 

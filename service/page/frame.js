@@ -1,6 +1,8 @@
 // The frame around the garment: drawn with a pointer on the photo, moved with arrow keys, or set by number fields.
 // Edges are shares of the photo, 0 to 1.
 
+import { byId } from "./elements.js";
+
 const WHOLE = { x0: 0, y0: 0, x1: 1, y1: 1 };
 const LEAST = 0.04; // a frame narrower than this was a slip of the hand
 const EDGES = Object.keys(WHOLE);
@@ -10,7 +12,6 @@ const KEYS_REST_MS = 500; // after the last key the change is complete
 const TAP = 0.015; // a pointer that moved less has tapped
 
 const between = (low, value, high) => Math.min(high, Math.max(low, value));
-const byId = (id) => document.getElementById(id);
 
 export class Frame {
   // onChange() is called when a change is complete, not while the pointer moves; onTap({x, y}) for a tap on the photo.
@@ -39,6 +40,7 @@ export class Frame {
   reset() { this.set(WHOLE); this.draw(false); }
 
   set(edges) {
+    clearTimeout(this.resting); // what keys had begun is not about these edges
     this.edges = edges;
     for (const edge of EDGES) this.fields[edge].value = Math.round(100 * edges[edge]);
     const style = this.box.style;

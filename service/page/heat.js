@@ -1,13 +1,15 @@
 // Heat maps of a match, laid over both photos; the service draws them when they are asked for.
 
 import { inGallery } from "./api.js";
+import { onPart } from "./attention.js";
+import { byId } from "./elements.js";
+import { spoken } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
 const chosen = () => document.querySelector("input[name=heat]:checked").value;
 
 export class Heat {
   constructor() {
-    this.urls = null;
+    this.urls = this.attribute = null;
     this.layers = [...byId("compare").querySelectorAll("img.heat")];
     byId("heat").addEventListener("change", () => this.draw());
     byId("strength").addEventListener("input", () => this.fade());
@@ -23,21 +25,25 @@ export class Heat {
   // urls: {query, item} of a match, or undefined where it has none. query: {width, height, box} of the searched photo;
   // its map covers the box, the item's covers the whole photo. stage: the matcher that decided; GRNet alone has a
   // Grad-CAM.
-  show(urls, { width, height, box: [x0, y0, x1, y1] }, stage) {
+  show(urls, query, stage) {
     this.urls = urls ?? null;
+    this.attribute = null;
     const gradcam = byId("heat-gradcam");
     gradcam.disabled = gradcam.hidden = gradcam.nextElementSibling.hidden = stage !== "grnet";
     if (gradcam.disabled && gradcam.checked) byId("heat-graph").checked = true;
-    const share = (pixels, whole) => `${100 * pixels / whole}%`;
-    Object.assign(this.layers[0].style, {
-      left: share(x0, width), top: share(y0, height), width: share(x1 - x0, width), height: share(y1 - y0, height),
-    });
+    Object.assign(this.layers[0].style, onPart(query));
     byId("heat").hidden = !urls;
     this.draw();
   }
 
+  // Show where an attribute is seen in place of what was chosen; null: back to that.
+  look(attribute) {
+    this.attribute = attribute;
+    this.draw();
+  }
+
   draw() {
-    const method = this.urls ? chosen() : "";
+    const method = !this.urls ? "" : this.attribute ? "attention" : chosen();
     byId("compare").classList.toggle("heated", Boolean(method)); // lines and boxes would cover it
     byId("strength-row").hidden = !method;
     byId("heat-note").textContent = method ? "Drawing the heat map …" : "";
@@ -46,6 +52,7 @@ export class Heat {
       if (!method) { layer.removeAttribute("src"); return; }
       const url = new URL(inGallery(this.urls[at === 0 ? "query" : "item"]), location.origin);
       url.searchParams.set("method", method);
+      if (this.attribute) url.searchParams.set("attribute", this.attribute);
       url.searchParams.set("ground", "clear");
       layer.src = url.pathname + url.search;
     });
@@ -57,6 +64,7 @@ export class Heat {
   }
 
   legend() {
+    if (this.attribute) return `The warmer, the more the model looks here for the ${spoken(this.attribute)}.`;
     return chosen() === "graph"
       ? "The warmer, the more this spot speaks for the match."
       : "Warm: the spots that push the score up most (Grad-CAM).";

@@ -1,6 +1,7 @@
 // The link that opens the same search again.
 
-const byId = (id) => document.getElementById(id);
+import { byId, make } from "./elements.js";
+
 const SAID_MS = 4000;
 let saying = 0; // timer
 
@@ -17,8 +18,8 @@ export function enter() {
 // Browsers hand out the clipboard on https and on this machine only; elsewhere the old way may still work.
 async function copy(text) {
   try { await navigator.clipboard.writeText(text); return true; } catch { /* the old way, then */ }
-  const field = Object.assign(document.createElement("textarea"), { value: text, className: "unseen" });
+  const field = make("textarea", { value: text, className: "unseen" });
   document.body.append(field);
   field.select();
-  try { return document.execCommand("copy"); } finally { field.remove(); }
+  try { return document.execCommand("copy"); } finally { field.remove(); byId("link").focus(); }
 }

@@ -1,32 +1,41 @@
 // The matches as cards, and what is said of the answer as a whole.
 
 import { inGallery } from "./api.js";
+import { lay, map, pointed } from "./attention.js";
+import { byId, make } from "./elements.js";
 import { opinion } from "./feedback.js";
-import { availabilityOf, chance, count, linkOf, moved, nameOf, priceOf, timings } from "./words.js";
+import { compared, shift, sign, trait } from "./traits.js";
+import { availabilityOf, chance, count, likely, linkOf, moved, nameOf, priceOf, timings } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
 const CARD = 4 / 5; // width over height of a card's photo
 const NEAR = 0.25; // logarithm of how far a photo's own shape may be from that and still fill it
 const LONG_MS = 450; // a finger that rests so long has not tapped
 
-// Show an answer; `open(at)` is called for the match that the user picks.
-export function draw(answer, open) {
+// Show an answer; `open(at)` is called for the match that the user picks, `look(name)` to show where in the photo an
+// attribute is seen, and with null when that is over.
+export function draw(answer, { open, look }) {
   const ranked = comparable(answer);
-  byId("matches").replaceChildren(...answer.matches.map((match, at) => card(answer, match, { ranked, open: () => open(at) })));
+  byId("matches").replaceChildren(...answer.matches.map((match, at) => card(answer, match, { ranked, look, open: () => open(at) })));
 }
 
 // Whether places in stage one and in the answer count the same things: not where items are folded into others.
 export const comparable = ({ matches }) => !matches.some(({ views, duplicates }) => views?.length || duplicates?.length);
 
-// Say how the search went, and plainly when nothing fits. `garment` is the name of what was searched, where it is known.
-export function tell(answer, { filtered, garment }) {
+// Say how the search went, and plainly when nothing fits.
+//   garment   name of what was searched, where it is known
+//   same      what the matches must be like above all, in words; "" where nothing
+//   alone     whether that alone decides
+export function tell(answer, { filtered, garment, same, alone }) {
   const { matches, candidates, gallery, no_match: none, no_match_reason: why } = answer, best = matches[0];
   byId("results-title").textContent = garment ? `${garment} found` : "Matches";
-  byId("status").textContent = none || !best ? "" : matches.length === 1 ? "One match in the catalogue." : `The ${matches.length} closest in the catalogue.`;
+  const anything = alone && best && why === "improbable"; // nobody asks for the garment itself
+  const found = matches.length === 1 ? "One match in the catalogue" : `The ${matches.length} closest in the catalogue`;
+  const order = same && (alone ? `, by ${same} alone` : `, ${same} above all`);
+  byId("status").textContent = !best || (none && !anything) ? "" : `${found}${order}.`;
   byId("timings").textContent = `${count(candidates, "item")} compared closely · ${timings(answer.timings_ms)} · ${count(gallery.items, "item")}, generation ${gallery.generation}`;
   const [heading, words] = byId("verdict").children;
-  byId("verdict").hidden = !none;
-  if (!none) return;
+  byId("verdict").hidden = !none || anything;
+  if (!none || anything) return;
   const below = best ? " The closest items are below." : "";
   if (why === "no_garment") {
     heading.textContent = "No garment in this photo";
@@ -43,8 +52,8 @@ export function tell(answer, { filtered, garment }) {
   }
 }
 
-// The words above a match's name: the first of an answer that has one is the best.
-export const kindOf = (answer, match) => (match.rank === 1 && !answer.no_match ? "Best match" : "Similar");
+// The words above a match's name: the first of an answer that has one is the best. Where attributes decide it need not be.
+export const kindOf = (answer, match) => (match.rank === 1 && !answer.no_match && (!match.attributes || likely(match)) ? "Best match" : "Similar");
 
 // Price and availability as far as the catalogue has them.
 export function offer(place, match) {
@@ -52,7 +61,7 @@ export function offer(place, match) {
   place.replaceChildren(...[[price, ""], [words, there ? "quiet" : "gone"]].filter(([text]) => text).map(([text, kind]) => inSpan(text, kind)));
 }
 
-function card(answer, match, { ranked, open }) {
+function card(answer, match, { ranked, open, look }) {
   const item = byId("match").content.cloneNode(true).firstElementChild;
   const part = (selector) => item.querySelector(selector), image = part("img"), link = linkOf(match);
   image.addEventListener("load", () => image.classList.toggle("fills", Math.abs(Math.log(image.naturalWidth / image.naturalHeight / CARD)) < NEAR));
@@ -63,6 +72,7 @@ function card(answer, match, { ranked, open }) {
   part(".open").textContent = nameOf(match);
   part(".open").addEventListener("click", open);
   offer(part(".offer"), match);
+  part(".alike").replaceChildren(...(match.attributes ?? []).map((own) => tag(answer, match, own, { photo: part(".photo"), look })));
   part(".shop").hidden = !link;
   if (link) { part(".shop").href = link; part(".shop").setAttribute("aria-label", `View ${nameOf(match)} in the shop, in a new tab`); }
   part(".chance span").append(...chance(match).map((text) => inSpan(text)));
@@ -78,6 +88,17 @@ function card(answer, match, { ranked, open }) {
   opinion(part(".opinion"), answer, match);
   heldDown(item);
   return item;
+}
+
+// One attribute that was asked for, on a card: what the item shows, and how far it moved. Where it is seen is shown in
+// both photos.
+function tag(answer, match, own, { photo, look }) {
+  const told = trait(own), [arrow, far] = shift(own.moved), button = make("button", { type: "button", className: "trait" });
+  button.append(sign(told), inSpan(told.value ? `${told.name}: ${told.value}` : told.name), inSpan(arrow, own.moved > 0 ? "up" : "down"));
+  button.setAttribute("aria-label", [`${told.name}: ${compared(told)}`, far].filter(Boolean).join("; "));
+  const show = () => { lay(photo, map(answer, match, own.name, "item"), { kind: photo.querySelector("img").className }); look(own.name); };
+  pointed(button, { show, hide: () => { lay(photo, ""); look(null); }, hold: true });
+  return button;
 }
 
 // A finger that rests on a card asks what the user thinks of it.
@@ -97,5 +118,5 @@ function heldDown(item) {
 }
 
 function inSpan(text, kind = "") {
-  return Object.assign(document.createElement("span"), { textContent: text, className: kind });
+  return make("span", { textContent: text, className: kind });
 }

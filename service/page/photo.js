@@ -1,31 +1,23 @@
 // The photo: chosen, taken, dropped or pasted; shown, and made small enough to send over a phone's line.
 
+import { byId, make } from "./elements.js";
+
 const LONG_SIDE_PX = 2048; // more than the model looks at, even for a garment that is a tenth of the photo
 const SMALL_BYTES = 3_000_000; // sent as it is
 
-const byId = (id) => document.getElementById(id);
-
-// {file, width, height, url}: what will be sent; width, height and url are null where the browser cannot show it.
+// A chosen file as it will be sent: at once where it is small, else drawn anew. The service may read what the browser cannot.
 export async function prepare(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file); // upright: the browser applies the photo's orientation
-  } catch {
-    return { file, width: null, height: null, url: null }; // the service may read what the browser cannot
-  }
-  const scale = Math.min(1, LONG_SIDE_PX / Math.max(bitmap.width, bitmap.height));
-  let { width, height } = bitmap;
-  if (scale < 1 && file.size > SMALL_BYTES) {
-    width = Math.max(1, Math.round(width * scale));
-    height = Math.max(1, Math.round(height * scale));
-    file = await redrawn(bitmap, width, height) ?? file;
-  }
-  bitmap.close();
-  return { file, width, height, url: URL.createObjectURL(file) };
+  if (file.size <= SMALL_BYTES) return file;
+  const bitmap = await createImageBitmap(file).catch(() => null); // upright: the browser applies the photo's orientation
+  const scale = bitmap ? LONG_SIDE_PX / Math.max(bitmap.width, bitmap.height) : 1;
+  const smaller = scale < 1 ? await redrawn(bitmap, scale) : null;
+  bitmap?.close();
+  return smaller ?? file;
 }
 
-async function redrawn(bitmap, width, height) {
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+async function redrawn(bitmap, scale) {
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = make("canvas", { width, height });
   const paper = canvas.getContext("2d");
   paper.fillStyle = "#fff"; // what is transparent becomes white, as in the service
   paper.fillRect(0, 0, width, height);
@@ -37,20 +29,26 @@ async function redrawn(bitmap, width, height) {
 const COARSE = matchMedia("(pointer: coarse)");
 
 // Show a photo where the invitation was. On a narrow screen it is small, with a button that enlarges it to be framed.
-export function display(photo) {
+// Gives {width, height} once the browser has read it; null where it cannot, or where another photo is shown by then.
+export async function display({ url, name }) {
+  const preview = byId("preview");
   byId("invite").hidden = true;
   byId("drop").classList.add("small");
-  byId("draw").hidden = photo.url === null || !COARSE.matches;
   byId("hint").textContent = COARSE.matches
     ? "Pull the corners to frame one garment, or draw a frame around it."
     : "Another part? Drag across it, or pull the corners.";
-  for (const id of ["stage", "edges", "hint", "reduce"]) byId(id).hidden = photo.url === null;
-  byId("unseen-photo").hidden = photo.url !== null;
-  byId("unseen-photo").textContent = `${photo.name}: this browser cannot show this file.`;
-  if (photo.url === null) { byId("preview").removeAttribute("src"); return; }
-  byId("preview").src = photo.url;
-  byId("preview").alt = `Your photo ${photo.name}`;
-  fit(byId("stage"), photo.width, photo.height, "min(26rem, 50vh)");
+  byId("unseen-photo").textContent = `${name}: this browser cannot show this file.`;
+  preview.src = url;
+  preview.alt = `Your photo ${name}`;
+  const seen = await preview.decode().then(() => true, () => false);
+  if (preview.src !== url) return null;
+  for (const id of ["stage", "edges", "hint", "reduce"]) byId(id).hidden = !seen;
+  byId("draw").hidden = !seen || !COARSE.matches;
+  byId("unseen-photo").hidden = seen;
+  if (!seen) { preview.removeAttribute("src"); return null; }
+  const { naturalWidth: width, naturalHeight: height } = preview;
+  fit(byId("stage"), width, height, "min(26rem, 50vh)");
+  return { width, height };
 }
 
 // Give an element an image's shape, as large as its place and a greatest height allow.
@@ -71,13 +69,15 @@ export function listen(choose) {
   }
   const drop = byId("drop");
   let inside = 0; // dragenter and dragleave come in pairs, for every element that is crossed
+  const files = (event) => event.dataTransfer?.types.includes("Files"); // a dragged text may fall into a field
   const over = (step) => { inside = step ? Math.max(0, inside + step) : 0; drop.classList.toggle("over", inside > 0); };
-  document.addEventListener("dragenter", (event) => { event.preventDefault(); over(1); });
-  document.addEventListener("dragleave", () => over(-1));
-  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("dragenter", (event) => { if (files(event)) { event.preventDefault(); over(1); } });
+  document.addEventListener("dragleave", (event) => { if (files(event)) over(-1); });
+  document.addEventListener("dragover", (event) => { if (files(event)) event.preventDefault(); });
   document.addEventListener("drop", (event) => {
-    event.preventDefault();
     over(0);
+    if (!files(event)) return;
+    event.preventDefault();
     if (event.dataTransfer.files[0]) choose(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => {

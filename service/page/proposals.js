@@ -1,5 +1,6 @@
 // The garments that the service saw in the photo, as chips to choose from and as places to tap.
 
+import { byId, make } from "./elements.js";
 import { garmentName } from "./words.js";
 
 const MOST = 5;
@@ -7,7 +8,6 @@ const SMALL = 0.01; // of the photo: what takes less is worn beside a garment, o
 const SURE = 0.85; // score of a garment that is offered; the main one always is
 const ALIKE = 0.9; // overlap (intersection over union) from which two boxes are one
 
-const byId = (id) => document.getElementById(id);
 const area = ({ x0, y0, x1, y1 }) => (x1 - x0) * (y1 - y0);
 const WHOLE = { x0: 0, y0: 0, x1: 1, y1: 1 };
 let found = []; // {edges, name, target}: what the chips offer
@@ -46,25 +46,25 @@ export function around({ x, y }) {
     .sort((one, other) => area(one.edges) - area(other.edges))[0];
 }
 
-// Show which garment, if any, is searched; its name.
+// Show which garment, if any, is searched: {name, kind}, empty texts where that is not known.
 export function mark(target, edges) {
-  let name = "";
+  let searched = { name: "", kind: "" };
   [...byId("proposals").children].forEach((button, at) => {
     const pressed = found[at].target === target || (typeof target !== "string" && overlap(found[at].edges, edges) >= ALIKE);
-    if (pressed && found[at].target !== "none") name = found[at].name;
+    if (pressed && found[at].target !== "none") searched = { name: found[at].name, kind: found[at].label ?? "" };
     button.setAttribute("aria-pressed", pressed);
   });
-  return name;
+  return searched;
 }
 
 function draw(url, choose) {
   const outlines = found.map(({ edges: { x0, y0, x1, y1 } }) => {
-    const outline = document.createElement("i");
+    const outline = make("i");
     Object.assign(outline.style, { left: `${100 * x0}%`, top: `${100 * y0}%`, width: `${100 * (x1 - x0)}%`, height: `${100 * (y1 - y0)}%` });
     return outline;
   });
   const buttons = found.map(({ edges, name, target }, at) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "chip" });
+    const button = make("button", { type: "button", className: "chip" });
     button.append(thumb(edges, url), name);
     button.addEventListener("click", () => choose(target, edges));
     for (const [event, on] of [["pointerenter", true], ["focus", true], ["pointerleave", false], ["blur", false]]) {
@@ -79,7 +79,7 @@ function draw(url, choose) {
 
 // The part of the photo as a small round picture.
 function thumb({ x0, y0, x1, y1 }, url) {
-  const picture = Object.assign(document.createElement("span"), { className: "thumb" });
+  const picture = make("span", { className: "thumb" });
   const wide = x1 - x0, tall = y1 - y0;
   Object.assign(picture.style, {
     backgroundImage: url ? `url("${url}")` : "",

@@ -1,10 +1,11 @@
 // The last searches of this browser: kept in its own database, nowhere else, until they are cleared or push each other out.
 
+import { byId, make } from "./elements.js";
+
 const MOST = 10;
 const NAME = "threadmatch", STORE = "searches";
 const THUMB_PX = 240;
 
-const byId = (id) => document.getElementById(id);
 let opening = null;
 
 // The database, or null where the browser has none to give (a private window, a strict setting).
@@ -13,7 +14,10 @@ function database() {
     let request;
     try { request = indexedDB.open(NAME, 1); } catch { resolve(null); return; }
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "key" });
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => {
+      request.result.onclose = () => { opening = null; }; // its data were cleared: open it anew
+      resolve(request.result);
+    };
     request.onerror = request.onblocked = () => resolve(null);
   });
   return opening;
@@ -38,8 +42,9 @@ export const find = async (id) => (await all()).find((one) => one.id === id);
 
 // Keep a photo under the id of its search; the oldest beyond MOST go.
 export async function keep(photo, id, gallery) {
-  const thumb = photo.thumb ?? await drawn(photo);
-  await run("readwrite", (store) => store.put({ key: photo.key, id, gallery, name: photo.name, file: photo.file, thumb, at: Date.now() }));
+  const at = Date.now();
+  photo.thumb ??= await drawn(photo);
+  await run("readwrite", (store) => store.put({ key: photo.key, id, gallery, name: photo.name, file: photo.file, thumb: photo.thumb, at }));
   for (const { key } of (await all()).slice(MOST)) await run("readwrite", (store) => store.delete(key));
 }
 
@@ -51,21 +56,25 @@ export async function show(gallery, open) {
   byId("recent").hidden = !entries.length;
   byId("start-title").textContent = entries.length ? "Or try one of these" : "Try one of these";
   byId("recent").querySelector("ul").replaceChildren(...entries.map((entry) => {
-    const item = document.createElement("li"), button = Object.assign(document.createElement("button"), { type: "button" });
+    const item = make("li"), button = make("button", { type: "button" });
     const when = new Date(entry.at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-    button.append(Object.assign(document.createElement("img"), { src: entry.thumb, alt: `Search of ${when}` }));
+    button.append(make("img", { src: entry.thumb, alt: `Search of ${when}` }));
     button.addEventListener("click", () => open(entry));
     item.append(button);
     return item;
   }));
 }
 
-async function drawn({ url, width, height }) {
-  if (!url) return null;
-  const image = Object.assign(new Image(), { src: url });
-  try { await image.decode(); } catch { return null; }
+// A small picture of a photo, as a data address; null where the browser cannot read it.
+async function drawn({ file, size }) {
+  const { width, height } = await size ?? {}; // null: it could not be shown either
+  if (!width) return null;
   const scale = Math.min(1, THUMB_PX / Math.max(width, height));
-  const canvas = Object.assign(document.createElement("canvas"), { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) });
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const [wide, tall] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  const bitmap = await createImageBitmap(file, { resizeWidth: wide, resizeHeight: tall, resizeQuality: "medium" }).catch(() => null); // beside the page's own work
+  if (!bitmap) return null;
+  const canvas = make("canvas", { width: wide, height: tall });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  bitmap.close();
   return canvas.toDataURL("image/jpeg", 0.8);
 }

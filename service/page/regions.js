@@ -1,13 +1,7 @@
 // The pairs of regions that decided a match: drawn over both photos, linked by lines, and listed.
 
+import { byId, make, shape } from "./elements.js";
 import { SPREAD, percent, place } from "./words.js";
-
-const byId = (id) => document.getElementById(id);
-const shape = (name, attributes) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-};
 
 export class Regions {
   constructor() {
@@ -38,16 +32,16 @@ export class Regions {
   }
 
   row(pair, number, query, item) {
-    const button = Object.assign(document.createElement("button"), { type: "button" });
-    const order = document.createElement("b"), words = document.createElement("span"), weight = document.createElement("span");
-    const meter = Object.assign(document.createElement("meter"), { max: this.pairs[0].weight || 1, value: pair.weight });
+    const button = make("button", { type: "button" });
+    const order = make("b"), words = make("span"), weight = make("span");
+    const meter = make("meter", { max: this.pairs[0].weight || 1, value: pair.weight });
     meter.setAttribute("aria-hidden", "true");
     order.textContent = number + 1;
     words.textContent = `${place(pair.query_box, query.box)} ↔ ${place(pair.item_box, item.box)}`;
     weight.append(percent(pair.weight), meter);
     button.append(order, words, weight);
     for (const event of ["click", "focus", "pointerenter"]) button.addEventListener(event, () => this.choose(number));
-    const row = document.createElement("li");
+    const row = make("li");
     row.append(button);
     return row;
   }

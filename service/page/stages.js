@@ -1,17 +1,15 @@
-// Stage one beside the reranked order, with a line for every item that both show.
+// Two orders of the same search side by side, with a line for every item that both show: stage one and the reranked one or,
+// where attributes are asked for, the order without them and with them.
 
 import { inGallery } from "./api.js";
-import { nameOf, sureness } from "./words.js";
+import { byId, make, shape } from "./elements.js";
+import { capital, nameOf, sureness } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
-const shape = (name, attributes) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-};
-
-// Draw both orders. `open(answer, at)` is called for the match that the user picks.
-export function draw(first, reranked, { byProduct, open }) {
+// Draw both orders. `same` is what the matches must be like above all, in words, "" where nothing; `open(answer, at)` is
+// called for the match that the user picks.
+export function draw(first, reranked, { byProduct, same, open }) {
+  byId("stages-first").textContent = same ? "Without that" : "Stage one: overall look";
+  byId("stages-last").textContent = same ? capital(`${same} above all`) : "Reranked: part by part";
   const [left, right] = byId("stages").querySelectorAll("ol"), lines = byId("stages").querySelector("svg");
   const keyOf = (match) => (byProduct && match.product_id) || match.id;
   const places = (matches) => new Map(matches.map((match, at) => [keyOf(match), at]));
@@ -39,14 +37,14 @@ byId("stages").addEventListener("pointerleave", () => light());
 
 // Where a reranked item came from, in words.
 function came(from, at, match) {
-  if (from === undefined) return `▲ from #${match.stage1_rank}`;
+  if (from === undefined) return `▲ from #${match.plain_rank ?? match.stage1_rank}`;
   if (from === at) return "same place";
   return from > at ? `▲ ${from - at} up` : `▼ ${at - from} down`;
 }
 
 function row(match, { key, place, note, gone = false, open }) {
-  const item = document.createElement("li"), button = document.createElement("button"), image = document.createElement("img");
-  const rank = document.createElement("b"), name = document.createElement("span"), words = document.createElement("small");
+  const item = make("li"), button = make("button"), image = make("img");
+  const rank = make("b"), name = make("span"), words = make("small");
   item.dataset.key = key;
   item.classList.toggle("gone", gone);
   button.type = "button";

@@ -1,9 +1,9 @@
 // How the search is going, in words: at work, failed, or waiting to try again.
 
 import { Problem } from "./api.js";
+import { byId } from "./elements.js";
 import { count } from "./words.js";
 
-const byId = (id) => document.getElementById(id);
 const SLOW_MS = 4000; // after this the page says that it is still at work
 const OWN_TRIES = 4; // times that the page tries again by itself while the service is busy
 

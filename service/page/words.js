@@ -7,13 +7,15 @@ export function chance({ probability, confidence, score, distance }) {
   return [confidence ? capital(confidence) : "Probability", percent(probability)];
 }
 
+export const likely = ({ confidence }) => ["likely", "very likely"].includes(confidence);
+
 // The same in one number.
 export const sureness = (match) => (match.probability === null ? chance(match).join(" ") : percent(match.probability));
 
 export const percent = (share) => `${share > 0 && share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)}\u202f%`;
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 export const spoken = (column) => column.replaceAll("_", " ");
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 // What the service calls the kinds of garments, as people do; a detector of one's own has its own words.
 const GARMENTS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from threadmatch.indexer.reading.columns import Column
@@ -12,7 +12,6 @@ from threadmatch.indexer.reading.gallery import Gallery, Item
 from threadmatch.indexer.reading.listing import Place
 from threadmatch.model.attributes.values import PREDICTED, Predicted
 from threadmatch.model.detection.proposals import Proposal
-from threadmatch.model.features import ATTRIBUTES, in_common
 from threadmatch.model.images import Box
 from threadmatch.service.http.forwarded import prefix
 from threadmatch.service.http.public_address import base
@@ -27,6 +26,7 @@ from threadmatch.service.http.schemas.gallery import (
     ListedItem,
 )
 from threadmatch.service.http.schemas.matches import (
+    AttributeAlikeAnswer,
     AttributeMatchAnswer,
     DuplicateAnswer,
     EvidenceAnswer,
@@ -40,9 +40,10 @@ from threadmatch.service.http.schemas.matches import (
     ViewAnswer,
 )
 from threadmatch.service.queues.served_model import ServedModel
+from threadmatch.service.search.by_attributes import attributes_of
 from threadmatch.service.search.results import (
     DIGITS,
-    AttributeMatch,
+    AttributeAlike,
     EvidenceBoxes,
     Heatmaps,
     Match,
@@ -177,6 +178,7 @@ def explanation_answer(told: Told, request_id: str, *, gallery: str | None) -> E
         matcher=told.matcher,
         evidence=_evidence(told.evidence) or [],
         evidence_before=_evidence(told.evidence_before) or [],
+        attributes=[AttributeAlikeAnswer(**_alike(own)) for own in told.attributes],
         heatmaps=HeatmapsAnswer(query=links.query, item=links.item),
         request_id=request_id,
     )
@@ -229,9 +231,10 @@ def _column(column: Column) -> ColumnAnswer:
 
 def _attributes(gallery: Gallery, model: ServedModel) -> list[AttributeAnswer]:
     """Those that model and gallery have."""
-    kept = {spec.name for spec in in_common(gallery.features, model.features)}
-    known = model.attributes.attributes if model.attributes is not None and ATTRIBUTES in kept else ()
-    return [AttributeAnswer(name=attribute.name, values=list(attribute.values)) for attribute in known]
+    known = attributes_of(model, gallery.features)
+    return [
+        AttributeAnswer(name=one.name, values=list(one.values)) for one in (() if known is None else known.attributes)
+    ]
 
 
 def _match(
@@ -264,23 +267,26 @@ def _match(
         ],
         evidence=_evidence(match.evidence),
         evidence_before=_evidence(match.evidence_before),
-        attributes=None if match.attributes is None else [_attribute(own) for own in match.attributes],
+        attributes=None
+        if match.attributes is None
+        else [AttributeMatchAnswer(**_alike(own), weight=own.weight, moved=own.moved) for own in match.attributes],
         plain_rank=match.plain_rank,
         heatmaps=None if heatmaps is None else HeatmapsAnswer(query=heatmaps.query, item=heatmaps.item),
     )
 
 
-def _attribute(own: AttributeMatch) -> AttributeMatchAnswer:
-    def predicted(said: Predicted | None) -> PredictedAnswer | None:
-        return None if said is None else PredictedAnswer(value=said.value, probability=said.probability)
+def _alike(own: AttributeAlike) -> dict[str, Any]:
+    """The fields of `AttributeAlikeAnswer`."""
 
-    return AttributeMatchAnswer(
-        name=own.name,
-        weight=own.weight,
-        similarity=own.similarity,
-        predicted_query=predicted(own.query),
-        predicted_item=predicted(own.item),
-    )
+    def predicted(said: Predicted | None) -> PredictedAnswer | None:
+        return None if said is None else PredictedAnswer(value=said.value, probability=sensible(said.probability))
+
+    return {
+        "name": own.name,
+        "similarity": sensible(own.similarity),
+        "predicted_query": predicted(own.query),
+        "predicted_item": predicted(own.item),
+    }
 
 
 def _view(match: Match, gallery: str | None) -> ViewAnswer:

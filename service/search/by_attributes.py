@@ -7,6 +7,8 @@ along the order that the chain gave. So without weights the order stays, and wei
 every model has. With matcher=attributes there is no `own`: all garments that share the attributes, whatever they
 look like.
 
+What one of them did is told by the order without it, the others as they are.
+
 Letters  N candidates, A attributes of the model, n asked for, D embedding size
 """
 
@@ -28,7 +30,7 @@ from threadmatch.model.matching import Floats
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.http.schemas.search import MAX_ATTRIBUTE_WEIGHT, SearchOptions
 from threadmatch.service.queues.served_model import ServedModel
-from threadmatch.service.search.results import AttributeMatch, Match
+from threadmatch.service.search.results import AttributeAlike, AttributeMatch, Match
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,32 +56,80 @@ class AskedAttributes:
         at = self.places()
         return attribute_similarity(query[at], items[:, at])
 
-    def reorder(self, ranking: Ranking, similar: NDArray[np.float32], distances: NDArray[np.float64]) -> None:
+    def reorder(
+        self, ranking: Ranking, similar: NDArray[np.float32], distances: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
         """Order a shortlist anew.
 
         Args:
             ranking: after the chain.
             similar: (N, n) by place.
             distances: (N,) of the first stage by place.
-        """
-        scores = similar @ np.array(list(self.weights.values()), np.float32)
-        if not self.alone:
-            own = np.empty(ranking.count, np.float32)
-            own[ranking.order] = np.sort(1 - distances)[::-1]
-            scores = scores + own
-        ranking.rerank(ATTRIBUTES, np.asarray(scores[ranking.order], np.float32))
 
-    def told(self, query: Floats, items: Floats) -> list[tuple[AttributeMatch, ...]]:
-        """What is said of each of N items: (A, D) of the photo, (N, A, D) of the items."""
-        similar = self.similarities(query, items)
-        [of_query] = self.known.predict(query[None])
+        Returns:
+            (N, n) by place: how many places each attribute moved the item up, the others as they are; less than 0
+            is down.
+        """
+        parts = similar * np.array(list(self.weights.values()), np.float32)
+        own = np.zeros(ranking.count, np.float32)
+        if not self.alone:
+            own[ranking.order] = np.sort(1 - distances)[::-1]
+        plain = ranking.order.copy()
+        scores = own + parts.sum(axis=1)
+        ranking.rerank(ATTRIBUTES, np.asarray(scores[plain], np.float32))
+        now = _places(ranking.order)
+        moved = [_places(plain[np.argsort(part[plain] - scores[plain], kind="stable")]) - now for part in parts.T]
+        return np.stack(moved, axis=1)
+
+    def told(self, query: Floats, items: Floats, moved: NDArray[np.int64]) -> list[tuple[AttributeMatch, ...]]:
+        """What is said of each of N items.
+
+        Args:
+            query: (A, D) of the photo.
+            items: (N, A, D).
+            moved: (N, n) of `reorder`.
+        """
+        alike = attributes_alike(self.known, query, items, self.places())
         return [
             tuple(
-                AttributeMatch(name, weight, float(cosine), of_query.get(name), of_item.get(name))
-                for (name, weight), cosine in zip(self.weights.items(), row, strict=True)
+                AttributeMatch(own.name, own.similarity, own.query, own.item, weight=weight, moved=int(places))
+                for own, weight, places in zip(row, self.weights.values(), up, strict=True)
             )
-            for row, of_item in zip(similar, self.known.predict(items), strict=True)
+            for row, up in zip(alike, moved, strict=True)
         ]
+
+
+def attributes_alike(
+    known: ValueDirections, query: Floats, items: Floats, at: Sequence[int] | None = None
+) -> list[tuple[AttributeAlike, ...]]:
+    """How alike photo and items are in each attribute.
+
+    Args:
+        known: attributes of the model.
+        query: (A, D) of the photo.
+        items: (N, A, D).
+        at: places of the attributes to tell of; None: all.
+
+    Returns:
+        Of each item, in the order of `at`.
+    """
+    chosen = range(len(known.names)) if at is None else at
+    similar = attribute_similarity(query, items)
+    [of_query] = known.predict(query[None])
+    return [
+        tuple(
+            AttributeAlike(name, float(row[place]), of_query.get(name), of_item.get(name))
+            for place, name in ((place, known.names[place]) for place in chosen)
+        )
+        for row, of_item in zip(similar, known.predict(items), strict=True)
+    ]
+
+
+def _places(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) of each in an order, from 0."""
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return places
 
 
 def asked_attributes(
@@ -105,6 +155,11 @@ def asked_attributes(
     return AskedAttributes(known, parse_weights(options.attributes, known.names), alone)
 
 
+def attributes_of(model: ServedModel, kept: Collection[FeatureSpec]) -> ValueDirections | None:
+    """The attributes that this model and a gallery that keeps these features have; None where either has none."""
+    return model.attributes if ATTRIBUTES in {spec.name for spec in in_common(kept, model.features)} else None
+
+
 def known_attributes(model: ServedModel, kept: Collection[FeatureSpec]) -> ValueDirections:
     """The attributes that this model and this gallery have.
 
@@ -113,7 +168,7 @@ def known_attributes(model: ServedModel, kept: Collection[FeatureSpec]) -> Value
     """
     if model.attributes is None:
         raise InvalidFieldError(f"attributes: model {model.name!r} has none; search with one that was trained for them")
-    if ATTRIBUTES not in {spec.name for spec in in_common(kept, model.features)}:
+    if attributes_of(model, kept) is None:
         raise InvalidFieldError(
             "attributes: this gallery was made without them, or by other weights; ingest its catalogue again, which "
             "adds them: `threadmatch ingest CATALOGUE --gallery DIR`"

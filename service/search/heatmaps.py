@@ -13,13 +13,15 @@ from threadmatch.model.detection.ground import without_ground
 from threadmatch.model.detection.parsing.detector import ParserDetector
 from threadmatch.model.detection.parsing.garments import plain_ground
 from threadmatch.model.explain import Side
+from threadmatch.model.features import ATTRIBUTES
 from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
 from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining
 from threadmatch.service.errors import InvalidFieldError, SearchNotFoundError
+from threadmatch.service.search.by_attributes import attributes_alike, attributes_of
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, evidence_boxes, share
 from threadmatch.service.search.heat_picture import overlay
 from threadmatch.service.search.recent_searches import RecentSearch
-from threadmatch.service.search.results import Told
+from threadmatch.service.search.results import AttributeAlike, Told
 from threadmatch.service.search.retriever import Retriever
 
 Method = Literal["graph", "gradcam", "attention"]
@@ -137,10 +139,20 @@ async def explanation(retriever: Retriever, search: RecentSearch, item_id: str) 
         shown, place = await queues.run_in(queues.readers, scored_together, retriever, search, matcher, item_id)
         call = partial(matcher.evidence, search.features, shown, top=EVIDENCE_PAIRS)
         said = (await queues.explainer.submit(call))[place]
+        alike = await queues.run_in(queues.readers, _attributes_alike, retriever, search, item_id)
     after, before = (
         evidence_boxes(pairs, matcher.region_boxes(), search.box, item.box) for pairs in (said.after, said.before)
     )
-    return Told(item_id, matcher.name, after, before)
+    return Told(item_id, matcher.name, after, before, alike)
+
+
+def _attributes_alike(retriever: Retriever, search: RecentSearch, item_id: str) -> tuple[AttributeAlike, ...]:
+    """Those of a remembered search and an item; none where the model, the search or the gallery has none."""
+    known, query = attributes_of(retriever.model, retriever.gallery.features), search.features.get(ATTRIBUTES)
+    if known is None or query is None:
+        return ()
+    [alike] = attributes_alike(known, query, retriever.gallery.current.features_of(ATTRIBUTES, item_id)[None])
+    return alike
 
 
 def matcher_of(retriever: Retriever, search: RecentSearch, item_id: str) -> ExplainingMatcher:

@@ -76,7 +76,7 @@ class RecentSearch:
         photo: JPEG of the whole photo; empty where it was never unpacked whole.
         width, height: of the upright photo, pixels.
         box: the part that was searched, in pixels of the upright photo.
-        features: of the query by name, float16: what `matcher` needs.
+        features: of the query by name, float16: what `matcher` needs, and the attributes where there are.
         matcher: that can explain the answer, None where none can.
         rivals: ids of all items that `matcher` compared with one another, where an item's score depends on the others.
         item_ids: all that the answer named, best first; a match's views and duplicates follow it.

@@ -44,17 +44,27 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeMatch:
+class AttributeAlike:
     """One attribute of the photo and of an item: how alike, -1 to 1, and the values they seem to have.
 
-    `weight` is what was asked for; values are predicted, None where the model knows no names of values.
+    Values are predicted, None where the model knows no names of values.
     """
 
     name: str
-    weight: float
     similarity: float
     query: Predicted | None
     item: Predicted | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeMatch(AttributeAlike):
+    """The same of an attribute that was asked for, and what that did to the item.
+
+    `moved` is by how many places up among the candidates, against the order without it; less than 0 is down.
+    """
+
+    weight: float
+    moved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +120,7 @@ class QueryView:
     Fields:
         crop: JPEG of the part that was searched.
         photo: JPEG of the whole photo; empty where it was never unpacked whole.
-        features: of what was searched, float16.
+        features: of what was searched, float16: what `matcher` needs, and the attributes where there are.
         matcher: the one that can explain the answer, None where none can.
         rivals: ids of all items that it compared with one another, where an item's score depends on the others.
     """
@@ -124,12 +134,16 @@ class QueryView:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What decided a match: the item, the matcher that says so, its pairs after reasoning and before."""
+    """What decided a match: the item, the matcher that says so, its pairs after reasoning and before.
+
+    `attributes` are all that model and gallery have.
+    """
 
     item_id: str
     matcher: str
     evidence: list[EvidenceBoxes]
     evidence_before: list[EvidenceBoxes]
+    attributes: tuple[AttributeAlike, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,13 +73,15 @@ class _Kept:
 class _Stages:
     """How a shortlist was reordered: the order, and the features of the items that the last stage was given.
 
-    `attributes` are (N, A, D) of all candidates, None unless attributes are asked for.
+    `attributes` are (N, A, D) of all candidates, `moved` the (N, n) places that each of n moved them up; None unless
+    attributes are asked for.
     """
 
     ranking: Ranking
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     last_items: Items = field(default_factory=dict)
     attributes: Floats | None = None
+    moved: NDArray[np.int64] | None = None
 
     def place_of(self, place: int) -> int:
         """Where `last_items` has the item at a place of the shortlist, one of those that the last stage was given."""
@@ -172,9 +174,11 @@ class Retriever:
             matches = await self.queues.run_in(
                 self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
             )
-        if asked is not None and stages.attributes is not None and matches:
-            shown = stages.attributes[[match.stage1_rank - 1 for match in matches]]
-            told = await self.queues.run_in(self.queues.readers, asked.told, query[ATTRIBUTES], shown)
+        if asked is not None and stages.attributes is not None and stages.moved is not None and matches:
+            at = [match.stage1_rank - 1 for match in matches]
+            told = await self.queues.run_in(
+                self.queues.readers, asked.told, query[ATTRIBUTES], stages.attributes[at], stages.moved[at]
+            )
             matches = with_attributes(matches, told, plain)
         if options.explain and matches:
             with _timed(timings, "explain"):
@@ -304,9 +308,12 @@ class Retriever:
         """What is kept for heat maps: of the last matcher that explains, of the model's own chain where none does."""
         named = [stage.matcher for stage in (*self.model.chain, *chain)]
         able = [self.model.matchers[name] for name in named if self.model.matchers[name].explains]
+        told = {ATTRIBUTES} & query.keys()
+        if able:
+            told |= able[-1].needs
+        features = {name: query[name].astype(np.float16) for name in sorted(told)}
         if not able:
-            return QueryView(kept.crop, kept.photo, {}, None)
-        features = {name: query[name].astype(np.float16) for name in able[-1].needs}
+            return QueryView(kept.crop, kept.photo, features, None)
         depends = not able[-1].pointwise and bool(chain) and chain[-1].matcher == able[-1].name
         rivals = tuple(found.items[place].id for place in stages.last_head.tolist()) if depends else ()
         return QueryView(kept.crop, kept.photo, features, able[-1].name, rivals)
@@ -342,7 +349,8 @@ def _weigh(found: _Found, stages: _Stages, query: Photo, asked: AskedAttributes)
     """Let the attributes asked for join the order."""
     assert stages.attributes is not None, "gathered with the chain's features"
     distances = np.array([candidate.distance for candidate in found.candidates], np.float64)
-    asked.reorder(stages.ranking, asked.similarities(query[ATTRIBUTES], stages.attributes), distances)
+    similar = asked.similarities(query[ATTRIBUTES], stages.attributes)
+    stages.moved = asked.reorder(stages.ranking, similar, distances)
 
 
 @contextlib.contextmanager

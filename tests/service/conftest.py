@@ -9,10 +9,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.support.attributes import with_attributes
 from tests.support.processes import serving
 from tests.support.serving import build_gallery, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
-from threadmatch.model.inference import Model
+from threadmatch.model.inference import Model, load_model
 from threadmatch.service.app import create_app
 
 ODD_IDS = (
@@ -48,8 +49,29 @@ async def client(gallery_folder: Path, gallery: Gallery, tiny_model: Model) -> A
 
 
 @pytest.fixture(scope="session")
-def address(gallery_folder: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a real `threadmatch serve` of the small gallery listens, one for all tests; it takes feedback."""
-    options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
+def attributes_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a part of three attributes."""
+    return with_attributes(tiny_model_folder, tmp_path_factory.mktemp("attributes") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def attributes_model(attributes_model_folder: Path) -> Model:
+    """The same, loaded."""
+    return load_model(attributes_model_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def address(
+    attributes_model: Model,
+    attributes_model_folder: Path,
+    item_ids: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """Where a real `threadmatch serve` listens, one for all tests: the small gallery's items with attributes.
+
+    It takes feedback.
+    """
+    folder = build_gallery(tmp_path_factory.mktemp("served"), attributes_model, item_ids)
+    options = ("--gallery", str(folder), "--model", str(attributes_model_folder), "--device", "cpu")
     with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path_factory.mktemp("feedback"))) as (_, address):
         yield address

@@ -99,16 +99,26 @@ class PredictedAnswer(Answer):
     probability: float = Field(ge=0, le=1, description="that this is the value", examples=[0.93])
 
 
-class AttributeMatchAnswer(Answer):
+class AttributeAlikeAnswer(Answer):
     """How alike photo and item are in one attribute."""
 
     name: str = Field(examples=["neckline"])
-    weight: float = Field(description="as asked for", examples=[1.0])
     similarity: float = Field(description="cosine of the two, -1 to 1", examples=[0.87])
     predicted_query: PredictedAnswer | None = Field(
         description="what the photo seems to show; null where the model knows no names of values"
     )
     predicted_item: PredictedAnswer | None = Field(description="what the item seems to be, likewise")
+
+
+class AttributeMatchAnswer(AttributeAlikeAnswer):
+    """The same, and what asking for it did."""
+
+    weight: float = Field(description="as asked for", examples=[1.0])
+    moved: int = Field(
+        description="places among the candidates that this attribute moved the item up, the others as they are; less "
+        "than 0 is down",
+        examples=[4],
+    )
 
 
 class MatchAnswer(Answer):
@@ -225,6 +235,9 @@ class ExplanationAnswer(Answer):
     matcher: str = Field(description="the one that explains", examples=["sparse"])
     evidence: list[EvidenceAnswer] = Field(description="the pairs of regions that add most to the score")
     evidence_before: list[EvidenceAnswer] = Field(description="the pairs heard most before reasoning")
+    attributes: list[AttributeAlikeAnswer] = Field(
+        default=[], description="how alike the two are in every attribute that the gallery has"
+    )
     heatmaps: HeatmapsAnswer
     request_id: str = Field(description="of the search", examples=["1b9d6bcd4e5f4f6a8c7d9e0f1a2b3c4d"])
 

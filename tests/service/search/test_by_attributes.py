@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.support.attributes import KNOWN
 from tests.support.serving import is_error, make_catalogue, photo, post, running, settings
 from threadmatch.indexer.errors import PredictionError
 from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.reading.gallery import Gallery
-from threadmatch.model.attributes.config import Attribute, AttributeConfig
-from threadmatch.model.attributes.network import build_network
-from threadmatch.model.attributes.part import AttributesPart
-from threadmatch.model.checkpoint import save_checkpoint
-from threadmatch.model.grnet import load_checkpoint
-from threadmatch.model.inference import Model, load_model
+from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.cli import app as app_of_the_command_line
 from threadmatch.service.errors import InvalidFieldError
@@ -36,34 +31,13 @@ from threadmatch.service.search.by_attributes import parse_weights
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever
 
-KNOWN = (Attribute("neckline", ("crew", "v")), Attribute("sleeves", ("short", "long", "none")), Attribute("mood"))
 IDS = [f"item-{n}" for n in range(8)]
 
 
 @pytest.fixture(scope="module")
-def model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a part of three attributes on two of its stages."""
-    network = load_checkpoint(tiny_model_folder)
-    channels = network.backbone.stage_channels()
-    config = AttributeConfig(early=1, late=2, width=6, attributes=KNOWN)
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        network.attach(AttributesPart(build_network(config, (channels[1], channels[2])).eval()))
-    folder = tmp_path_factory.mktemp("attributes") / "tiny"
-    save_checkpoint(network, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(model_folder: Path) -> Model:
-    """The same, loaded."""
-    return load_model(model_folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def shop(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(attributes_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shop")
-    fill(root, model, predict=True)
+    fill(root, attributes_model, predict=True)
     return root
 
 
@@ -73,8 +47,8 @@ def fill(root: Path, model: Model, **options: Any) -> None:
 
 
 @pytest.fixture
-async def retriever(shop: Path, model: Model) -> AsyncIterator[Retriever]:
-    async with ModelQueues(model) as queues:
+async def retriever(shop: Path, attributes_model: Model) -> AsyncIterator[Retriever]:
+    async with ModelQueues(attributes_model) as queues:
         yield Retriever(Gallery.open(shop / "gallery"), queues)
 
 
@@ -124,6 +98,27 @@ async def test_with_weight_they_join_the_photos_own_order_and_its_former_place_i
     assert [match.item.id for match in mixed.matches] != plain
 
 
+async def test_each_attribute_tells_how_far_it_moved_an_item_against_the_order_without_it(retriever: Retriever) -> None:
+    asked = {"neckline": 4.0, "sleeves": 2.0, "mood": 0.0}
+
+    async def order(names: Mapping[str, float], **options: Any) -> list[str]:
+        given = ",".join(f"{name}:{weight}" for name, weight in names.items())
+        return [match.item.id for match in (await search(retriever, attributes=given, **options)).matches]
+
+    for options in ({}, {"matcher": "attributes"}):
+        now = await order(asked, **options)
+        for match in (await search(retriever, attributes="neckline:4,sleeves:2,mood:0", **options)).matches:
+            assert match.attributes is not None
+            for told in match.attributes:
+                without = await order({name: weight for name, weight in asked.items() if name != told.name}, **options)
+                assert told.moved == without.index(match.item.id) - now.index(match.item.id)
+    [first] = (await search(retriever, matcher="attributes", attributes="neckline", top_k=1)).matches
+    assert first.attributes is not None
+    assert first.attributes[0].moved == first.stage1_rank - 1, (
+        "without its only attribute it stands as stage one had it"
+    )
+
+
 async def test_values_are_predicted_where_their_names_are_known(retriever: Retriever) -> None:
     [match, *_] = (await search(retriever, attributes="neckline,mood")).matches
     assert match.attributes is not None
@@ -134,7 +129,9 @@ async def test_values_are_predicted_where_their_names_are_known(retriever: Retri
     assert (mood.item, mood.query) == (None, None)
     answer = search_answer(await search(retriever, attributes="neckline"), retriever.model, "r")
     dumped = answer.model_dump(mode="json")["matches"][0]
-    assert dumped["attributes"][0].keys() == {"name", "weight", "similarity", "predicted_query", "predicted_item"}
+    assert dumped["attributes"][0].keys() == {
+        "name", "similarity", "predicted_query", "predicted_item", "weight", "moved",
+    }  # fmt: skip
     assert dumped["plain_rank"] >= 1
 
 
@@ -165,10 +162,10 @@ def test_attributes_that_are_not_there_and_weights_out_of_range_are_refused(give
 
 
 async def test_a_model_without_them_and_a_gallery_without_them_say_what_to_do(
-    tiny_model: Model, model: Model, tmp_path: Path
+    tiny_model: Model, attributes_model: Model, tmp_path: Path
 ) -> None:
     fill(tmp_path, tiny_model)
-    for served, says in ((tiny_model, "model 'tiny' has none"), (model, "was made without them.*ingest")):
+    for served, says in ((tiny_model, "model 'tiny' has none"), (attributes_model, "was made without them.*ingest")):
         async with ModelQueues(served) as queues:
             retriever = Retriever(Gallery.open(tmp_path / "gallery"), queues)
             with pytest.raises(InvalidFieldError, match=says):
@@ -195,9 +192,11 @@ async def test_predicted_columns_filter_and_are_marked_as_predicted(retriever: R
     assert len(sure.matches) == len(IDS)
 
 
-async def test_an_item_put_into_a_gallery_with_predicted_columns_has_them_too(model: Model, tmp_path: Path) -> None:
-    fill(tmp_path, model, predict=True)
-    async with ModelQueues(model) as queues:
+async def test_an_item_put_into_a_gallery_with_predicted_columns_has_them_too(
+    attributes_model: Model, tmp_path: Path
+) -> None:
+    fill(tmp_path, attributes_model, predict=True)
+    async with ModelQueues(attributes_model) as queues:
         gallery = Gallery.open(tmp_path / "gallery")
         writer = ItemWriter("g", gallery, queues, max_waiting=4, max_unfolded=4)
         writer.start()
@@ -211,16 +210,16 @@ async def test_an_item_put_into_a_gallery_with_predicted_columns_has_them_too(mo
     assert again.metadata["predicted.neckline"] == item.metadata["predicted.neckline"], "a photo that is there already"
 
 
-def test_attention_is_a_distribution_over_the_map_of_the_later_stage(model: Model) -> None:
-    heat = model.attention(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), "sleeves")
+def test_attention_is_a_distribution_over_the_map_of_the_later_stage(attributes_model: Model) -> None:
+    heat = attributes_model.attention(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), "sleeves")
     assert heat.ndim == 2
     assert heat.sum() == pytest.approx(1, abs=1e-5)
 
 
 async def test_over_http_attributes_are_listed_weighed_refused_by_name_and_shown_on_the_photo(
-    shop: Path, model_folder: Path
+    shop: Path, attributes_model_folder: Path
 ) -> None:
-    app = create_app(settings(shop / "gallery", model=str(model_folder)))
+    app = create_app(settings(shop / "gallery", model=str(attributes_model_folder)))
     async with running(app) as client:
         listed = (await client.get("/v1/gallery")).json()["attributes"]
         assert [own["name"] for own in listed] == ["neckline", "sleeves", "mood"]
@@ -236,6 +235,11 @@ async def test_over_http_attributes_are_listed_weighed_refused_by_name_and_shown
             png = await client.get(where, params={**asked, "side": side})
             assert png.status_code == 200, png.text
             assert "transparency" in Image.open(io.BytesIO(png.content)).info
+        told = (await client.get(where.replace("heatmap.png", "explanation"))).json()["attributes"]
+        assert [own["name"] for own in told] == ["neckline", "sleeves", "mood"], "all, whatever was asked for"
+        for own in first["attributes"]:
+            [again] = [one for one in told if one["name"] == own["name"]]
+            assert again["similarity"] == pytest.approx(own["similarity"], abs=1e-3), "kept in half precision"
         sleeves, mood = [
             (await client.get(where, params={"method": "attention", "attribute": name})).content
             for name in ("sleeves", "mood")
@@ -249,8 +253,10 @@ async def test_over_http_attributes_are_listed_weighed_refused_by_name_and_shown
             assert says in is_error(await client.get(where, params=params), 422, "InvalidField")
 
 
-def test_the_front_door_takes_weights_as_a_mapping_and_the_command_line_as_text(shop: Path, model: Model) -> None:
-    with LocalGallery(shop / "gallery", model=model) as gallery:
+def test_the_front_door_takes_weights_as_a_mapping_and_the_command_line_as_text(
+    shop: Path, attributes_model: Model
+) -> None:
+    with LocalGallery(shop / "gallery", model=attributes_model) as gallery:
         found = gallery.search(photo(3), matcher="attributes", attributes={"neckline": 1, "sleeves": 0.5}, box="none")
     assert found.matches[0].id == "item-2"
     assert found.matches[0].attributes is not None
@@ -258,10 +264,17 @@ def test_the_front_door_takes_weights_as_a_mapping_and_the_command_line_as_text(
 
 
 def test_the_command_line_tells_likeness_and_value_of_each_attribute(
-    shop: Path, model_folder: Path, tmp_path: Path
+    shop: Path, attributes_model_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "street.jpg").write_bytes(photo(3))
-    given = ["search", str(tmp_path / "street.jpg"), "--gallery", str(shop / "gallery"), "--model", str(model_folder)]
+    given = [
+        "search",
+        str(tmp_path / "street.jpg"),
+        "--gallery",
+        str(shop / "gallery"),
+        "--model",
+        str(attributes_model_folder),
+    ]
     told = CliRunner().invoke(app_of_the_command_line, [*given, "--attributes", "neckline:2", "--box", "none"])
     assert told.exit_code == 0, told.output
     assert "neckline, seems" in told.output
