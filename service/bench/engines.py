@@ -168,9 +168,10 @@ def milvus(folder: Path, programs: Path) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     _unpack(Path(package.__file__).parent / "data" / "bin", programs)
     config: Any = package.MilvusServerConfig()
-    config.configs.update(data_dir=str(folder), proxy_port=str(free_port()))
+    etcd, health = free_port(), free_port()
+    config.configs.update(data_dir=str(folder), proxy_port=str(free_port()), etcd_port=str(etcd))
     config.resolve()  # finds free ports for the others, and writes its settings
-    health = free_port()
+    _use_own_etcd(folder, etcd)
     environment = {
         "DEPLOY_MODE": "STANDALONE",
         "METRICS_PORT": str(health),
@@ -202,6 +203,21 @@ def settings_file(folder: Path, *, stores: list[Server], milvus: Server | None =
         f'staging = "{folder}/staging"\n[milvus]\nuri = "{uri}"\n[store]\nnodes = [{nodes}]\n{more}\n', "utf-8"
     )
     return path
+
+
+def _use_own_etcd(folder: Path, port: int) -> None:
+    """Give the etcd inside ports of its own: it would take the same one in every Milvus of a machine."""
+    client, peer = f"http://localhost:{port}", f"http://localhost:{free_port()}"
+    own = folder / "configs" / "etcd.yaml"
+    own.write_text(
+        f"name: default\ndata-dir: {folder}/data/etcd.data\nlisten-client-urls: {client}\n"
+        f"advertise-client-urls: {client}\nlisten-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\n"
+        f"initial-cluster: default={peer}\n",
+        "utf-8",
+    )
+    settings = folder / "configs" / "milvus.yaml"
+    text = settings.read_text("utf-8")
+    settings.write_text(text.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {own}\n", 1), "utf-8")
 
 
 def _unpack(packed: Path, programs: Path) -> None:

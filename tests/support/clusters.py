@@ -41,14 +41,19 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def cluster_settings(redis_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Settings of a cluster of one Redis and one Milvus, both running."""
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Milvus of the whole session. Whoever kills it starts it again."""
     if reason := lacking_milvus():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("milvus")
-    server = milvus(folder, PROGRAMS)
+    server = milvus(tmp_path_factory.mktemp("milvus"), PROGRAMS)
     with running(server):
-        yield settings_file(folder, stores=[redis_server], milvus=server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster_settings(redis_server: Server, milvus_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings of a cluster of one Redis and one Milvus, both running."""
+    return settings_file(tmp_path_factory.mktemp("cluster"), stores=[redis_server], milvus=milvus_server)
 
 
 def address(settings: Path, name: str = "") -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from tests.support.clusters import PROGRAMS, address, edit_cluster, fill
+from tests.support.clusters import address, edit_cluster, fill
 from tests.support.made_up import content, regions, unit, version
 from threadmatch.indexer.edits.live_writes import Change, Delete, Edit, Edited, Put
 from threadmatch.indexer.errors import EditBusyError, EditError, GalleryError, ItemNotFoundError, StoreUnavailableError
-from threadmatch.service.bench.engines import lacking_milvus, milvus, redis, redis_cluster, running, settings_file
+from threadmatch.service.bench.engines import Server, redis, redis_cluster, running, settings_file, until
 
 if TYPE_CHECKING:
     from threadmatch.indexer.cluster.gallery import ClusterGallery
@@ -182,39 +183,43 @@ def test_a_generation_that_is_out_of_service_takes_no_edit(place: str) -> None:
         assert nearest(gallery, ITEMS["item-6"]) == [("item-6", 0.0)]
 
 
-def test_what_was_answered_is_there_after_both_engines_were_killed(tmp_path: Path) -> None:
-    if reason := lacking_milvus():
-        pytest.skip(reason)
-    store, vectors = redis(tmp_path / "redis"), milvus(tmp_path / "milvus", PROGRAMS)
-    with running(store, vectors):
-        place = address(settings_file(tmp_path, stores=[store], milvus=vectors, retry_s=0))
+def test_what_was_answered_is_there_after_both_engines_were_killed(
+    milvus_server: Server, redis_server: Server, tmp_path: Path
+) -> None:
+    del redis_server  # skips where there is none; this test kills one of its own
+    store = redis(tmp_path / "redis")
+    with running(store):
+        place = address(settings_file(tmp_path, stores=[store], milvus=milvus_server, retry_s=0))
         fill(place, tmp_path / "gallery", ITEMS)
         for gallery in opened(place):
             edit_cluster(gallery, {f"new-{n}": NEW[n] for n in range(20)}, gone=["item-7"])
-            vectors.kill()
+            milvus_server.kill()
             store.kill()
             with pytest.raises(StoreUnavailableError):
                 gallery.current.shortlist(NEW[0], 1)
             store.start()
-            vectors.start()
-            outcome = None
-            while outcome is None:  # a Milvus that answers may still be loading what it has
-                try:
-                    outcome = gallery.current.shortlist(NEW[0], 1)
-                except StoreUnavailableError:
-                    continue
+            milvus_server.start()
+            until(partial(_answers, gallery), "a Milvus that is healthy may still be loading what it has")
             for number in range(20):
                 assert nearest(gallery, NEW[number]) == [(f"new-{number}", 0.0)]
             assert "item-7" not in dict(nearest(gallery, ITEMS["item-7"], 100))
             assert gallery.current.item_count == len(ITEMS) + 20 - 1
 
 
-def test_a_master_that_is_killed_costs_no_answered_write_and_no_error(cluster_settings: Path, tmp_path: Path) -> None:
+def _answers(gallery: ClusterGallery) -> bool:
+    try:
+        gallery.current.shortlist(NEW[0], 1)
+    except GalleryError:
+        return False
+    return True
+
+
+def test_a_master_that_is_killed_costs_no_answered_write_and_no_error(redis_server: Server, tmp_path: Path) -> None:
     """Three masters with a replica each: calls are tried again until the replica has taken over."""
-    from threadmatch.indexer.cluster.settings import ClusterSettings, StoreSettings
+    from threadmatch.indexer.cluster.settings import StoreSettings
     from threadmatch.indexer.cluster.store import RecordStore
 
-    del ClusterSettings, cluster_settings
+    del redis_server  # skips where there is none
     servers = redis_cluster(tmp_path)
     try:
         nodes = tuple(f"127.0.0.1:{server.port}" for server in servers)
@@ -222,11 +227,12 @@ def test_a_master_that_is_killed_costs_no_answered_write_and_no_error(cluster_se
         keys = [f"key-{number}" for number in range(60)]
         for key in keys[:30]:
             store.write("SET", key, key)
+        store.settle("settled")
         servers[0].kill()
         assert store.ask([("GET", key) for key in keys[:30]]) == [key.encode() for key in keys[:30]]
-        one = RecordStore(StoreSettings(nodes=nodes[1:], cluster=True, retry_s=120))
+        alone = RecordStore(StoreSettings(nodes=nodes[1:], cluster=True, retry_s=120))  # its replica is gone: no WAIT
         for key in keys[30:]:
-            one.write("SET", key, key)
+            alone.write("SET", key, key)
         assert store.ask([("GET", key) for key in keys]) == [key.encode() for key in keys]
     finally:
         for server in servers:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.support.clusters import PROGRAMS, address
+from tests.support.clusters import address
 from tests.support.processes import ENVIRONMENT, command
 from tests.support.serving import is_error, photo, post, running, settings
 from threadmatch.indexer import keeping
@@ -21,7 +21,7 @@ from threadmatch.indexer.opening import open_gallery
 from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
-from threadmatch.service.bench.engines import Server, milvus, redis, settings_file
+from threadmatch.service.bench.engines import Server, redis, settings_file
 from threadmatch.service.bench.engines import running as engines_running
 
 pytestmark = pytest.mark.cluster
@@ -119,12 +119,11 @@ async def test_a_new_generation_is_taken_up_while_serving(
 
 
 async def test_what_an_engine_does_not_answer_is_503_with_retry_after(
-    tmp_path: Path, gallery_folder: Path, tiny_model: Model, redis_server: Server
+    tmp_path: Path, gallery_folder: Path, tiny_model: Model, milvus_server: Server
 ) -> None:
-    del redis_server  # skips where there is none
-    store, vectors = redis(tmp_path / "redis"), milvus(tmp_path / "milvus", PROGRAMS)
-    with engines_running(store, vectors):
-        place = address(settings_file(tmp_path, stores=[store], milvus=vectors, retry_s=0))
+    store = redis(tmp_path / "redis")
+    with engines_running(store):
+        place = address(settings_file(tmp_path, stores=[store], milvus=milvus_server, retry_s=0))
         keeping.copy(gallery_folder, place)
         gallery = open_gallery(place)
         async with running(create_app(settings(Path(place)), model=tiny_model, gallery=gallery)) as client:
