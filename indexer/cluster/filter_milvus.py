@@ -124,7 +124,7 @@ def _one_of(column: Named, values: tuple[Scalar, ...]) -> str:
     texts = [_written(value) for value in values if isinstance(value, str)]
     numbers = [] if column.is_field else [_number(value) for value in values if not isinstance(value, str)]
     finite = [number for number in numbers if math.isfinite(number)]
-    parts = [f"{_value(column)} == {text}" for text in texts] + [f"{_value(column)} == {n!r}" for n in finite]
+    parts = [f"{_value(column)} == {one}" for one in (*texts, *map(_literal, finite))]
     return f"({' || '.join(parts)})" if parts else FALSE
 
 
@@ -135,7 +135,7 @@ def _ordered(column: Named, order: str, value: Scalar) -> str:
         return FALSE
     number = _number(value)
     if math.isfinite(number):
-        return f"({_value(column)} {order} {number!r})"
+        return f"({_value(column)} {order} {_literal(number)})"
     # Beyond all numbers: true of every number or of none. A column's numbers are those that are less than the greatest.
     lets_all = (number > 0) == (order in ("<", "<="))
     return f"({_value(column)} <= {_GREATEST!r})" if lets_all else FALSE
@@ -149,7 +149,7 @@ def _contains(column: Named, value: Scalar | None) -> Expression:
         return Expression(f"(exists {_at('n', column)})", exact=True)
     if not isinstance(value, str):
         number = _number(value)
-        inside = f"json_contains({_at('l', column)}, {number!r})" if math.isfinite(number) else FALSE
+        inside = f"json_contains({_at('l', column)}, {_literal(number)})" if math.isfinite(number) else FALSE
         return Expression(f"({inside})", exact=True)
     inside = f"json_contains({_at('l', column)}, {_written(value)})"
     if column.kind == "list":
@@ -183,6 +183,11 @@ def _number(value: float) -> int | float:
         except OverflowError:
             return math.inf if value > 0 else -math.inf
     return value
+
+
+def _literal(number: float) -> str:
+    """A finite number as Milvus reads it: it reads the sign apart, and the lowest whole number has no opposite."""
+    return f"({_WHOLE.start + 1} - 1)" if number == _WHOLE.start and isinstance(number, int) else repr(number)
 
 
 def _sayable(value: Scalar) -> str | int | float:

@@ -18,9 +18,10 @@ from threadmatch.indexer.cluster.store import Command, RecordStore
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.store import cards
 from threadmatch.indexer.store.cards import Card
+from threadmatch.indexer.store.records import checksum
 
 _ROW_DIGITS: Final = 19
-_HEAD: Final = struct.Struct(f"<{CONTENT_BYTES}sI")  # content, bytes of the source
+_HEAD: Final = struct.Struct(f"<I{CONTENT_BYTES}sI")  # CRC-32C of content and the rest, content, bytes of the source
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ def pack(record: ItemRecord) -> bytes:
         return head
     card, source = record.card, record.source.encode()
     shown = Card(card.id, card.product_id, card.metadata, 0, card.size, card.box)
-    content = card.content.to_bytes(CONTENT_BYTES, "big")
-    return head + _HEAD.pack(content, len(source)) + source + cards.pack(shown)
+    content, rest = card.content.to_bytes(CONTENT_BYTES, "big"), source + cards.pack(shown)
+    return head + _HEAD.pack(checksum(content + rest), content, len(source)) + rest
 
 
 def unpack(data: bytes) -> ItemRecord:
@@ -64,7 +65,9 @@ def unpack(data: bytes) -> ItemRecord:
         row, rest = int(data[:_ROW_DIGITS]), data[_ROW_DIGITS:]
         if not rest:
             return ItemRecord(row)
-        content, source_bytes = _HEAD.unpack_from(rest)
+        crc, content, source_bytes = _HEAD.unpack_from(rest)
+        if checksum(content + rest[_HEAD.size :]) != crc:
+            raise ValueError("its checksum does not match")
         end = _HEAD.size + source_bytes
         shown = cards.unpack(rest[end:])
         source = rest[_HEAD.size : end].decode()

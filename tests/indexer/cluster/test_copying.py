@@ -28,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Ingested, with edits on top."""
     made = Shop(tmp_path_factory.mktemp("copied"))
     ingest(made.write(made.rows(COUNT)), made.gallery, model=MODEL, options=IngestOptions(images=made.images))
-    edit(made.gallery, {"put": unit(1, seed=3)[0]}, metadata={"put": {"name": "näw", "tags": ["a"]}}, gone=["item-5"])
+    edit(made.gallery, {"put": unit(1, seed=3)[0]}, metadata={"put": {"title": "näw", "tags": ["a"]}}, gone=["item-5"])
     return made
 
 
