@@ -47,6 +47,8 @@ from threadmatch.service.bench.engines import (
 )
 from threadmatch.service.bench.scale_gallery import SPECS, add_items, items
 
+MEASURED: Final = 100
+SHORTLIST: Final = 200
 HEADS: Final = 20
 """Items whose features a search gathers."""
 CALM_S: Final = 2.0
@@ -211,6 +213,36 @@ def lost(place: str, written: dict[str, int]) -> list[str]:
     return gone
 
 
+def calm_figures(place: str, stores: list[Server], count: int) -> dict[str, float]:
+    """What an item takes and a search costs while nothing fails and nobody else asks: medians of MEASURED searches."""
+    import redis
+
+    memory = 0.0
+    for server in stores[: len(stores) // 2]:  # the masters
+        with redis.Redis(port=server.port) as client:
+            info: Any = client.info("memory")
+            memory += float(info["used_memory_dataset"])
+    gallery, times = open_gallery(place), []
+    for version, content in items(0, MEASURED, pictures=False):
+        del version
+        vector = SPECS[0].unpack([content.features[SPECS[0].key]])[0]
+        started = time.perf_counter()
+        snapshot = gallery.current
+        asked = time.perf_counter()
+        found = snapshot.shortlist(vector, SHORTLIST)
+        listed = time.perf_counter()
+        snapshot.features(CELLS, found)
+        times.append((asked - started, listed - asked, time.perf_counter() - listed))
+    gallery.close()
+    moment, shortlist, gather = (round(1000 * float(value), 2) for value in np.median(np.array(times), axis=0))
+    return {
+        "store_bytes_an_item": round(memory / max(1, count)),
+        "moment_ms": moment,
+        "shortlist_ms": shortlist,
+        "gather_ms": gather,
+    }
+
+
 @contextmanager
 def stopped(server: Server) -> Iterator[None]:
     """A host that nobody reaches: its process is there and does nothing."""
@@ -261,6 +293,7 @@ def run(*, count: int, clients: int, writers: int, cut_s: float, work: Path) -> 
             started = time.monotonic()
             copied = keeping.copy(work / "gallery", place)
             copy_s = time.monotonic() - started
+            figures = calm_figures(place, stores, count)
             load = Load(place, count, clients, writers)
             load.start()
             try:
@@ -271,6 +304,7 @@ def run(*, count: int, clients: int, writers: int, cut_s: float, work: Path) -> 
                 "items": count,
                 "clients": clients,
                 "writers": writers,
+                "calm": figures,
                 "copy": copied | {"seconds": round(copy_s, 1)},
                 "events": [asdict(event) for event in summed(load.calls, events)],
                 "searches": sum(call.kind == "search" for call in load.calls),
@@ -294,6 +328,13 @@ def table(result: dict[str, Any]) -> str:
         for event in result["events"]
     ]
     lost_ids = result["writes_lost"]
+    calm = result["calm"]
+    lines += [
+        "",
+        f"While nothing failed: {calm['store_bytes_an_item']} bytes an item in the store's masters; of a search "
+        f"{calm['moment_ms']} ms to ask what is new, {calm['shortlist_ms']} ms for {SHORTLIST} items, "
+        f"{calm['gather_ms']} ms for their features; copied in {result['copy']['seconds']} s.",
+    ]
     told = f"{result['writes_answered']} writes were answered; {len(lost_ids)} of them are lost {lost_ids[:5]}."
     return "\n".join([*lines, "", told])
 
