@@ -18,7 +18,6 @@ from typing import Final
 from threadmatch.indexer.catalogue.values import kind_of, metadata_json
 from threadmatch.indexer.cluster.contents import FEATURE
 from threadmatch.indexer.cluster.filling import new_row
-from threadmatch.indexer.cluster.filter_milvus import MAX_DOCUMENT_BYTES
 from threadmatch.indexer.cluster.gallery import ClusterGallery
 from threadmatch.indexer.cluster.generation import CLOSED, EDITS, ITEMS, raise_written
 from threadmatch.indexer.cluster.items import ItemRecord, RowEntry
@@ -39,7 +38,6 @@ from threadmatch.indexer.errors import (
     EditFailedError,
     IndexerError,
     StoreUnavailableError,
-    TooMuchMetadataError,
 )
 from threadmatch.indexer.store.cards import Card
 from threadmatch.indexer.store.manifest import merge_kinds
@@ -157,11 +155,6 @@ class _Edit:
             raise ContentGoneError("the item's photo was removed while it was put; put it again")
         row = self._next_row()
         new = new_row(row, card, spec.unpack([record])[0])
-        size = len(json.dumps(new.document, ensure_ascii=False).encode())
-        if size > MAX_DOCUMENT_BYTES:
-            raise TooMuchMetadataError(
-                f"what filters ask of the item would have {size} bytes, a cluster takes {MAX_DOCUMENT_BYTES}"
-            )
         self._name_columns(card)
         self._store.write(*self._items.entry_command(RowEntry(row, card.id, card.content)))
         time = self._of.engine.insert(self._of.collection, [new])

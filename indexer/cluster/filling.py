@@ -8,6 +8,7 @@ Letters  n items of a batch, E embedding size
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +18,12 @@ from typing import Final
 import numpy as np
 
 from threadmatch.indexer.cluster.contents import Contents
-from threadmatch.indexer.cluster.filter_milvus import document
+from threadmatch.indexer.cluster.filter_milvus import MAX_DOCUMENT_BYTES, document
 from threadmatch.indexer.cluster.gallery import Cluster
 from threadmatch.indexer.cluster.generation import CLOSED, EDITS, write_generation
 from threadmatch.indexer.cluster.items import ItemRecord, Items, RowEntry, metadata_of, pack
 from threadmatch.indexer.cluster.vectors import MAX_ID_BYTES, NewRow
-from threadmatch.indexer.errors import GalleryBusyError, GalleryError
+from threadmatch.indexer.errors import GalleryBusyError, GalleryError, TooMuchMetadataError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.store.cards import Card
@@ -112,7 +113,7 @@ class Filling:
         """Fill in items, each id once in a generation, whose contents are stored.
 
         Raises:
-            GalleryError: an id, or an item's metadata, is longer than Milvus takes.
+            TooMuchMetadataError: an id, or an item's metadata, is longer than Milvus takes.
         """
         if not items:
             return
@@ -159,11 +160,16 @@ def new_row(row: int, card: Card, vector: Vectors) -> NewRow:
     """What Milvus keeps of an item.
 
     Raises:
-        GalleryError: its id is longer than Milvus takes.
+        TooMuchMetadataError: its id, or what filters ask of its metadata, is longer than Milvus takes.
     """
-    if len(card.id.encode()) > MAX_ID_BYTES:
-        raise GalleryError(f"the id {card.id[:80]!r}... has {len(card.id.encode())} bytes; Milvus takes {MAX_ID_BYTES}")
-    return NewRow(row, card.id, document(card.product_id, metadata_of(card)), np.asarray(vector, np.float32))
+    asked = document(card.product_id, metadata_of(card))
+    size, id_size = len(json.dumps(asked, ensure_ascii=False).encode()), len(card.id.encode())
+    if size > MAX_DOCUMENT_BYTES or id_size > MAX_ID_BYTES:
+        raise TooMuchMetadataError(
+            f"item {card.id[:80]!r} has an id of {id_size} bytes and metadata of {size} as filters see it; a cluster "
+            f"takes {MAX_ID_BYTES} and {MAX_DOCUMENT_BYTES}"
+        )
+    return NewRow(row, card.id, asked, np.asarray(vector, np.float32))
 
 
 def close(cluster: Cluster, generation: str, *, replace: bool) -> None:
@@ -175,11 +181,20 @@ def close(cluster: Cluster, generation: str, *, replace: bool) -> None:
     Raises:
         GalleryError: it was edited, and `replace` is not given; it stays open.
     """
-    about = cluster.names.about(generation)
-    cluster.store.write("HSET", about, CLOSED, 1)
-    edits = int(cluster.store.one("HGET", about, EDITS) or 0)
-    if edits and not replace:
+    cluster.store.write("HSET", cluster.names.about(generation), CLOSED, 1)
+    if replace:
+        return
+    try:
+        check_unedited(cluster, generation)
+    except GalleryError:
         reopen(cluster, generation)
+        raise
+
+
+def check_unedited(cluster: Cluster, generation: str) -> None:
+    """Raise GalleryError where a generation was edited since it was filled."""
+    edits = int(cluster.store.one("HGET", cluster.names.about(generation), EDITS) or 0)
+    if edits:
         raise GalleryError(
             f"{edits} items of generation {generation} of {cluster.address} were put or deleted since it was filled, "
             "and a new generation would not have that: copy the gallery to a folder first, or say --replace to drop it"

@@ -146,7 +146,7 @@ def _contains(column: Named, value: Scalar | None) -> Expression:
         text = isinstance(value, str)
         return Expression(_exists(column) if text else FALSE, exact=not text)
     if value is None:
-        return Expression(f"(exists {_at('n', column)})", exact=True)
+        return Expression(f"({_at('n', column)} == 1)", exact=True)
     if not isinstance(value, str):
         number = _number(value)
         inside = f"json_contains({_at('l', column)}, {_literal(number)})" if math.isfinite(number) else FALSE
@@ -154,13 +154,14 @@ def _contains(column: Named, value: Scalar | None) -> Expression:
     inside = f"json_contains({_at('l', column)}, {_written(value)})"
     if column.kind == "list":
         return Expression(f"({inside})", exact=False)  # a text in a column of lists may have it in it
-    return Expression(f"({inside} || exists {_at('f', column)})", exact=False)
+    return Expression(f'({inside} || {_at("f", column)} >= "")', exact=False)
 
 
 def _exists(column: Named) -> str:
+    """That it has a value. Milvus has a word for that, `exists`, and takes no two of them joined by `||`."""
     if not column.is_field:
-        return f"exists {_at('k', column)}"
-    return TRUE if column.name == "id" else f'exists {DOCUMENT}["p"]["id"]'
+        return f"{_at('k', column)} == 1"
+    return TRUE if column.name == "id" else f'{DOCUMENT}["p"]["id"] >= ""'
 
 
 def _value(column: Named) -> str:

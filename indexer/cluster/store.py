@@ -145,9 +145,16 @@ class RecordStore:
                 raise StoreUnavailableError(f"no key is of the masters {', '.join(sorted(left))}")
 
     def keys(self, pattern: str) -> Iterator[str]:
-        """Keys of a pattern; each that stays meanwhile at least once."""
-        for key in self._connected().scan_iter(match=pattern, count=PIPELINE):
-            yield key.decode()
+        """Keys of a pattern; each that stays meanwhile at least once.
+
+        Raises:
+            StoreUnavailableError: a master went away meanwhile.
+        """
+        try:
+            for key in self._connected().scan_iter(match=pattern, count=PIPELINE):
+                yield key.decode()
+        except redis.RedisError as error:  # where it was, nobody knows: whoever asked begins anew
+            raise StoreUnavailableError(f"the store stopped listing its keys: {error}") from error
 
     def _pipelined(self, commands: Sequence[Command]) -> list[Any]:
         client = self._connected()

@@ -20,7 +20,7 @@ from threadmatch.indexer.cluster.comparing import (
     content_of_item,
     some_vectors,
 )
-from threadmatch.indexer.cluster.filling import BATCH, Filling, NewItem, writing
+from threadmatch.indexer.cluster.filling import BATCH, Filling, NewItem, check_unedited, writing
 from threadmatch.indexer.cluster.gallery import Cluster
 from threadmatch.indexer.cluster.generation import FIRST_ROW, Moment
 from threadmatch.indexer.cluster.names import content_number, short_number
@@ -48,11 +48,12 @@ def copy_to_cluster(folder: Path, cluster: Cluster, *, replace: bool = False, te
         folder: of the gallery.
         cluster: where to.
         replace: drop edits that were made there.
-        tell: hears how far it is: "copying", "verifying".
+        tell: hears how far it is: "copying", "verifying", "publishing".
 
     Raises:
         GalleryError: one of the two cannot be read or written, or what was read back differs.
         DamagedItemError: a record of the folder is missing or fails its checksum.
+        TooMuchMetadataError: an item has more than Milvus takes.
         GalleryBusyError: somebody else fills the cluster's gallery.
     """
     gallery = Gallery.open(folder)
@@ -63,6 +64,9 @@ def copy_to_cluster(folder: Path, cluster: Cluster, *, replace: bool = False, te
                 renew()
                 tell(stage, done, total, note)
 
+            before = cluster.in_service()
+            if before is not None and not replace:  # said again at the end; here it saves the copying
+                check_unedited(cluster, before)
             return _Copy(snapshot, cluster, heard).run(replace=replace)
     finally:
         gallery.close()
@@ -88,6 +92,7 @@ class _Copy:
         copy = ClusterSnapshot(of, Moment(filling.count, 0, filling.written, ()))
         self._verify(copy, str(digest))
         agreement = compare_answers(self._snapshot, copy, self._queries)
+        self._tell("publishing", filling.count, filling.count)
         filling.publish(manifest, self._snapshot.described_columns(), replace=replace)
         return Copied(filling.count, filling.sent, str(digest), len(self._queries), agreement, manifest.generation)
 

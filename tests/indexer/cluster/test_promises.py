@@ -237,3 +237,12 @@ def test_a_master_that_is_killed_costs_no_answered_write_and_no_error(redis_serv
     finally:
         for server in servers:
             server.kill()
+
+
+def test_an_item_with_more_metadata_than_milvus_takes_is_refused_by_name(gallery: ClusterGallery) -> None:
+    from threadmatch.indexer.errors import TooMuchMetadataError
+
+    outcome = edited(gallery, Change("item-8", {"text": "x" * 70_000}))
+    assert isinstance(outcome, TooMuchMetadataError)
+    assert "'item-8'" in str(outcome)
+    assert gallery.item("item-8").metadata == {}
