@@ -20,8 +20,10 @@ COPY pyproject.toml README.md LICENSE ./
 FROM dependencies AS build-cpu
 # An index with CPU builds of torch makes a far smaller image: --build-arg PIP_EXTRA_INDEX_URL=...
 ARG PIP_EXTRA_INDEX_URL=
+# cpu,otel,cluster for galleries past one machine (docs/cluster.md).
+ARG EXTRAS=cpu,otel
 COPY requirements.lock ./
-RUN pip install --constraint requirements.lock '.[cpu,otel]' && pip uninstall --yes threadmatch
+RUN pip install --constraint requirements.lock ".[${EXTRAS}]" && pip uninstall --yes threadmatch
 COPY model ./model
 COPY indexer ./indexer
 COPY service ./service

@@ -3,6 +3,7 @@
 #   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
+#   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
 #   make docs                      the documents as a site, in build/site
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
@@ -24,7 +25,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test lint format bench docs lock clean
+.PHONY: help venv demo test test-cluster lint format bench docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +49,11 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(PYTEST_FLAGS)
+
+# A Milvus of this machine comes as a package; redis-server is Debian's. Without them every test says what is missing.
+test-cluster: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[cluster,cluster-server]'
+	$(BIN)/python -m pytest -m cluster --durations=10 $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

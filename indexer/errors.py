@@ -4,6 +4,7 @@ IndexerError
  +- CatalogueError              the catalogue file, or all of its rows, cannot be used; mend the file
  +- GalleryError                the gallery's folder is missing, unfinished, damaged or of an unknown format
  |   +- FeatureMissingError     the gallery does not keep the feature that is asked for
+ |   +- StoreUnavailableError   an engine of a cluster does not answer; try again
  +- GalleryModelMismatchError   the gallery was made by another model
  +- GalleryBusyError            another process is writing to the gallery; wait
  +- PredictionError             values are to be predicted that the model does not know
@@ -43,6 +44,12 @@ class FeatureMissingError(GalleryError):
             "folder with a model that makes it, or choose a matcher that does not need it"
         )
         self.name = name
+
+
+class StoreUnavailableError(GalleryError):
+    """An engine of a cluster (Milvus, the store) that does not answer in time: a host fails over, or is down."""
+
+    retry_after_s = 5
 
 
 class GalleryModelMismatchError(IndexerError):

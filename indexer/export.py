@@ -14,7 +14,8 @@ from PIL import Image
 
 from threadmatch.indexer.catalogue.garments import as_cell, given_box
 from threadmatch.indexer.errors import CatalogueError, DamagedItemError
-from threadmatch.indexer.reading.gallery import Gallery, Snapshot
+from threadmatch.indexer.opening import open_gallery
+from threadmatch.indexer.reading.opened import OpenSnapshot
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.manifest import ColumnKind
 from threadmatch.indexer.store.versions import IN_TABLE
@@ -69,7 +70,7 @@ def export(gallery: Path, out: Path, *, photos: Path | None = None) -> Exported:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise CatalogueError(f"{out} ends in {out.suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    opened = Gallery.open(gallery)
+    opened = open_gallery(gallery)
     out.parent.mkdir(parents=True, exist_ok=True)
     if photos is not None:
         photos.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def export(gallery: Path, out: Path, *, photos: Path | None = None) -> Exported:
 
 
 class _Rows:
-    def __init__(self, snapshot: Snapshot, photos: Path | None, base: Path) -> None:
+    def __init__(self, snapshot: OpenSnapshot, photos: Path | None, base: Path) -> None:
         self.snapshot, self.photos, self.base = snapshot, photos, base
         self.without_photo = 0
         self.examples: list[str] = []

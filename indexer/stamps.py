@@ -24,16 +24,16 @@ class ModelStamp(Frozen):
 
 
 class IndexStamp(Frozen):
-    """The Faiss index of a generation: how it was chosen and what was measured."""
+    """The index of a generation, of Faiss or of Milvus: how it was chosen and what was measured."""
 
-    type: Literal["flat", "hnsw"]
+    type: Literal["flat", "hnsw", "milvus"]
     parameters: dict[str, int | str] = Field(default_factory=dict)
     seq: int = Field(ge=0, description="the row versions it stands for; later ones are searched beside it")
     items: int = Field(ge=0, description="vectors in it")
     recall_at_200: float = Field(ge=0, le=1, description="against exact search; 1 for an exact index")
     measured_queries: int = Field(ge=0, description="queries behind recall_at_200; 0 for an exact index")
     why: str = Field(description="why this type was chosen, in words")
-    crc32c: int = Field(ge=0, description="of the index file")
+    crc32c: int = Field(ge=0, description="of the index file; 0 where it is no file")
     size_bytes: int = Field(ge=0)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.service.access.wiring import install_access
 from threadmatch.service.config import DEFAULT_GALLERY, Settings, load_settings
 from threadmatch.service.errors import install_error_handlers
@@ -44,8 +44,8 @@ def create_app(
     settings: Settings | str | os.PathLike[str],
     *,
     model: ServedModel | None = None,
-    gallery: Gallery | None = None,
-    further: Mapping[str, Gallery] | None = None,
+    gallery: OpenGallery | None = None,
+    further: Mapping[str, OpenGallery] | None = None,
 ) -> FastAPI:
     """Build the app, for any ASGI server. Nothing is opened until its lifespan is entered.
 
@@ -94,7 +94,7 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def _serving(
-    state: ServiceState, loaded: tuple[ServedModel, Mapping[str, Gallery]] | None
+    state: ServiceState, loaded: tuple[ServedModel, Mapping[str, OpenGallery]] | None
 ) -> AsyncIterator[None]:
     """Search and edit while the block runs, with what is `loaded` already, or what the settings say."""
     settings = state.settings

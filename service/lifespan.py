@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.model.images import ImageLimits
 from threadmatch.service.config import DEFAULT_GALLERY, MIB
 from threadmatch.service.errors import StartError
@@ -21,7 +21,7 @@ from threadmatch.service.shared import ServiceState
 logger = logging.getLogger(__name__)
 
 
-async def put_in_service(state: ServiceState, model: ServedModel, opened: Mapping[str, Gallery]) -> None:
+async def put_in_service(state: ServiceState, model: ServedModel, opened: Mapping[str, OpenGallery]) -> None:
     """Start the model's queues and answer from `opened`; further galleries of the settings are opened here.
 
     Raises:

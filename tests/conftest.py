@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.clusters import cluster_settings as cluster_settings
+from tests.support.clusters import milvus_server as milvus_server
+from tests.support.clusters import redis_server as redis_server
 from tests.support.skips import skipped_line
 from threadmatch.model.config import GRNetConfig
 from threadmatch.service.process.collecting import collect_seldom

@@ -17,7 +17,14 @@ from tests.support.checkout import ROOT
 
 ROOMS = ("model", "indexer", "service")
 """From the ground up: a room imports itself and those before it."""
-HOMES = {"torch": "model", "torchvision": "model", "timm": "model", "faiss": "indexer", "fastapi": "service"}
+HOMES = {
+    "pymilvus": "indexer",
+    "torch": "model",
+    "torchvision": "model",
+    "timm": "model",
+    "faiss": "indexer",
+    "fastapi": "service",
+}
 """Libraries that one room alone imports."""
 SLOW = {"torchvision", "timm", "accelerate", "ranx", "matplotlib"}
 """Libraries that take a second or more to import and that no search needs: imported where they are used."""

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
-from threadmatch.indexer.reading.snapshot import Item, Snapshot
+from threadmatch.indexer.reading.opened import OpenSnapshot
+from threadmatch.indexer.reading.snapshot import Item
 from threadmatch.indexer.store.contents import Content
 from threadmatch.indexer.store.looking import MIN_COSINE, NEIGHBOURS, ROUGH_BOUND, Picture, picture, same
 from threadmatch.indexer.store.looks import look_of
 from threadmatch.model.same_photo import cells_of, roughness
 
 
-def with_look(snapshot: Snapshot, content: Content) -> Content:
+def with_look(snapshot: OpenSnapshot, content: Content) -> Content:
     """A content with its look: compared with the items nearest to it now.
 
     Args:
@@ -41,7 +42,7 @@ def with_look(snapshot: Snapshot, content: Content) -> Content:
     return replace(content, look=look_of(cells, verdicts).data)
 
 
-def _picture(snapshot: Snapshot, item: Item) -> Picture | None:
+def _picture(snapshot: OpenSnapshot, item: Item) -> Picture | None:
     """None where the photo is damaged, or the item is gone: a search compares the two if it meets them."""
     try:
         photo = snapshot.photo(item.id)

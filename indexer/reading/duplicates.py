@@ -20,8 +20,9 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.indexer.reading.opened import OpenSnapshot
 from threadmatch.indexer.reading.shortlist import Candidate
-from threadmatch.indexer.reading.snapshot import Item, Snapshot
+from threadmatch.indexer.reading.snapshot import Item
 from threadmatch.indexer.store import looks
 from threadmatch.indexer.store.looking import MIN_COSINE, ROUGH_BOUND, Picture, picture, same
 from threadmatch.model.same_photo import roughness
@@ -61,7 +62,7 @@ class Duplicates:
     """
 
     def __init__(
-        self, snapshot: Snapshot, candidates: Sequence[Candidate], items: Sequence[Item], verdicts: Verdicts
+        self, snapshot: OpenSnapshot, candidates: Sequence[Candidate], items: Sequence[Item], verdicts: Verdicts
     ) -> None:
         self._snapshot, self._candidates, self._items, self._verdicts = snapshot, candidates, items, verdicts
         self._embeddings = snapshot.embeddings(candidates)  # (N, E)

@@ -34,7 +34,10 @@ from threadmatch.model.images import Box
 
 LISTED_ROWS = 500
 _ITEM = "i.id, i.product_id, i.metadata, c.width, c.height, c.x0, c.y0, c.x1, c.y1"
-_STORED = "i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height"
+_STORED = (
+    "i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height, c.sha256, i.content, "
+    "c.x0, c.y0, c.x1, c.y1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """An item as its catalogue gave it; metadata is JSON text, size that of the upright original in pixels."""
+    """An item as its catalogue gave it.
+
+    Fields:
+        metadata: JSON text.
+        size: of the upright original, pixels.
+        sha256: of the photo's bytes.
+        content: the number of what the photo became.
+        box: x0, y0, x1, y1 of the part that was encoded, pixels.
+    """
 
     id: str
     product_id: str | None
@@ -65,6 +76,9 @@ class StoredItem:
     source: str
     asked_box: str
     size: tuple[int, int]
+    sha256: str
+    content: int
+    box: tuple[float, float, float, float]
 
 
 class Snapshot:
@@ -95,6 +109,11 @@ class Snapshot:
     def item_count(self) -> int:
         """Items in it, edits counted."""
         return self.manifest.items - len(self.changes.dead) + self.changes.put
+
+    @property
+    def pending(self) -> int:
+        """Edits that the generation does not hold yet."""
+        return self.changes.pending
 
     def columns(self) -> dict[str, ColumnKind]:
         """The metadata columns and their kinds."""
@@ -272,5 +291,9 @@ def _item(item_id: str, product_id: str | None, metadata: str, width: int, heigh
     return Item(item_id, product_id, metadata, width, height, Box(*box))
 
 
-def _stored(item_id: str, product_id: str | None, metadata: str, source: str, asked_box: str, *size: int) -> StoredItem:
-    return StoredItem(item_id, product_id, metadata, source, asked_box, (size[0], size[1]))
+def _stored(*row: Any) -> StoredItem:
+    item_id, product_id, metadata, source, asked_box, width, height, sha256, content, *box = row
+    x0, y0, x1, y1 = box
+    return StoredItem(
+        item_id, product_id, metadata, source, asked_box, (width, height), sha256, content, (x0, y0, x1, y1)
+    )

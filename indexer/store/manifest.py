@@ -13,7 +13,7 @@ from threadmatch.indexer.stamps import CatalogueStamp, Frozen, IndexStamp, Model
 from threadmatch.model.features import EMBEDDING, REGIONS, FeatureSpec, indexed_feature
 
 MANIFEST_FORMATS = (1, 2, 3)  # the first knows no edits, the first two know two features only
-Kind = Literal["ingest", "edit", "compact", "fold", "rollback"]
+Kind = Literal["ingest", "edit", "compact", "fold", "rollback", "copy"]
 BoxRule = Literal["auto", "none"]
 ColumnKind = Literal["string", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.index import VectorIndex
@@ -48,7 +49,31 @@ class Occasion:
     new_index: bool = False
 
 
-def tie(store: Store, model: Encoder) -> None:
+class Maker(Protocol):
+    """Of an `Encoder`, what a gallery is tied to."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole model."""
+        ...
+
+    @property
+    def features_fingerprint(self) -> str:
+        """Of all that decides the features."""
+        ...
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """What is kept of each photo."""
+        ...
+
+
+def tie(store: Store, model: Maker) -> None:
     """Tie a new gallery to a model, or check that it is this one's.
 
     What parts of the model make may differ from what the gallery kept so far: from now on it keeps what this one makes.

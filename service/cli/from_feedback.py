@@ -20,12 +20,12 @@ def from_feedback(
 ) -> None:
     """Make training pairs of the verdicts that a service was given."""
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.indexer.reading.gallery import Gallery
+    from threadmatch.indexer.opening import open_gallery
     from threadmatch.service.errors import StartError
     from threadmatch.service.feedback.training_set import build_set
 
     try:
-        counts = build_set(folder, Gallery.open(gallery), out, gallery_name=gallery_name)
+        counts = build_set(folder, open_gallery(gallery), out, gallery_name=gallery_name)
     except (StartError, IndexerError, OSError) as error:
         typer.echo(f"threadmatch data from-feedback: {error}", err=True)
         raise typer.Exit(1) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,17 +12,17 @@ import typer
 
 gallery_app = typer.Typer(help="Look at a gallery, check it, and keep it tidy.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="folder of the gallery", metavar="DIR")]
+Folder = Annotated[Path, typer.Argument(help="folder of the gallery, or cluster://NAME", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 
 
 @gallery_app.command("info")
 def info(folder: Folder, *, as_json: AsJson = False) -> None:
     """What is in service: generation, items, model, index, columns."""
-    from threadmatch.indexer.reading.gallery import Gallery
+    from threadmatch.indexer.opening import open_gallery
 
     with _errors():
-        gallery = Gallery.open(folder)
+        gallery = open_gallery(folder)
         manifest = gallery.describe()
         changes = manifest["changes"] = gallery.describe_changes()
         items = manifest["items_now"] = gallery.item_count
@@ -51,7 +50,7 @@ def _feature(spec: dict[str, Any]) -> str:
 @gallery_app.command("list")
 def list_(folder: Folder, *, as_json: AsJson = False) -> None:
     """All generations, the one in service marked."""
-    from threadmatch.indexer.upkeep import list_generations
+    from threadmatch.indexer.keeping import list_generations
 
     with _errors():
         found = list_generations(folder)
@@ -66,7 +65,7 @@ def list_(folder: Folder, *, as_json: AsJson = False) -> None:
 @gallery_app.command("verify")
 def verify(folder: Folder, *, as_json: AsJson = False) -> None:
     """Check every checksum, and the index against the database. Exit 1 when anything is wrong."""
-    from threadmatch.indexer.upkeep import verify as run
+    from threadmatch.indexer.keeping import verify as run
 
     with _errors():
         report = run(folder, tell=lambda items: typer.echo(f"{items} items checked", err=True))
@@ -92,7 +91,7 @@ def rollback(
 
     Items put or deleted over HTTP since that generation stay so, unless --no-edits takes them back too.
     """
-    from threadmatch.indexer.upkeep import rollback as run
+    from threadmatch.indexer.keeping import rollback as run
 
     with _errors():
         manifest = run(folder, to, edits=edits)
@@ -114,11 +113,11 @@ def compact(
 
     Searches and changes go on meanwhile, but changes wait while the database file is shrunk, at the very end.
     """
-    from threadmatch.indexer.edits.folding import fold
-    from threadmatch.indexer.upkeep import compact as run
+    from threadmatch.indexer.keeping import compact as run
+    from threadmatch.indexer.keeping import fold
 
     with _errors():
-        result = asdict(fold(folder)) if fold_only else run(folder, keep=keep)
+        result = fold(folder) if fold_only else run(folder, keep=keep)
     text = "generation {generation}: {folded} changes folded, {pending} wait"
     if not fold_only:
         text += "; removed {generations} generations, {rows} row versions, {contents} photos' features; {bytes} bytes"
@@ -136,7 +135,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Publish a generation without these items. Their rows stay until `compact`, so a rollback brings them back."""
-    from threadmatch.indexer.edits.folding import delete_items
+    from threadmatch.indexer.keeping import delete_items
 
     with _errors():
         manifest = delete_items(folder, item_ids)
@@ -169,6 +168,37 @@ def export(
         typer.echo(f"warning: {warning}", err=True)
     result = {"items": done.items, "catalogue": str(out), "without_photo": done.without_photo}
     _show(result | ({"photos": str(photos)} if photos else {}), as_json, f"{done.items} items in {out}")
+
+
+@gallery_app.command("copy")
+def copy(
+    source: Annotated[Path, typer.Argument(help="folder of the gallery, or cluster://NAME", metavar="FROM")],
+    target: Annotated[Path, typer.Argument(help="cluster://NAME, or a new folder", metavar="TO")],
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="drop what was put and deleted in the cluster since its last copy")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a gallery to a cluster, or back; verified by counts, checksums and the answers of 100 searches.
+
+    What is there already is not sent again. The copy is in service once it is verified, and not before.
+    """
+    from rich.console import Console
+
+    from threadmatch.indexer.keeping import copy as run
+    from threadmatch.service.cli.progress import Shown
+
+    with _errors(), Shown(Console(stderr=True)) as show:
+        done = run(source, target, replace=replace, tell=lambda stage, at, total, note="": show(stage, at, total, note))
+    _show(
+        done,
+        as_json,
+        "{items} items, {sent} photos sent; generation {generation} is in service".format(**done),
+        "checksum {checksum} on both sides; {searches} searches have {agreement:.2%} of their answers in common".format(
+            **done
+        ),
+    )
 
 
 def _changes(found: dict[str, Any]) -> str:

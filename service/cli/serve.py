@@ -116,7 +116,7 @@ def _run(settings: Settings) -> None:
 def _check_galleries(settings: Settings) -> None:
     """Say at once, and once, what the manifests have every worker say; each worker reads the indexes itself."""
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.indexer.reading.gallery import current_manifest
+    from threadmatch.indexer.opening import current_manifest
     from threadmatch.indexer.stamps import check_model
     from threadmatch.service.errors import StartError
 

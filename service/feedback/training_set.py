@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
-from threadmatch.indexer.reading.gallery import Gallery, Item
-from threadmatch.indexer.reading.snapshot import Snapshot
+from threadmatch.indexer.reading.gallery import Item
+from threadmatch.indexer.reading.opened import OpenGallery, OpenSnapshot
 from threadmatch.model.data.pairs import NEGATIVES_FILE
 from threadmatch.service.errors import StartError
 from threadmatch.service.feedback.verdicts import FeedbackReader, Verdict
@@ -53,7 +53,7 @@ class SetCounts:
         return {**counts, "left_out": {reason: count for reason, count in self.left_out.items() if count}}
 
 
-def build_set(folder: Path, gallery: Gallery, out: Path, *, gallery_name: str) -> SetCounts:
+def build_set(folder: Path, gallery: OpenGallery, out: Path, *, gallery_name: str) -> SetCounts:
     """Make the set.
 
     Args:
@@ -74,7 +74,7 @@ def build_set(folder: Path, gallery: Gallery, out: Path, *, gallery_name: str) -
 
 
 class _Builder:
-    def __init__(self, reader: FeedbackReader, snapshot: Snapshot, out: Path, gallery_name: str) -> None:
+    def __init__(self, reader: FeedbackReader, snapshot: OpenSnapshot, out: Path, gallery_name: str) -> None:
         self._reader, self._snapshot, self._out, self._name = reader, snapshot, out, gallery_name
         self._items: dict[str, Item | None] = {}
         self._saved: dict[str, bool] = {}  # item id -> whether its photo could be written

@@ -17,11 +17,13 @@ from typing import Any
 from threadmatch.indexer.catalogue.garments import AUTO, WHOLE, asked_of, kinds_of, looks
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.indexer.catalogue.values import metadata_json
-from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Editor, Put
+from threadmatch.indexer.edits.live_writes import Change, ContentGoneError, Delete, Edit, Edited, Put
 from threadmatch.indexer.edits.looking_at import with_look
 from threadmatch.indexer.errors import EditError, EditFailedError, ItemNotFoundError
+from threadmatch.indexer.opening import editor_of
 from threadmatch.indexer.predicting import columns_of, is_predicted
-from threadmatch.indexer.reading.gallery import Gallery, Item, StoredPhoto
+from threadmatch.indexer.reading.gallery import Item, StoredPhoto
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.versions import Version
 from threadmatch.model.detection.parsing.detector import ParserDetector
@@ -68,11 +70,10 @@ class ItemWriter:
     """
 
     def __init__(
-        self, name: str, gallery: Gallery, queues: ModelQueues, *, max_waiting: int, max_unfolded: int
+        self, name: str, gallery: OpenGallery, queues: ModelQueues, *, max_waiting: int, max_unfolded: int
     ) -> None:
         self._name, self._gallery, self._queues = name, gallery, queues
-        fingerprint = gallery.manifest.model.features_fingerprint
-        self._editor = Editor(gallery.folder, features_fingerprint=fingerprint, max_pending=max_unfolded)
+        self._editor = editor_of(gallery, max_pending=max_unfolded)
         self._thread = WorkThread(f"write-{name}")
         self._batcher: MicroBatcher[Edit, Edited | EditError] = MicroBatcher(
             "write",

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from threadmatch.indexer.errors import GalleryModelMismatchError, IndexerError
-from threadmatch.indexer.reading.gallery import Gallery, current_manifest
+from threadmatch.indexer.opening import current_manifest, open_gallery
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.model.descriptions import DEFAULT_PARSER, shipped_models
 from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.detection.proposals import GRABCUT, Detector, GrabCutDetector
@@ -29,7 +30,7 @@ def open_both(
     engine: str = "auto",
     cache: Path | None = None,
     threads: int | None = None,
-) -> tuple[Model, Gallery]:
+) -> tuple[Model, OpenGallery]:
     """Open a gallery and load its model.
 
     Args:
@@ -57,7 +58,7 @@ def open_both(
         raise StartError(f"{error}") from error
     logger.info("reading the index", extra={"gallery": str(folder)})
     try:
-        return loaded, Gallery.open(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
+        return loaded, open_gallery(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
     except GalleryModelMismatchError as error:
         raise StartError(
             f"{error}; name that model (--model, or model= in Python), or ingest the catalogue again with this one"
@@ -66,19 +67,19 @@ def open_both(
         raise StartError(f"{error}") from error
 
 
-def open_further(name: str, folder: Path, model: ServedModel) -> Gallery:
+def open_further(name: str, folder: Path, model: ServedModel) -> OpenGallery:
     """Open a further gallery with the model that the default one is read with.
 
     Raises:
         StartError: missing, damaged, or made by another model; says which gallery.
     """
     try:
-        return Gallery.open(folder, features_fingerprint=model.features_fingerprint, model_name=model.name)
+        return open_gallery(folder, features_fingerprint=model.features_fingerprint, model_name=model.name)
     except IndexerError as error:
         raise StartError(f"gallery {name!r} ({folder}): {error}") from error
 
 
-def open_default(settings: Settings) -> tuple[Model, Gallery]:
+def open_default(settings: Settings) -> tuple[Model, OpenGallery]:
     """The model and the default gallery of the settings; StartError as for `open_both`."""
     return open_both(
         settings.gallery,
@@ -90,7 +91,7 @@ def open_default(settings: Settings) -> tuple[Model, Gallery]:
     )
 
 
-def open_all(settings: Settings) -> tuple[Model, Mapping[str, Gallery]]:
+def open_all(settings: Settings) -> tuple[Model, Mapping[str, OpenGallery]]:
     """The model and every gallery of the settings, by name.
 
     Raises:

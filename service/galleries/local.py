@@ -20,9 +20,10 @@ from typing import Any, Final, Self, TypeAlias, TypedDict, TypeVar, Unpack
 from PIL import Image
 from pydantic import ValidationError
 
+from threadmatch.indexer.cluster.settings import is_cluster
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
-from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.indexer.rejects import RejectBound
 from threadmatch.indexer.store.manifest import BoxRule
 from threadmatch.model.descriptions import DEFAULT_MODEL, DEFAULT_PARSER
@@ -93,7 +94,7 @@ def ingest(
 
     Args:
         catalogue: CSV, JSON Lines or Parquet file, an item a row.
-        gallery: folder; made when missing.
+        gallery: folder, made when missing; or `cluster://NAME` (docs/cluster.md).
         images: folder that image paths are below; None for the catalogue's own.
         model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave.
         device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
@@ -107,6 +108,10 @@ def ingest(
     loaded = model if isinstance(model, Model) else load_model(os.fspath(model), device=device)
     options.setdefault("box", "auto")
     chosen = IngestOptions(images=None if images is None else Path(images), **options)
+    if is_cluster(gallery):
+        from threadmatch.indexer.cluster.staged_ingest import ingest_to_cluster
+
+        return ingest_to_cluster(Path(catalogue), gallery, model=loaded, options=chosen, progress=progress)
     return ingest_catalogue(Path(catalogue), Path(gallery), model=loaded, options=chosen, progress=progress)
 
 
@@ -121,7 +126,7 @@ class LocalGallery:
         >>> gallery.close()
 
     Args:
-        folder: of the gallery, made by `threadmatch ingest`.
+        folder: of the gallery, made by `threadmatch ingest`; or `cluster://NAME` (docs/cluster.md).
         model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave; the gallery's own
             by default.
         device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
@@ -249,7 +254,7 @@ async def _started(model: Model, capacity: Capacity) -> ModelQueues:
     return await ModelQueues(model, capacity=capacity, detector=open_detector(DEFAULT_PARSER)).__aenter__()
 
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, queues: ModelQueues, gallery: Gallery) -> None:
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, queues: ModelQueues, gallery: OpenGallery) -> None:
     _wait(queues.stop(END_S), loop)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from threadmatch.indexer.errors import IndexerError
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import NotReadyError
 from threadmatch.service.galleries.background_folding import Folding, FoldRule
@@ -74,14 +75,15 @@ class ServedGallery:
         assert self.writer is not None, "a gallery in service has both"
         return self.writer
 
-    def put_in_service(self, gallery: Gallery, queues: ModelQueues, limits: EditLimits) -> None:
+    def put_in_service(self, gallery: OpenGallery, queues: ModelQueues, limits: EditLimits) -> None:
         """Answer searches from `gallery`, and take edits of it; on the running loop."""
         metrics = queues.metrics
         self.writer = ItemWriter(
             self.name, gallery, queues, max_waiting=limits.max_waiting, max_unfolded=limits.max_unfolded
         )
         self.writer.start()
-        self.fold = Folding(self.name, gallery, limits.fold, metrics)
+        if isinstance(gallery, Gallery):  # a cluster's edits are in its collection at once
+            self.fold = Folding(self.name, gallery, limits.fold, metrics)
         self.retriever = Retriever(gallery, queues, name=self.name)
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         logger.info(
@@ -103,7 +105,7 @@ class ServedGallery:
         gallery = self.retriever.gallery
         try:
             moved = await asyncio.to_thread(gallery.refresh)
-            pending = (await asyncio.to_thread(lambda: gallery.current)).changes.pending
+            pending = (await asyncio.to_thread(lambda: gallery.current)).pending
         except (IndexerError, OSError) as error:
             if self.newer_refused != str(error):  # say it once, not every second
                 logger.error(

@@ -8,8 +8,9 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from threadmatch.indexer.reading.columns import Column
-from threadmatch.indexer.reading.gallery import Gallery, Item
+from threadmatch.indexer.reading.gallery import Item
 from threadmatch.indexer.reading.listing import Place
+from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.model.attributes.values import PREDICTED, Predicted
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.images import Box
@@ -124,14 +125,14 @@ def items_answer(
 
 
 def gallery_answer(
-    name: str, gallery: Gallery, model: ServedModel, *, newer_refused: str | None, feedback: bool
+    name: str, gallery: OpenGallery, model: ServedModel, *, newer_refused: str | None, feedback: bool
 ) -> GalleryAnswer:
     """The answer to GET /v1/gallery."""
     return GalleryAnswer(
         name=name,
         generation=gallery.generation,
         items=gallery.item_count,
-        unfolded=gallery.current.changes.pending,
+        unfolded=gallery.current.pending,
         columns=[_column(column) for column in gallery.current.described_columns()],
         attributes=_attributes(gallery, model),
         model=model_stamp(model),
@@ -229,7 +230,7 @@ def _column(column: Column) -> ColumnAnswer:
     )
 
 
-def _attributes(gallery: Gallery, model: ServedModel) -> list[AttributeAnswer]:
+def _attributes(gallery: OpenGallery, model: ServedModel) -> list[AttributeAnswer]:
     """Those that model and gallery have."""
     known = attributes_of(model, gallery.features)
     return [

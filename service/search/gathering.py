@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.indexer.reading.gallery import Candidate, Snapshot
+from threadmatch.indexer.reading.gallery import Candidate
+from threadmatch.indexer.reading.opened import OpenSnapshot
 from threadmatch.model.matching import Items
 
 
@@ -23,7 +24,7 @@ class Gathered:
         candidates: the shortlist, N.
     """
 
-    def __init__(self, snapshot: Snapshot, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, snapshot: OpenSnapshot, candidates: Sequence[Candidate]) -> None:
         self._snapshot, self._candidates = snapshot, candidates
         self._values: dict[str, NDArray[Any]] = {}  # (n, *shape) of the places read last
         self._rows: dict[str, NDArray[np.int64]] = {}  # (N,) where among them each place is; -1: nowhere

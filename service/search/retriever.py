@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
-from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
+from threadmatch.indexer.reading.gallery import Candidate, Item
+from threadmatch.indexer.reading.opened import OpenGallery, OpenSnapshot
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import ATTRIBUTES, EMBEDDING
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo
@@ -56,7 +57,7 @@ DAMAGED_MAX: Final = 10_000
 class _Found:
     """A shortlist, in one generation of the gallery."""
 
-    snapshot: Snapshot
+    snapshot: OpenSnapshot
     candidates: list[Candidate]
     items: list[Item]
 
@@ -97,7 +98,7 @@ class Retriever:
         name: by which the counters call it.
     """
 
-    def __init__(self, gallery: Gallery, queues: ModelQueues, *, name: str = DEFAULT_GALLERY) -> None:
+    def __init__(self, gallery: OpenGallery, queues: ModelQueues, *, name: str = DEFAULT_GALLERY) -> None:
         self.gallery, self.queues, self.name = gallery, queues, name
         self.model, self.metrics, self.capacity = queues.model, queues.metrics, queues.capacity
         self._verdicts = Verdicts()

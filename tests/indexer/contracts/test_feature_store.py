@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.former import make_former
-from tests.support.made_up import MODEL, build, edit, regions, unit
+from tests.support.made_up import MODEL, build, content, edit, regions, unit
 from tests.support.side_files import damage_record, side_files
 from threadmatch.indexer.errors import FeatureMissingError
 from threadmatch.indexer.reading.connections import Readers
@@ -22,6 +23,7 @@ from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE
 from threadmatch.indexer.store.records import FORMER_TABLES, has_table
+from threadmatch.service.bench.engines import Server, settings_file
 
 NAMES = [f"item-{n}" for n in range(60)]
 VECTORS = dict(zip(NAMES, unit(len(NAMES)), strict=True))
@@ -89,6 +91,35 @@ def mapped(folder: Path) -> Made:
     return Made(MappedFeatures(side, behind.store), behind.rows, damage)
 
 
+def redis_protocol(folder: Path, server: Server) -> Made:
+    """A store of its own names, filled without any Milvus: a feature store knows of none."""
+    from threadmatch.indexer.cluster.contents import FEATURE, Contents
+    from threadmatch.indexer.cluster.feature_store import RowContents, StoredFeatures
+    from threadmatch.indexer.cluster.items import Items, RowEntry
+    from threadmatch.indexer.cluster.names import Names
+    from threadmatch.indexer.cluster.settings import ClusterSettings
+    from threadmatch.indexer.cluster.store import RecordStore
+
+    settings = ClusterSettings.read(settings_file(folder, stores=[server]))
+    store, names = RecordStore(settings.store), Names(f"t{uuid.uuid4().hex[:20]}", "shop")
+    contents = Contents(store, names.prefix, MODEL.features_fingerprint)
+    items = Items(store, names, "000001")
+    rows: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    for row, name in enumerate(NAMES, start=500):
+        numbers[name], command = contents.command(content(name, VECTORS[name]))
+        store.ask([command, items.entry_command(RowEntry(row, name, numbers[name]))])
+        rows[name] = row
+
+    def damage(item: str, feature: str) -> None:
+        spec = next(spec for spec in MODEL.features if spec.name == feature)
+        key = contents.key(numbers[item])
+        whole = store.one("HGET", key, FEATURE + spec.key)
+        store.write("HSET", key, FEATURE + spec.key, whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    return Made(StoredFeatures(contents, RowContents(items), MODEL.features), rows, damage)
+
+
 BODIES: dict[str, Body] = {
     "SQLite": sqlite,
     "SQLite, the former format": sqlite_of_the_former_format,
@@ -96,8 +127,10 @@ BODIES: dict[str, Body] = {
 }
 
 
-@pytest.fixture(params=BODIES)
+@pytest.fixture(params=[*BODIES, "Redis's protocol"])
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    if request.param not in BODIES:
+        return redis_protocol(tmp_path, request.getfixturevalue("redis_server"))
     return BODIES[request.param](tmp_path / "gallery")
 
 

@@ -6,7 +6,7 @@ Letters  N items, E embedding size
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,19 @@ def faiss_with_edits_on_top(folder: Path, _: pytest.MonkeyPatch) -> Shortlist:
     return opened(folder)
 
 
+def milvus(folder: Path, request: pytest.FixtureRequest) -> Iterator[Shortlist]:
+    """A generation with former vectors of some items and items that are gone, edited to be what it should."""
+    from tests.support.clusters import address, edit_cluster, fill
+    from threadmatch.indexer.cluster.gallery import ClusterGallery
+
+    place = address(request.getfixturevalue("cluster_settings"))
+    fill(place, folder, {**part(0, 350), **other(20), "gone": unit(1, seed=8)[0]}, ABOUT)
+    gallery = ClusterGallery.open(place)
+    edit_cluster(gallery, {**part(350, N), **part(0, 20)}, ABOUT, gone=["gone"])
+    yield gallery.current._shortlist
+    gallery.close()
+
+
 BODIES: dict[str, Body] = {
     "faiss, exact": faiss_exact,
     "faiss, a graph": faiss_graph,
@@ -94,8 +107,17 @@ BODIES: dict[str, Body] = {
 }
 
 
-@pytest.fixture(params=BODIES)
+@pytest.fixture(scope="module")
+def milvus_shortlist(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shortlist]:
+    """Made once: it never changes, and a collection takes seconds to make."""
+    yield from milvus(tmp_path_factory.mktemp("cluster") / "gallery", request)
+
+
+@pytest.fixture(params=[*BODIES, pytest.param("Milvus", marks=pytest.mark.cluster)])
 def shortlist(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shortlist:
+    if request.param == "Milvus":
+        made: Shortlist = request.getfixturevalue("milvus_shortlist")
+        return made
     return BODIES[request.param](tmp_path / "gallery", monkeypatch)
 
 
