@@ -327,6 +327,41 @@ def test_what_only_reads_starts_without_torch(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+WAITS = {"timeout", "wait", "join", "result", "wait_for", "communicate", "timeout_at", "set_default_timeout"}
+LEAST_PATIENCE_S = 60
+
+
+def patience_of(node: ast.AST) -> Iterator[float]:
+    """Numbers of seconds after which an expression gives up waiting; what polls more often than that is no deadline."""
+    given: list[ast.expr] = []
+    if isinstance(node, ast.Call):
+        given += [keyword.value for keyword in node.keywords if keyword.arg == "timeout"]
+        name_of_call = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given += node.args if name_of_call in WAITS else []
+    elif isinstance(node, ast.BinOp) and isinstance(node.left, ast.Call):
+        given += [node.right] if ast.unparse(node.left.func) == "time.monotonic" else []
+    for one in given:
+        if isinstance(one, ast.Constant) and isinstance(one.value, int | float) and one.value >= 0.1:
+            yield one.value
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "tests")], ids=name)
+def test_a_test_that_waits_has_patience(path: Path) -> None:
+    """A machine with other things to do takes ten times as long; `tests.support.patience` says how long is enough."""
+    for node in ast.walk(tree(path)):
+        for seconds in patience_of(node):
+            assert seconds >= LEAST_PATIENCE_S, f"{name(path)}:{getattr(node, 'lineno', 0)} gives up after {seconds} s"
+
+
+def test_a_deadline_that_is_short_is_seen() -> None:
+    def found(code: str) -> list[float]:
+        return [seconds for node in ast.walk(ast.parse(code)) for seconds in patience_of(node)]
+
+    assert found("thread.join(10)") == found("asyncio.timeout(10)") == found("run(timeout=10)") == [10]
+    assert found("late = time.monotonic() + 10") == [10]
+    assert found("gate.wait(0.01); join(PATIENCE_S); max(1, 2)") == []
+
+
 def test_what_the_type_checker_passes_over_is_named_with_its_reason() -> None:
     """A bare `type: ignore` hides everything on its line."""
     for path in SOURCES:

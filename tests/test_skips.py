@@ -1,4 +1,4 @@
-"""The last line of a test run, and that a real run ends with it."""
+"""The last line of a test run, and that a real run ends with it; and which files begin it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import LONG
 from tests.support.checkout import ROOT
 from tests.support.patience import PATIENCE_S
 from tests.support.skips import skipped_line
@@ -15,6 +16,10 @@ def test_the_line_counts_by_file_and_reason() -> None:
     skips = [("b.py", "no GPU here"), ("a.py", "no browser"), ("a.py", "no browser")]
     assert skipped_line(skips) == "skipped 3: 2 in a.py (no browser); 1 in b.py (no GPU here)"
     assert skipped_line([]) == "skipped nothing"
+
+
+def test_the_files_that_begin_are_there() -> None:
+    assert [name for name in LONG if not (ROOT / name).is_file()] == []
 
 
 def test_a_run_ends_with_it(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.checkout import ROOT
+from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.shop import Shop, answers, contents
+from tests.support.webserver import web_server
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import verify
@@ -24,18 +25,27 @@ from threadmatch.model.inference import Model
 COUNT = 48
 
 
-def start(shop: Shop, catalogue: Path, model: Path | None = None) -> subprocess.Popen[str]:
-    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts sooner."""
+def start(
+    shop: Shop, catalogue: Path, model: Path | None = None, *, held_after: int | None = None
+) -> subprocess.Popen[str]:
+    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts sooner.
+
+    Args:
+        held_after: photos after which that program stands still, until `finish`.
+    """
     if model is None:
         command = ["-m", "tests.support.shop", str(catalogue), str(shop.gallery), str(shop.images)]
+        command += [] if held_after is None else [str(held_after)]
     else:
         command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
         command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
         command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
+        command += ["--allow-host", "127.0.0.1"]
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,7 +53,7 @@ def start(shop: Shop, catalogue: Path, model: Path | None = None) -> subprocess.
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, object]:
-    out, log = process.communicate(timeout=120)
+    out, log = process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0, log
     result: dict[str, object] = json.loads(out)
     return result
@@ -63,12 +73,10 @@ def committed(folder: Path) -> int:
 
 
 def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool], how: int = signal.SIGKILL) -> str:
-    """Wait for a moment, send a signal; what the process wrote to stderr."""
-    deadline = time.monotonic() + 120
-    while not reached() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.0005)
+    """Wait for a moment, or the end; send a signal; what the process wrote to stderr."""
+    wait_until(lambda: reached() or process.poll() is not None, "the moment comes", every_s=0.0005)
     process.send_signal(how)
-    return process.communicate(timeout=120)[1]
+    return process.communicate(timeout=PATIENCE_S)[1]
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +131,33 @@ def test_a_gallery_in_service_is_untouched_by_a_killed_update(tmp_path: Path) ->
     serving = shop.open()
     before = contents(serving), answers(serving)
     changed = [shop.row(number, price=-1) for number in range(COUNT)]
-    kill_when(start(shop, shop.write(changed)), lambda: committed(shop.gallery) >= 20)
+    kill_when(start(shop, shop.write(changed), held_after=20), lambda: committed(shop.gallery) >= 20)
     assert serving.refresh() is False
     assert (contents(serving), answers(serving)) == before
     assert (contents(shop.open()), answers(shop.open())) == before
 
 
 def test_the_command_itself_killed_and_run_again(tmp_path: Path, tiny_model: Model, tiny_model_folder: Path) -> None:
+    """Photos that a web server holds back let it come so far and no farther."""
     shop, whole = Shop(tmp_path / "shop"), Shop(tmp_path / "whole")
-    catalogue = shop.write(shop.rows(COUNT))
-    kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12)
-    done = committed(shop.gallery)
-    log = kill_when(
-        start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= done + 8, signal.SIGINT
-    )
-    assert "same command again" in log
-    done = committed(shop.gallery)
-    result = finish(start(shop, catalogue, tiny_model_folder))
-    assert result["encoded"] == COUNT - done
-    whole.ingest(whole.rows(COUNT), tiny_model)
+    most = [16]
+    with web_server(most) as (address, _):
+        rows = [shop.row(n, image=f"http://{address}/photo{n}") for n in range(COUNT)]
+        catalogue = shop.write(rows)
+        kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12)
+        done = committed(shop.gallery)
+        assert 12 <= done <= 16
+        most[0] = 32
+        log = kill_when(
+            start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= done + 8, signal.SIGINT
+        )
+        assert "same command again" in log
+        done = committed(shop.gallery)
+        assert done <= 32
+        most[0] = COUNT
+        result = finish(start(shop, catalogue, tiny_model_folder))
+        assert result["encoded"] == COUNT - done
+        whole.ingest(rows, tiny_model, images=shop.images, allow_hosts=("127.0.0.1",))
     assert contents(shop.open()) == contents(whole.open())
     for mine, theirs in zip(answers(shop.open()), answers(whole.open()), strict=True):
         assert dict(mine) == pytest.approx(dict(theirs), abs=1e-4)

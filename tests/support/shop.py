@@ -159,11 +159,29 @@ def contents(gallery: Gallery) -> dict[str, Any]:
     return everything
 
 
+class HeldEncoder(PixelEncoder):
+    """Stands still before it encodes the photo after so many, until a line comes in: a moment that a test can look at.
+
+    Args:
+        after: photos.
+    """
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+        if self.encoded >= self._after:
+            sys.stdin.readline()
+        return super().encode(pixels)
+
+
 def main() -> None:
-    """Arguments: catalogue, gallery, images."""
-    catalogue, gallery, images = map(Path, sys.argv[1:])
+    """Arguments: catalogue, gallery, images; and after how many photos to stand still."""
+    catalogue, gallery, images = map(Path, sys.argv[1:4])
     options = IngestOptions(images=images, batch_size=4, workers=1)
-    result = ingest(catalogue, gallery, model=PixelEncoder(), options=options)
+    model = HeldEncoder(int(sys.argv[4])) if len(sys.argv) > 4 else PixelEncoder()
+    result = ingest(catalogue, gallery, model=model, options=options)
     print(json.dumps(result.as_json()))
 
 

@@ -17,6 +17,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     seen: list[str]
     busy_answers: dict[str, int]
+    most: list[int]
 
     def log_message(self, format: str, *args: object) -> None:
         del format, args
@@ -25,7 +26,10 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.lstrip("/").split("?")[0]
         self.seen.append(f"{self.headers['Host']} {self.path}")
         if path.startswith("photo"):
-            self.answer(photo(int(path.removeprefix("photo") or 0)))
+            number = int(path.removeprefix("photo") or 0)
+            while any(number >= most for most in self.most):
+                time.sleep(0.02)
+            self.answer(photo(number))
         elif path.startswith("to:"):
             self.answer(b"", status=302, headers={"Location": path.removeprefix("to:").replace("!", "/")})
         elif path == "loop":
@@ -103,9 +107,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server() -> Iterator[tuple[str, list[str]]]:
-    """Its address on loopback, such as "127.0.0.1:40001", and the list of what it was asked."""
-    handler = type("SeeingHandler", (Handler,), {"seen": [], "busy_answers": {}})
+def web_server(most: list[int] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Its address on loopback, such as "127.0.0.1:40001", and the list of what it was asked.
+
+    Args:
+        most: one number, which may be raised meanwhile; photos from it on are held back.
+    """
+    most = [] if most is None else most
+    handler = type("SeeingHandler", (Handler,), {"seen": [], "busy_answers": {}, "most": most})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -113,6 +122,7 @@ def web_server() -> Iterator[tuple[str, list[str]]]:
     try:
         yield f"127.0.0.1:{server.server_address[1]}", handler.seen  # type: ignore[attr-defined]
     finally:
+        most.clear()
         server.shutdown()
         thread.join()
         server.server_close()

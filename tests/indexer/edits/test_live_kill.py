@@ -14,6 +14,7 @@ import pytest
 from tests.indexer.test_kill import committed, finish, start
 from tests.support.checkout import ROOT
 from tests.support.edits import put
+from tests.support.patience import wait_until
 from tests.support.shop import Shop, contents
 from threadmatch.indexer.edits.folding import fold
 from threadmatch.indexer.store.database import open_read_only
@@ -60,16 +61,14 @@ def test_edits_during_a_real_ingestion_survive_it(shop: Shop, how: str) -> None:
     before = committed(shop.gallery)
     rows = [shop.row(number, price=-number) for number in range(80)]
     catalogue = shop.write(rows)
-    process = start(shop, catalogue)
-    while committed(shop.gallery) < before + 8:
-        assert process.poll() is None
-        time.sleep(0.0005)
+    process = start(shop, catalogue, held_after=8)
+    wait_until(lambda: committed(shop.gallery) >= before + 8 or process.poll() is not None, "two batches are done")
     made: dict[str, int] = {}
     for number in (0, 3, 79):  # in the gallery already; and the last row, which is still to come
         put(shop.gallery, f"item-{number}", 200 + number, price=1000 + number)
         made[f"item-{number}"] = 1000 + number
     put(shop.gallery, "new", 300, price=1)
-    assert process.poll() is None, "the ingestion must still run, or this shows nothing"
+    assert process.poll() is None, "the ingestion still runs, or this shows nothing"
     assert reader.item("item-0").metadata["price"] == 1000, "found while the ingestion runs"
     if how == "it is killed and run again":
         process.send_signal(signal.SIGKILL)

@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,12 +94,10 @@ HALF_WAY = ("one batch has moved", "half has moved")
 
 def killed(former: Path, tmp_path: Path, moment: str) -> Path:
     """A copy whose upgrade was killed at a moment; one that was over before the signal came is tried again."""
-    for attempt in range(10):
+    for attempt in range(40):
         folder = Path(shutil.copytree(former, tmp_path / f"gallery-{attempt}"))
         process = upgrading(folder)
-        deadline = time.monotonic() + 120
-        while not MOMENTS[moment](folder) and time.monotonic() < deadline:
-            time.sleep(0.0005)
+        wait_until(partial(MOMENTS[moment], folder), moment, every_s=0.0005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if moment not in HALF_WAY or 0 < moved(folder) < 2 * COUNT:
