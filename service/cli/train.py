@@ -41,7 +41,8 @@ def train(
         json.dump(result, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        top1 = {name: result["val"][f"{name}_top1"] for name in ("global", "greedy", "grnet")}
+        ways = ("global", "greedy", "grnet")  # the last only where the head was trained
+        top1 = {name: result["val"][f"{name}_top1"] for name in ways if f"{name}_top1" in result["val"]}
         typer.echo(f"val top-1 {top1}; checkpoint in {result['checkpoint']}")
     if "compared_with_start" in result:
         typer.echo(_beside_start(result["compared_with_start"], forced=force), err=True)
