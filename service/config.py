@@ -107,7 +107,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
 
-    gallery: Path = Field(description="folder of the gallery to search, made by `threadmatch ingest`")
+    gallery: Path = Field(
+        description="folder of the gallery to search, made by `threadmatch ingest`, or cluster://NAME"
+    )
     galleries: NamedFolders = Field(
         default_factory=dict, description="further galleries by name, of the same model; requests name one as `gallery`"
     )

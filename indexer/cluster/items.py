@@ -62,6 +62,8 @@ def pack(record: ItemRecord) -> bytes:
 def unpack(data: bytes) -> ItemRecord:
     """Read what `pack` wrote; GalleryError for anything else."""
     try:
+        if len(data) < _ROW_DIGITS:
+            raise ValueError(f"it has {len(data)} bytes")
         row, rest = int(data[:_ROW_DIGITS]), data[_ROW_DIGITS:]
         if not rest:
             return ItemRecord(row)

@@ -15,7 +15,7 @@ from threadmatch.indexer.cluster.feature_store import RowContents, StoredFeature
 from threadmatch.indexer.cluster.filter_milvus import Expression, to_milvus
 from threadmatch.indexer.cluster.items import Items
 from threadmatch.indexer.cluster.vectors import MAX_FOUND, FoundRow, VectorEngine
-from threadmatch.indexer.errors import FilterError, GalleryError
+from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.filter_arrow import matches
@@ -27,6 +27,10 @@ from threadmatch.model.features import indexed_feature
 SPARE: Final = 16
 """Results that are asked for beyond K, for those that turn out to be an older version of their item."""
 WIDER: Final = 4
+
+
+class NotAskedError(GalleryError):
+    """A condition that Milvus cannot ask, and that is true of too few of the items most like the query."""
 
 
 class MilvusShortlist:
@@ -51,7 +55,7 @@ class MilvusShortlist:
         """See Shortlist.
 
         Raises:
-            FilterError: Milvus cannot ask this, and among the MAX_FOUND items most like the query too few are so.
+            NotAskedError: Milvus cannot ask this, and among the MAX_FOUND items most like the query too few are so.
             GalleryError: more than MAX_FOUND items are asked for, or an engine refuses.
             StoreUnavailableError: an engine does not answer.
         """
@@ -71,11 +75,10 @@ class MilvusShortlist:
             count = min(MAX_FOUND, WIDER * count)
         if asked.exact:
             return kept
-        raise FilterError(
+        raise NotAskedError(
             f"a cluster cannot look for a part of a text or compare two columns by itself, and among the {MAX_FOUND} "
             f"items most like the photo only {len(kept)} are so: add a condition on a value, or ask for "
-            f"{max(1, len(kept))} candidates",
-            expression=str(where),
+            f"{max(1, len(kept))} candidates"
         )
 
     def vectors(self, rows: Sequence[int]) -> Vectors:

@@ -22,9 +22,9 @@ from threadmatch.indexer.cluster.filter_milvus import Expression, to_milvus
 from threadmatch.indexer.cluster.generation import FIRST_ROW, Moment, read_described
 from threadmatch.indexer.cluster.items import ItemRecord, Items
 from threadmatch.indexer.cluster.names import short_number
-from threadmatch.indexer.cluster.shortlist import MilvusShortlist, choose
+from threadmatch.indexer.cluster.shortlist import MilvusShortlist, NotAskedError, choose
 from threadmatch.indexer.cluster.vectors import VectorEngine
-from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.indexer.errors import DamagedItemError, FilterError, ItemNotFoundError
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.conditions import Condition
@@ -116,7 +116,10 @@ class ClusterSnapshot:
         """See `Snapshot.shortlist`; StoreUnavailableError where an engine does not answer."""
         if embedding.shape != (self.manifest.embedding_dim,):
             raise ValueError(f"embedding is {embedding.shape}, this gallery's are ({self.manifest.embedding_dim},)")
-        return self._shortlist.search(np.asarray(embedding, np.float32), k, where=self._where(filter))
+        try:
+            return self._shortlist.search(np.asarray(embedding, np.float32), k, where=self._where(filter))
+        except NotAskedError as error:
+            raise FilterError(str(error), expression=filter or "") from error
 
     def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[Any]:
         """See `Snapshot.features`."""

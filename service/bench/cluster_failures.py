@@ -14,6 +14,7 @@ Hosts are processes of this machine on loopback. Nothing is encoded and no HTTP 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -35,6 +36,8 @@ from threadmatch.indexer import keeping
 from threadmatch.indexer.edits.live_writes import Edited, Put
 from threadmatch.indexer.errors import IndexerError, StoreUnavailableError
 from threadmatch.indexer.opening import editor_of, open_gallery
+from threadmatch.indexer.store.contents import Content
+from threadmatch.indexer.store.versions import Version
 from threadmatch.model.features import CELLS
 from threadmatch.service.bench.engines import (
     Server,
@@ -48,6 +51,11 @@ from threadmatch.service.bench.engines import (
 from threadmatch.service.bench.scale_gallery import SPECS, add_items, items
 
 MEASURED: Final = 100
+ASKED_FOR: Final = 500
+WRITES: Final = 4_000
+"""Items that a writer has to put, at most."""
+FAR: Final = 10_000_000
+"""Between the numbers of one writer's items and the next one's."""
 SHORTLIST: Final = 200
 HEADS: Final = 20
 """Items whose features a search gathers."""
@@ -124,10 +132,10 @@ class Load:
     def _search(self, number: int) -> None:
         gallery = open_gallery(self.place)
         random = np.random.default_rng(number)
-        wanted = {version.id: content for version, content in items(0, min(self.count, 500))}
+        wanted = {version.id: content for version, content in _some(self.count, ASKED_FOR)}
         indexed, cells = SPECS[0], SPECS[1]
         while not self.stop.is_set():
-            item_id = f"item-{random.integers(len(wanted))}"
+            item_id = f"item-{random.integers(min(self.count, ASKED_FOR))}"
             content = wanted[item_id]
             vector = indexed.unpack([content.features[indexed.key]])[0]
 
@@ -145,7 +153,7 @@ class Load:
     def _write(self, number: int) -> None:
         gallery = open_gallery(self.place)
         editor = editor_of(gallery, max_pending=0)
-        for at, (version, content) in enumerate(items((1 + number) * 10_000_000, 100_000, pictures=False)):
+        for at, (version, content) in enumerate(items((1 + number) * FAR, WRITES, pictures=False)):
             if self.stop.is_set():
                 break
 
@@ -156,7 +164,7 @@ class Load:
                 return True
 
             if self._called("write", put):
-                self.written[version.id] = (1 + number) * 10_000_000 + at
+                self.written[version.id] = (1 + number) * FAR + at
             time.sleep(PAUSE_S)
         gallery.close()
 
@@ -183,6 +191,11 @@ class Load:
         )
 
 
+def _some(count: int, few: int) -> Iterator[tuple[Version, Content]]:
+    """The first of a gallery's items: what an item is depends on how many are made with it."""
+    return itertools.islice(items(0, count, pictures=False), few)
+
+
 def summed(calls: list[Call], events: list[Event]) -> list[Event]:
     """Count each call to the failure that it ended after."""
     ends = [*(event.at for event in events[1:]), float("inf")]
@@ -202,9 +215,8 @@ def lost(place: str, written: dict[str, int]) -> list[str]:
     """Of the items whose write was answered, those that a search for them does not give."""
     gallery = open_gallery(place)
     indexed, gone = SPECS[0], []
-    for first in sorted({number - number % 10_000_000 for number in written.values()}):
-        numbers = [number for number in written.values() if number - number % 10_000_000 == first]
-        for version, content in items(first, 1 + max(numbers) - first, pictures=False):
+    for first in sorted({number - number % FAR for number in written.values()}):
+        for version, content in items(first, WRITES, pictures=False):
             if version.id in written:
                 vector = indexed.unpack([content.features[indexed.key]])[0]
                 if version.id not in {found.id for found in gallery.current.shortlist(vector, 3)}:
@@ -223,8 +235,7 @@ def calm_figures(place: str, stores: list[Server], count: int) -> dict[str, floa
             info: Any = client.info("memory")
             memory += float(info["used_memory_dataset"])
     gallery, times = open_gallery(place), []
-    for version, content in items(0, MEASURED, pictures=False):
-        del version
+    for _, content in _some(count, MEASURED):
         vector = SPECS[0].unpack([content.features[SPECS[0].key]])[0]
         started = time.perf_counter()
         snapshot = gallery.current

@@ -46,7 +46,7 @@ Headers = Annotated[
 
 def ingest(
     catalogue: Annotated[Path, typer.Argument(help="CSV, JSON Lines or Parquet file, or a folder of Parquet parts")],
-    gallery: Annotated[Path, typer.Option(help="folder of the gallery; made when missing")],
+    gallery: Annotated[Path, typer.Option(help="folder of the gallery, made when missing; or cluster://NAME")],
     *,
     images: Images = None,
     model: Annotated[str, typer.Option(help="model name or checkpoint folder; default: the shipped one")] = "",

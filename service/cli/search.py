@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def search(
     photo: Annotated[Path, typer.Argument(help="The photo to search; - reads it from stdin.")],
     *,
-    gallery: Annotated[Path, typer.Option(help="Folder of the gallery, made by `threadmatch ingest`.")],
+    gallery: Annotated[
+        Path, typer.Option(help="Folder of the gallery, made by `threadmatch ingest`, or cluster://NAME.")
+    ],
     top_k: Annotated[int, typer.Option(help="Matches to show.")] = 10,
     candidates: Annotated[int, typer.Option(help="Items the first stage hands to the reranker.")] = 200,
     box: Annotated[str | None, typer.Option(help="Part of the photo: x0,y0,x1,y1 in pixels, upright.")] = None,

@@ -12,7 +12,7 @@ from tests.support.clusters import address, connected
 from tests.support.made_up import MODEL, build, edit, regions, unit
 from tests.support.shop import Shop
 from threadmatch.indexer import keeping
-from threadmatch.indexer.errors import GalleryError, ItemNotFoundError
+from threadmatch.indexer.errors import FilterError, GalleryError, ItemNotFoundError
 from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.opening import current_manifest, open_gallery
@@ -109,6 +109,19 @@ def test_a_part_of_a_text_is_looked_for_among_all(gallery: OpenGallery) -> None:
     query = unit(1, seed=13)[0]
     found = gallery.current.shortlist(query, COUNT, filter='"lu" in color')
     assert len(found) == sum(n % 3 == 1 and n != 5 for n in range(COUNT))
+
+
+def test_a_part_of_a_text_that_too_few_have_is_refused_not_answered_short(
+    gallery: OpenGallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from threadmatch.indexer.cluster import shortlist
+
+    monkeypatch.setattr(shortlist, "MAX_FOUND", 30)  # a constant of scale, not the thing under test
+    query = unit(1, seed=13)[0]
+    assert len(gallery.current.shortlist(query, 5, filter='"lu" in color')) == 5
+    with pytest.raises(FilterError, match="add a condition on a value") as raised:
+        gallery.current.shortlist(query, 30, filter='"lu" in color')
+    assert raised.value.expression == '"lu" in color'
 
 
 def test_a_copy_again_sends_nothing_and_rolls_back(shop: Shop, place: str, tmp_path: Path) -> None:
