@@ -27,7 +27,6 @@ from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, Feat
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.part import Part, Seen
-from threadmatch.model.pyramid import pool_map
 from threadmatch.model.region_matchers import tensor
 
 logger = logging.getLogger(__name__)
@@ -54,11 +53,10 @@ def _cells_spec(network: GRNet) -> FeatureSpec:
 def see(network: GRNet, images: Tensor) -> Seen:
     """All that features are computed from: (B, 3, S, S) uint8 -> `Seen`."""
     stages = sorted({stage for part in network.attached.values() for stage in part.stages})
-    feature_map, maps = network.backbone.maps(images, stages)
-    pooled = pool_map(feature_map, network.config, network.backbone.channels)
-    columns = feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
+    looked = network.backbone.look(images, stages)
+    columns = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
     cells = F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
-    return Seen(images, feature_map, *network.project(*pooled), cells, maps)
+    return Seen(images, looked.feature_map, *network.project(*network.pool(looked)), cells, looked.stages)
 
 
 FEATURES: Final[dict[str, FeatureKind]] = {

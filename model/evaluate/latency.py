@@ -55,7 +55,7 @@ def measure_latency(
         DataError: a photo cannot be read.
     """
     images = list(queries[:rounds])
-    pixels = np.concatenate(list(decoded(images, image_px=model.image_px)))
+    pixels = np.concatenate(list(decoded(images, image_px=model.image_px, framing=model.framing)))
     model.encode(pixels[:1])
     encoding = [_milliseconds(lambda n=n: model.encode(pixels[n : n + 1])) for n in range(len(images))]  # type: ignore[misc]
     features = model.encode(pixels)

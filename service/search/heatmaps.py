@@ -14,7 +14,7 @@ from threadmatch.model.detection.parsing.detector import ParserDetector
 from threadmatch.model.detection.parsing.garments import plain_ground
 from threadmatch.model.explain import Side
 from threadmatch.model.features import ATTRIBUTES
-from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
+from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_for
 from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining
 from threadmatch.service.errors import InvalidFieldError, SearchNotFoundError
 from threadmatch.service.search.by_attributes import attributes_alike, attributes_of
@@ -215,10 +215,9 @@ async def _kept(retriever: Retriever, search: RecentSearch, item_id: str, side: 
 
 def _pixels(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.uint8]:
     """(S, S, 3) of the photo to paint, from what is kept of it: longest side DISPLAY_PHOTO_PX."""
-    image_px = retriever.model.image_px
     if side == "query":
-        return prepare_image(decode_image(search.crop), image_px=image_px).pixels
+        return prepare_for(retriever.model, decode_image(search.crop)).pixels
     snapshot = retriever.gallery.current
     item = snapshot.item(item_id)
     photo = decode_image(snapshot.photo(item_id), long_side_hint_px=DISPLAY_PHOTO_PX)
-    return prepare_image(DecodedImage(photo.picture, item.width, item.height), image_px=image_px, box=item.box).pixels
+    return prepare_for(retriever.model, DecodedImage(photo.picture, item.width, item.height), item.box).pixels
