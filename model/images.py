@@ -30,6 +30,7 @@ __all__ = [
     "display_photo",
     "display_size",
     "load_image",
+    "part_seen",
     "prepare_for",
     "prepare_image",
 ]
@@ -229,6 +230,11 @@ def prepare_image(
 def prepare_for(encoder: Encoder, image: DecodedImage, box: Box | None = None) -> PreparedImage:
     """`prepare_image` as an encoder was trained to see photos."""
     return prepare_image(image, image_px=encoder.image_px, framing=encoder.framing, box=box)
+
+
+def part_seen(encoder: Encoder, box: Box) -> Box:
+    """The part of a photo that an encoder's square shows of a box; beyond it where the square is filled up."""
+    return Box(*encoder.framing.shown(box.edges, encoder.image_px))
 
 
 def display_size(width: float, height: float, *, long_side_px: int = DISPLAY_PHOTO_PX) -> tuple[int, int]:

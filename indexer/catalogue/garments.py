@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from threadmatch.indexer.catalogue.decoding.pool import Decoded
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.model.detection.parsing.kinds import kinds_named
+from threadmatch.model.features import Encoder
 
 if TYPE_CHECKING:
     from threadmatch.model.detection.parsing.detector import ParserDetector

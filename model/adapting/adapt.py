@@ -152,8 +152,8 @@ def _framed(trained: Trained, fit: Fit | None) -> Trained:
 
 
 def _held_by(sizes: Sizes, sample: Sample) -> Sizes:
-    """No more components than the photos show: one fewer than vectors are there."""
-    photos, cells = sample.pooled.shape[0] - 1, len(sample.cells) - 1
+    """No more components than the photos show: half as many as vectors are there, the last ones being chance."""
+    photos, cells = len(sample.pooled) // 2, len(sample.cells) // 2
     embedding = min(sizes.embedding, photos) if sizes.reduced else sizes.embedding
     components = min(sizes.components, cells - cells % 2)
     if (embedding, components) != (sizes.embedding, sizes.components):
