@@ -15,12 +15,12 @@ from threadmatch.model.tokens import TokenBody
 TIMM_PREFIX = "timm:"
 
 
-def create_network(name: str, **weights: Any) -> nn.Module:
+def create_network(name: str, **more: Any) -> nn.Module:
     """A network of timm without its classifier: a transformer with the pooling it was trained with, others without.
 
     Args:
         name: as timm knows it, with or without the tag of its weights.
-        weights: `pretrained` and `pretrained_cfg_overlay` of `timm.create_model`; without them it stays untrained.
+        more: arguments of `timm.create_model`, such as `pretrained` and what a network's own folder says of its form.
 
     Raises:
         ConfigError: timm knows no such network; near ones are named.
@@ -28,10 +28,10 @@ def create_network(name: str, **weights: Any) -> nn.Module:
     import timm  # seconds to import, and only these networks need it
 
     try:
-        network: nn.Module = timm.create_model(name, num_classes=0, global_pool="", **weights)
+        network: nn.Module = timm.create_model(name, **{**more, "num_classes": 0, "global_pool": ""})
         if is_transformer(network):
-            network = timm.create_model(name, num_classes=0, **weights)
-    except (RuntimeError, ValueError) as error:
+            network = timm.create_model(name, **{**more, "num_classes": 0})
+    except (RuntimeError, ValueError, TypeError) as error:
         near = ", ".join(timm.list_models(f"*{name[:12]}*")[:5]) or "see timm.list_models()"
         raise ConfigError(f"timm knows no model {name!r} ({error}); near: {near}") from error
     return network

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -102,10 +101,12 @@ def _fill(network: nn.Module, path: Path) -> None:
     """
     try:
         weights: dict[str, Tensor] = timm.models.load_state_dict(str(path), weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # torch, pickle and safetensors raise many kinds for what is no file of tensors
+        if "weights_only" in str(error):
+            raise CheckpointError(
+                f"{path} holds more than tensors, and nothing is unpickled; save its tensors as safetensors"
+            ) from error
         raise CheckpointError(f"{path} is no readable file of weights ({type(error).__name__}: {error})") from error
-    except Exception as error:  # pickle's many kinds of "this is more than tensors"
-        raise CheckpointError(f"{path} holds more than tensors, which is not read ({type(error).__name__})") from error
     expected = network.state_dict()
     if expected.keys() - weights.keys() or _other_shape(expected, weights):
         convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
