@@ -110,6 +110,11 @@ class GRNetConfig:
         return SQUASHED if self.encoder is None else self.encoder.framing
 
     @property
+    def bfloat16(self) -> bool:
+        """Whether photos are encoded in bfloat16 where the processor can."""
+        return self.encoder is not None and self.encoder.bfloat16
+
+    @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of each scale, in order."""
         return tuple(_grid(scale) for scale in self.scales)

@@ -153,7 +153,7 @@ class TorchEngine:
 
     def __init__(self, network: GRNet, device: str, *, fold: bool = True) -> None:
         self._features, self._device = FeatureNetwork(network), device
-        self._image_px = network.config.image_px
+        self._image_px, self._bfloat16 = network.config.image_px, network.config.bfloat16
         if fold:
             network.backbone = fold_batch_norm(network.backbone, image_px=self._image_px)
         network.to(device)
@@ -162,7 +162,9 @@ class TorchEngine:
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         """See `EncoderEngine.encode`."""
-        found = self._features(photo_tensor(pixels, self._image_px, self._device))
+        photos = photo_tensor(pixels, self._image_px, self._device)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
+            found = self._features(photos)
         return {
             name: values.contiguous().cpu().numpy() for name, values in zip(self._features.names, found, strict=True)
         }
@@ -187,7 +189,11 @@ class OpenVinoEngine:
         self._names, self._image_px = features.names, side
         made_of = [fingerprints(network).features, *(part.fingerprint for part in network.attached.values())]
         self._compiled = compile_network(
-            features, [probe_photo(side, side)], key="-".join(["features", *made_of]), cache=cache
+            features,
+            [probe_photo(side, side)],
+            key="-".join(["features", *made_of]),
+            cache=cache,
+            bfloat16=network.config.bfloat16,
         )
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:

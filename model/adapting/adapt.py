@@ -54,6 +54,7 @@ class AdaptSettings:
         components: K; None takes as many as fit.
         weights: a file of the encoder's weights, for `open_trained`.
         photos_most: photos looked at, evenly spaced over all.
+        bfloat16: compute in it where the processor can.
         half: store float16, half the size; the numbers then differ by about a thousandth.
         device: "cpu" or "cuda".
     """
@@ -64,6 +65,7 @@ class AdaptSettings:
     components: int | None = None
     weights: Path | None = None
     photos_most: int = PHOTOS_MOST
+    bfloat16: bool = False
     half: bool = False
     device: str = "cpu"
 
@@ -96,8 +98,7 @@ def adapt(
     if out.exists():
         raise DataError(f"{out} is there already; name another --out, or take it away first")
     files = _chosen(photos, settings.photos_most)
-    trained = open_trained(Wanted(encoder, settings.image_px, settings.weights))
-    trained = _framed(trained, settings.fit)
+    trained = _as_asked(open_trained(Wanted(encoder, settings.image_px, settings.weights)), settings)
     backbone = trained.backbone.to(settings.device)
     own_grid = grid_of(backbone, trained.image_px)
     sizes = choose_sizes(
@@ -117,6 +118,16 @@ def adapt(
     _write(network, out, half=settings.half, card=_card(encoder, sizes, len(sample.pooled)))
     return {
         "checkpoint": str(out),
+        **_described(trained, own_grid, sizes),
+        **shares,
+        "photos": len(sample.pooled),
+        "skipped": sample.skipped,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _described(trained: Trained, own_grid: tuple[int, int], sizes: Sizes) -> dict[str, Any]:
+    return {
         "encoder": trained.name,
         "image_px": trained.image_px,
         "framing": trained.encoder.framing.to_dict(),
@@ -125,11 +136,7 @@ def adapt(
         "components": sizes.components,
         "embedding": sizes.embedding,
         "embedding_is": "reduced" if sizes.reduced else "the encoder's own",
-        **shares,
         "item_bytes": sizes.item_bytes,
-        "photos": len(sample.pooled),
-        "skipped": sample.skipped,
-        "seconds": round(time.monotonic() - started, 3),
     }
 
 
@@ -142,13 +149,13 @@ def _chosen(folder: Path, most: int) -> list[Path]:
     return [files[n] for n in at]
 
 
-def _framed(trained: Trained, fit: Fit | None) -> Trained:
-    """With another way to the square, if one was asked for; what is filled up takes the mean colour."""
-    if fit is None:
-        return trained
-    red, green, blue = (min(255, max(0, round(255 * value))) for value in trained.encoder.mean)
-    own = Framing(fit, 0, trained.encoder.framing.interpolation, (red, green, blue))
-    return replace(trained, encoder=replace(trained.encoder, framing=own))
+def _as_asked(trained: Trained, settings: AdaptSettings) -> Trained:
+    """In the precision and with the way to the square that were asked for; what is filled up takes the mean colour."""
+    own = replace(trained.encoder, bfloat16=settings.bfloat16)
+    if settings.fit is not None:
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in own.mean)
+        own = replace(own, framing=Framing(settings.fit, 0, own.framing.interpolation, (red, green, blue)))
+    return replace(trained, encoder=own)
 
 
 def _held_by(sizes: Sizes, sample: Sample) -> Sizes:
