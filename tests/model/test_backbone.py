@@ -15,6 +15,7 @@ from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.pretrained import GOOGLENET_ORIGINAL_FILE, GOOGLENET_ORIGINAL_VARIABLE, load_pretrained
 
+
 @pytest.mark.parametrize("name", [*BUILDERS, "timm:test_efficientnet", "timm:test_resnet"])
 def test_a_backbone_gives_the_map_it_promises(name: str) -> None:
     backbone = build_backbone(name).eval()
