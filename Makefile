@@ -77,7 +77,7 @@ UV = build/lock/bin/uv pip compile pyproject.toml --python-version 3.11 --no-emi
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --disable-pip-version-check --quiet uv
-	$(UV) --extra cpu --extra otel --extra train --extra docs --extra dev --output-file requirements.lock
+	$(UV) --extra cpu --extra otel --extra open_clip --extra hf --extra train --extra docs --extra dev --output-file requirements.lock
 	$(UV) --extra gpu --extra otel --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:

@@ -112,7 +112,7 @@ class _Ingestion:
         self.catalogue, self.folder, self.store = catalogue, folder, store
         self.model, self.options, self.tell = model, options, progress
         self.predictor = Predictor.of(model, store) if options.predict else None
-        self.garments = CatalogueGarments(model.image_px, options.box)
+        self.garments = CatalogueGarments(model, options.box)
         self.progress = Progress(stage="encoding", rows=catalogue.rows)
         self.started = time.monotonic()
         self.ready: list[
@@ -213,7 +213,11 @@ class _Ingestion:
     def _encode_all(self, run: Run, images: Path, rejects: RejectFile) -> None:
         options = self.options
         pool = DecodePool(
-            options.workers, image_px=self.model.image_px, limits=options.limits, time_limit_s=options.image_limit_s
+            options.workers,
+            image_px=self.model.image_px,
+            framing=self.model.framing,
+            limits=options.limits,
+            time_limit_s=options.image_limit_s,
         )
         hosts = HostList(options.allow_hosts, private=options.allow_private_network)
         waiting: deque[_Waiting | Reject] = deque()

@@ -1,6 +1,6 @@
-"""Convolutional backbones behind one form: images in, last feature map out, with maps of earlier stages if asked for.
+"""Backbones behind one form: images in, last feature map out, with maps of earlier stages if asked for.
 
-Letters  B images, S image side, C channels, h x w the map
+Letters  B images, S image side, C channels, h x w the map, E channels of a pooled output
 Paper    Szegedy et al., CVPR 2015 (GoogLeNet, the backbone of GRNet sec. 5.1); Tan and Le, ICML 2019 (EfficientNet);
          Hariharan et al., CVPR 2015 (hypercolumns: earlier maps beside the last)
 """
@@ -9,35 +9,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from threadmatch.model.efficientnet import FORMS, STRIDE, EfficientNet
+from threadmatch.model.efficientnet import FORMS, EfficientNet
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.timm_networks import (
+    TIMM_PREFIX,
+    TimmBody,
+    TimmTokens,
+    create_network,
+    is_transformer,
+    resize_input,
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5,) * 3
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
-TIMM_PREFIX = "timm:"
 PROBE_PX = 64
 """Side of the image that tells how many channels each stage has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a backbone makes of a batch.
+
+    Fields:
+        feature_map: (B, C, h, w), with taps (B, C + their channels, h, w).
+        pooled: (B, E), the network's own; None where it has none.
+        stages: maps that were to be kept: number -> (B, C', h', w').
+    """
+
+    feature_map: Tensor
+    pooled: Tensor | None = None
+    stages: Mapping[int, Tensor] = field(default_factory=dict)
+
+
 class Backbone(nn.Module):
-    """A network of convolutions with its own pixel scaling.
+    """A network with its own pixel scaling.
 
     Args:
-        body: (B, 3, S, S) float normalised pixels -> (B, C, h, w).
+        body: (B, 3, S, S) float normalised pixels -> (B, C, h, w), or that and the pooled output (`tokens.TokenBody`).
         channels: C.
-        stride: S / h, pixels of the input a map cell stands for.
+        pooled_channels: E of a body that has a pooled output of its own, 0 for others.
         mean, std: of the normalised pixels, per channel, in 0..1.
 
     Fields:
         taps: stages whose maps follow the last one's channels, averaged to its grid.
         tap_channels: of each.
+        grid: rows and columns that the last map is averaged to, where there are no taps; () keeps it as it is.
     """
 
     mean: Tensor
@@ -48,14 +72,15 @@ class Backbone(nn.Module):
         body: nn.Module,
         *,
         channels: int,
-        stride: int,
+        pooled_channels: int = 0,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.body = body
         self.channels = channels
-        self.stride = stride
+        self.pooled_channels = pooled_channels
+        self.grid: tuple[int, int] | tuple[()] = ()
         self.taps: tuple[int, ...] = ()
         self.tap_channels: tuple[int, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
@@ -97,25 +122,25 @@ class Backbone(nn.Module):
 
         With taps (B, C + their channels, h, w).
         """
-        return self.maps(pixels, ())[0]
+        return self.look(pixels).feature_map
 
-    def maps(self, pixels: Tensor, kept: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """`forward`, and the maps of some stages as they are.
+    def look(self, pixels: Tensor, kept: Sequence[int] = ()) -> Looked:
+        """`forward`, and what else the network makes of the images.
 
         Args:
             pixels: (B, 3, S, S) values 0..255.
-            kept: stages counted from 0 as in `split`.
-
-        Returns:
-            What `forward` gives, and number -> (B, C', h', w').
+            kept: stages counted from 0 as in `split`, whose maps are wanted as they are.
         """
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
         if not self.taps and not kept:
-            feature_map: Tensor = self.body(normalised)
-            return feature_map, {}
+            seen = self.body(normalised)
+            feature_map, pooled = seen if isinstance(seen, tuple) else (seen, None)
+            if self.grid:
+                feature_map = F.adaptive_avg_pool2d(feature_map, self.grid)
+            return Looked(feature_map, pooled)
         body = _Tapped(self.stages(), self.taps)
         found = body.maps(normalised, {*self.taps, *kept})
-        return body.joined(found), {n: found[n] for n in kept}
+        return Looked(body.joined(found), stages={n: found[n] for n in kept})
 
     def split(self, stage: int) -> tuple[nn.Module, nn.Module]:
         """Cut in two, for fine-tuning the second part alone: rest(front(pixels)) == self(pixels).
@@ -127,8 +152,13 @@ class Backbone(nn.Module):
             Front and rest; both share their weights with this backbone.
 
         Raises:
-            ConfigError: this backbone has fewer stages, or a tap lies in the front.
+            ConfigError: this backbone has fewer stages, a tap lies in the front, or it has a pooled output of its own.
         """
+        if self.pooled_channels or self.grid:
+            raise ConfigError(
+                "this backbone was taken over and stays as it was trained; leave [finetune] and [end_to_end] out and "
+                "train the head"
+            )
         stages = self.stages()
         if not 0 <= stage < len(stages):
             raise ConfigError(
@@ -205,72 +235,61 @@ class _Staged(Protocol):
         ...
 
 
-def build_backbone(name: str) -> Backbone:
+def build_backbone(name: str, *, image_px: int = 0) -> Backbone:
     """Build an untrained backbone; `pretrained.load_pretrained` or a checkpoint fills it.
 
     Args:
         name: one of BUILDERS, or "timm:<name>", any model that timm knows.
+        image_px: S, which a transformer must know; 0 for the one it was trained with.
 
     Raises:
         ConfigError: the name is unknown; the known ones are listed.
     """
     if name.startswith(TIMM_PREFIX):
-        return _from_timm(name.removeprefix(TIMM_PREFIX))
+        return _from_timm(name.removeprefix(TIMM_PREFIX), image_px=image_px)
     if name not in BUILDERS:
         raise ConfigError(f"backbone {name!r} is unknown, expected one of {', '.join(BUILDERS)} or {TIMM_PREFIX}<name>")
     return BUILDERS[name]()
 
 
-def _from_timm(name: str, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None) -> Backbone:
+def _from_timm(
+    name: str, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, *, image_px: int = 0
+) -> Backbone:
     if form := FORMS.get(name):
-        body = _TimmBody(EfficientNet(form))
-        return Backbone(body, channels=form.head, stride=STRIDE, mean=mean or form.mean, std=std or form.std)
-    import timm  # seconds to import, and only other networks need it
-
-    try:
-        network: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
-    except (RuntimeError, ValueError) as error:
-        near = ", ".join(timm.list_models(f"*{name[:12]}*")[:5]) or "see timm.list_models()"
-        raise ConfigError(f"timm knows no model {name!r} ({error}); near: {near}") from error
-    settings: dict[str, Any] = network.pretrained_cfg
-    return Backbone(
-        _TimmBody(network),
-        channels=network.num_features,
-        stride=network.feature_info[-1]["reduction"],
-        mean=mean or tuple(settings["mean"]),
-        std=std or tuple(settings["std"]),
+        body = TimmBody(EfficientNet(form))
+        return Backbone(body, channels=form.head, mean=mean or form.mean, std=std or form.std)
+    network = create_network(name)
+    settings: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    return timm_backbone(
+        network, mean=mean or tuple(settings["mean"]), std=std or tuple(settings["std"]), image_px=image_px
     )
 
 
-class _TimmBody(nn.Module):
-    """timm's `forward_features`, refused where it gives tokens instead of a map."""
+def timm_backbone(
+    network: nn.Module,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    image_px: int = 0,
+) -> Backbone:
+    """A network of `timm_networks.create_network` as a backbone.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        feature_map: Tensor = self.network.forward_features(images)  # type: ignore[operator]
-        if feature_map.ndim != 4:
-            raise ConfigError(
-                f"this backbone gives {tuple(feature_map.shape)}, expected a (B, C, h, w) map; take a convolutional one"
-            )
-        return feature_map
-
-    def stages(self) -> list[nn.Module]:
-        """EfficientNets: stem, groups of blocks, head; ResNets: stem, layer1 to layer4; any other network is one."""
-        if parts := self._parts("conv_stem", "bn1", "blocks", "conv_head", "bn2"):
-            stem, stem_norm, blocks, head, head_norm = parts
-            assert isinstance(blocks, nn.Sequential), "timm keeps an EfficientNet's groups in one chain"
-            return [nn.Sequential(stem, stem_norm), *blocks, nn.Sequential(head, head_norm)]
-        if parts := self._parts("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            return [nn.Sequential(*parts[:4]), *parts[4:]]
-        return [self]
-
-    def _parts(self, *names: str) -> list[nn.Module]:
-        """The network's parts of these names; none unless all are there."""
-        parts = [getattr(self.network, name, None) for name in names]
-        return [part for part in parts if isinstance(part, nn.Module)] if None not in parts else []
+    Args:
+        network: taken over, and resized to other photos where it must be.
+        mean, std: of the normalised pixels.
+        image_px: S, which a transformer must know; 0 for the one it was trained with.
+    """
+    transformer = is_transformer(network)
+    if transformer and image_px:
+        resize_input(network, image_px)
+    channels: int = network.num_features  # type: ignore[assignment]
+    return Backbone(
+        (TimmTokens if transformer else TimmBody)(network),
+        channels=channels,
+        pooled_channels=channels if transformer else 0,
+        mean=mean,
+        std=std,
+    )
 
 
 class _TorchvisionGoogLeNet(nn.Module):
@@ -370,6 +389,6 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "efficientnet_lite0": lambda: _from_timm("tf_efficientnet_lite0", LITE_MEAN, LITE_STD),
     "efficientnet_lite2": lambda: _from_timm("tf_efficientnet_lite2", LITE_MEAN, LITE_STD),
     # torchvision's transform_input on ImageNet-normalised pixels comes to (pixel - 0.5) / 0.5
-    "googlenet": lambda: Backbone(_TorchvisionGoogLeNet(), channels=1024, stride=32, mean=HALF, std=HALF),
-    "googlenet_original": lambda: Backbone(_OriginalGoogLeNet(), channels=1024, stride=32),
+    "googlenet": lambda: Backbone(_TorchvisionGoogLeNet(), channels=1024, mean=HALF, std=HALF),
+    "googlenet_original": lambda: Backbone(_OriginalGoogLeNet(), channels=1024),
 }

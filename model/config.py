@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from threadmatch.model.encoder_config import EncoderConfig
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.features import EMBEDDING, REGIONS
+from threadmatch.model.framing import SQUASHED, Framing
 from threadmatch.model.settings import check_type
 
 PAPER_SCALES = ("1x1", "1x2", "2x1", "2x2", "1x3", "3x1", "3x3")
@@ -38,10 +40,14 @@ class GRNetConfig:
     # --- features (sec. 3.2, 5.1) ---
     backbone: str = "efficientnet_lite0"
     """"googlenet" (torchvision), "googlenet_original" (Caffe form), "efficientnet_lite0" and "efficientnet_lite2", or
-    "timm:<any timm name>".
+    "timm:<any timm name>"; with `encoder` also "open_clip:<name>" and "hf:<name>".
     The paper's is GoogLeNet; Lite0 retrieves as well here, is faster, and its weights may be shipped."""
+    encoder: EncoderConfig | None = None
+    """Of a network that others trained and `threadmatch adapt` took over: how it is built and what it sees of a photo;
+    None for the paper's way with both."""
     image_px: int = 224
-    """Side of the square that the garment's box is resized to, aspect ratio not kept (sec. 5.1)."""
+    """Side of the square that the garment's box is resized to; without `encoder` its aspect ratio is not kept
+    (sec. 5.1)."""
     scales: tuple[str, ...] = PAPER_SCALES
     """Grids, rows x columns. Table 5, rows 1 to 3, drops some. The first is the global one."""
     pool: Pool = "max"
@@ -99,6 +105,16 @@ class GRNetConfig:
         _check(self)
 
     @property
+    def framing(self) -> Framing:
+        """How a photo becomes the square of `image_px`."""
+        return SQUASHED if self.encoder is None else self.encoder.framing
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether photos are encoded in bfloat16 where the processor can."""
+        return self.encoder is not None and self.encoder.bfloat16
+
+    @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of each scale, in order."""
         return tuple(_grid(scale) for scale in self.scales)
@@ -118,8 +134,10 @@ class GRNetConfig:
 
         What came later is left out where it is as it was before, so that older checkpoints keep their fingerprint.
         """
-        later = {"hypercolumn": (), "features": (EMBEDDING, REGIONS)}
+        later = {"hypercolumn": (), "features": (EMBEDDING, REGIONS), "encoder": None}
         values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        if self.encoder is not None:
+            values["encoder"] = self.encoder.to_dict()
         return {"config_version": CONFIG_VERSION, **json.loads(json.dumps(values))}
 
     @classmethod
@@ -142,6 +160,8 @@ class GRNetConfig:
                 raise ConfigError(f"unknown model setting {name!r}{hint}")
             if isinstance(value, list):
                 given[name] = tuple(value)
+            if name == "encoder" and value is not None:
+                given[name] = EncoderConfig.from_dict(value)
             check_type(cls, name, given[name])
         return cls(**given)
 

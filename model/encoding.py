@@ -27,7 +27,6 @@ from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, Feat
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.part import Part, Seen
-from threadmatch.model.pyramid import pool_map
 from threadmatch.model.region_matchers import tensor
 
 logger = logging.getLogger(__name__)
@@ -54,11 +53,10 @@ def _cells_spec(network: GRNet) -> FeatureSpec:
 def see(network: GRNet, images: Tensor) -> Seen:
     """All that features are computed from: (B, 3, S, S) uint8 -> `Seen`."""
     stages = sorted({stage for part in network.attached.values() for stage in part.stages})
-    feature_map, maps = network.backbone.maps(images, stages)
-    pooled = pool_map(feature_map, network.config, network.backbone.channels)
-    columns = feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
+    looked = network.backbone.look(images, stages)
+    columns = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
     cells = F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
-    return Seen(images, feature_map, *network.project(*pooled), cells, maps)
+    return Seen(images, looked.feature_map, *network.project(*network.pool(looked)), cells, looked.stages)
 
 
 FEATURES: Final[dict[str, FeatureKind]] = {
@@ -155,7 +153,7 @@ class TorchEngine:
 
     def __init__(self, network: GRNet, device: str, *, fold: bool = True) -> None:
         self._features, self._device = FeatureNetwork(network), device
-        self._image_px = network.config.image_px
+        self._image_px, self._bfloat16 = network.config.image_px, network.config.bfloat16
         if fold:
             network.backbone = fold_batch_norm(network.backbone, image_px=self._image_px)
         network.to(device)
@@ -164,7 +162,9 @@ class TorchEngine:
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         """See `EncoderEngine.encode`."""
-        found = self._features(photo_tensor(pixels, self._image_px, self._device))
+        photos = photo_tensor(pixels, self._image_px, self._device)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
+            found = self._features(photos)
         return {
             name: values.contiguous().cpu().numpy() for name, values in zip(self._features.names, found, strict=True)
         }
@@ -189,7 +189,11 @@ class OpenVinoEngine:
         self._names, self._image_px = features.names, side
         made_of = [fingerprints(network).features, *(part.fingerprint for part in network.attached.values())]
         self._compiled = compile_network(
-            features, [probe_photo(side, side)], key="-".join(["features", *made_of]), cache=cache
+            features,
+            [probe_photo(side, side)],
+            key="-".join(["features", *made_of]),
+            cache=cache,
+            bfloat16=network.config.bfloat16,
         )
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.framing import Framing
+
 FeatureType = Literal["float32", "float16", "int8", "int4"]
 EMBEDDING: Final = "embedding"
 """The feature that stage one searches: one unit vector a photo."""
@@ -173,6 +175,11 @@ class Encoder(Protocol):
     @property
     def image_px(self) -> int:
         """S, side of the square images that `encode` takes."""
+        ...
+
+    @property
+    def framing(self) -> Framing:
+        """How a photo becomes that square."""
         ...
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:

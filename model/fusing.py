@@ -30,6 +30,8 @@ def fold_batch_norm(backbone: Backbone, *, image_px: int) -> Backbone:
     Returns:
         A folded copy, or the backbone itself where nothing could be folded.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+        return backbone
     probe = torch.randint(0, 256, (1, 3, image_px, image_px), generator=torch.Generator().manual_seed(0))
     folded = copy.deepcopy(backbone)
     pairs = _watch(folded, probe)

@@ -15,12 +15,13 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from threadmatch.model.backbone import Backbone, build_backbone
+from threadmatch.model.backbone import Backbone, Looked
 from threadmatch.model.certainty import Certainty
 from threadmatch.model.chain import DEFAULT_CHAIN, Chain
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, read_weights, save_checkpoint
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
+from threadmatch.model.encoders.building import build_encoder
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.part import Part
@@ -154,17 +155,17 @@ class GRNet(
         self.chain: Chain = DEFAULT_CHAIN
         self.graph: SparseGraph | None = None
         self.certainty: Certainty | None = None
-        self.backbone = backbone or build_backbone(self.config.backbone).tap(self.config.hypercolumn)
+        self.backbone = backbone or build_encoder(self.config).tap(self.config.hypercolumn)
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
         self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)
         channels = self.config.neck_channels or self.backbone.map_channels
-        sizes = self.backbone.channels, self.config.embedding_channels
-        self.embedding = linear(*sizes) if self.config.embedding_channels else None
+        pooled, embedded = self.backbone.pooled_channels or self.backbone.channels, self.config.embedding_channels
+        self.embedding = linear(pooled, embedded) if embedded else None
         self.head = SimilarityHead(self.config, channels)
         self.parts = nn.ModuleDict()
         self.region_channels = channels
-        self.embedding_dim = self.config.embedding_channels or self.backbone.channels
+        self.embedding_dim = embedded or pooled
 
     @property
     def attached(self) -> Mapping[str, Part]:
@@ -195,10 +196,15 @@ class GRNet(
         Returns:
             (B, E) unit vectors for stage one (Eq. 1), (B, R, C) regions for stage two.
         """
-        return self.project(*pool_map(self.backbone(pixels), self.config, self.backbone.channels))
+        return self.project(*self.pool(self.backbone.look(pixels)))
+
+    def pool(self, looked: Looked) -> tuple[Tensor, Tensor]:
+        """What the backbone saw, pooled for both stages: (B, C or the backbone's own E), (B, R, C + taps)."""
+        pooled, regions = pool_map(looked.feature_map, self.config, self.backbone.channels)
+        return (pooled if looked.pooled is None else looked.pooled), regions
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """What `pool_map` pools of the backbone's map, to (B, E) and (B, R, C); what cached pools start from."""
+        """What `pool` gives, to (B, E) and (B, R, C); what cached pools start from."""
         if self.neck is not None:
             regions = self.neck(regions)
         return self.embed(pooled), normed(regions, self.config)

@@ -16,6 +16,8 @@ from PIL import Image
 
 from threadmatch.model.decoding import ACCEPTED_FORMATS, ImageLimits, decode_upright, open_image
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.features import Encoder
+from threadmatch.model.framing import SQUASHED, Framing
 
 __all__ = [
     "ACCEPTED_FORMATS",
@@ -28,6 +30,8 @@ __all__ = [
     "display_photo",
     "display_size",
     "load_image",
+    "part_seen",
+    "prepare_for",
     "prepare_image",
 ]
 
@@ -60,6 +64,11 @@ class Box:
 
     def __str__(self) -> str:
         return ",".join(f"{side:g}" for side in (self.x0, self.y0, self.x1, self.y1))
+
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1."""
+        return self.x0, self.y0, self.x1, self.y1
 
     @property
     def width(self) -> float:
@@ -133,13 +142,15 @@ class PreparedImage:
         pixels: (S, S, 3) uint8 RGB.
         width: of the upright original, pixels.
         height: of the upright original, pixels.
-        box: the part of the original that `pixels` shows.
+        box: the part of the original that was asked for; `pixels` shows it as the framing has it (`Framing.shown`).
+        framing: how the photo became the square.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     box: Box
+    framing: Framing = SQUASHED
 
 
 _DEFAULT_LIMITS: Final = ImageLimits()
@@ -149,6 +160,7 @@ def load_image(
     data: bytes,
     *,
     image_px: int,
+    framing: Framing = SQUASHED,
     box: Box | None = None,
     limits: ImageLimits = _DEFAULT_LIMITS,
     long_side_px: int = DISPLAY_PHOTO_PX,
@@ -158,6 +170,7 @@ def load_image(
     Args:
         data: a file of one of ACCEPTED_FORMATS.
         image_px: side S of the model's input.
+        framing: how the photo becomes that square.
         box: the garment, in pixels of the upright original; None takes the whole photo.
         limits: what is refused.
         long_side_px: the decoded photo is needed this fine.
@@ -170,10 +183,10 @@ def load_image(
     """
     opened = open_image(data, limits)
     used = _box_or_all(box, opened.width, opened.height)
-    scale = _OVERSAMPLING * image_px / min(used.width, used.height)
+    scale = _OVERSAMPLING * max(image_px, framing.resize_px) / min(used.width, used.height)
     hint = max(long_side_px, math.ceil(scale * max(opened.width, opened.height)))
     image = DecodedImage(decode_upright(opened, long_side_hint_px=hint), opened.width, opened.height)
-    return prepare_image(image, image_px=image_px, box=used), image
+    return prepare_image(image, image_px=image_px, framing=framing, box=used), image
 
 
 def decode_image(
@@ -193,12 +206,15 @@ def decode_image(
     return DecodedImage(decode_upright(opened, long_side_hint_px=long_side_hint_px), opened.width, opened.height)
 
 
-def prepare_image(image: DecodedImage, *, image_px: int, box: Box | None = None) -> PreparedImage:
-    """Crop the box and resize it to a square, squashed, as the paper does.
+def prepare_image(
+    image: DecodedImage, *, image_px: int, framing: Framing = SQUASHED, box: Box | None = None
+) -> PreparedImage:
+    """Crop the box and make a square of it.
 
     Args:
         image: the decoded photo.
         image_px: side S of the square.
+        framing: how; squashed, as the paper does, if nothing is said.
         box: in pixels of the upright original; None takes the whole photo.
 
     Raises:
@@ -207,9 +223,18 @@ def prepare_image(image: DecodedImage, *, image_px: int, box: Box | None = None)
     used = _box_or_all(box, image.width, image.height)
     across, down = image.picture.width / image.width, image.picture.height / image.height
     # A box of one pixel in a huge photo is a fraction of a decoded pixel only where no box was known while decoding.
-    area = (used.x0 * across, used.y0 * down, used.x1 * across, used.y1 * down)
-    resized = image.picture.resize((image_px, image_px), Image.Resampling.BICUBIC, box=area, reducing_gap=3.0)
-    return PreparedImage(np.asarray(resized), image.width, image.height, used)
+    pixels = framing.square(image.picture, used.edges, image_px, scale=(across, down))
+    return PreparedImage(pixels, image.width, image.height, used, framing)
+
+
+def prepare_for(encoder: Encoder, image: DecodedImage, box: Box | None = None) -> PreparedImage:
+    """`prepare_image` as an encoder was trained to see photos."""
+    return prepare_image(image, image_px=encoder.image_px, framing=encoder.framing, box=box)
+
+
+def part_seen(encoder: Encoder, box: Box) -> Box:
+    """The part of a photo that an encoder's square shows of a box; beyond it where the square is filled up."""
+    return Box(*encoder.framing.shown(box.edges, encoder.image_px))
 
 
 def display_size(width: float, height: float, *, long_side_px: int = DISPLAY_PHOTO_PX) -> tuple[int, int]:

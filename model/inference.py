@@ -25,6 +25,7 @@ from threadmatch.model.descriptions import DEFAULT_MODEL, SHIPPED, shipped_model
 from threadmatch.model.encoding import TorchEngine, build_engine, feature_kinds, photo_tensor, see
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.features import ATTRIBUTES, Features, FeatureSpec
+from threadmatch.model.framing import Framing
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.matchers import MatchersOf
 from threadmatch.model.matching import Items, Matcher, Photo
@@ -107,6 +108,12 @@ class Model:
         """S, side of the square images that `encode` takes."""
         side: int = self.config.image_px
         return side
+
+    @property
+    def framing(self) -> Framing:
+        """How a photo becomes that square."""
+        framing: Framing = self.config.framing
+        return framing
 
     @property
     def engine(self) -> str:
@@ -239,16 +246,26 @@ def load_model(
     Raises:
         CheckpointError: not found, damaged, or the device or engine can't be had.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise CheckpointError(f"device {device!r} is unknown, expected auto, cpu or cuda")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    device = chosen_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_checkpoint(model_folder(str(name_or_folder)))
     return Model(network, device=device, engine=engine, cache=cache or default_folder())
+
+
+def chosen_device(device: str) -> str:
+    """ "cpu" or "cuda" for what was asked for; "auto" takes CUDA where there is one.
+
+    Raises:
+        CheckpointError: it is unknown or not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise CheckpointError(f"device {device!r} is unknown, expected auto, cpu or cuda")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    return device
 
 
 def model_folder(name: str) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.features import ATTRIBUTES, CELLS
+from threadmatch.model.features import ATTRIBUTES, CELLS, REGIONS
 from threadmatch.model.matching import Matcher
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ Factory = Callable[["GRNet", str], Matcher | None]
 """From a trained network and a device ("cpu", "cuda") to a matcher; None where the network lacks what it takes."""
 
 
-def _grnet(network: GRNet, device: str) -> Matcher:
+def _grnet(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.grnet_matcher import GRNetMatcher
 
-    return GRNetMatcher(network, device=device)
+    return GRNetMatcher(network, device=device) if REGIONS in network.config.features else None
 
 
-def _greedy(network: GRNet, device: str) -> Matcher:
+def _greedy(network: GRNet, device: str) -> Matcher | None:
+    if REGIONS not in network.config.features:
+        return None
     from threadmatch.model.region_matchers import GreedyMatcher
 
     return GreedyMatcher(network.config.grids, device=device)

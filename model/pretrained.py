@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from threadmatch.model.backbone import TIMM_PREFIX, Backbone
+from threadmatch.model.backbone import Backbone
 from threadmatch.model.errors import CheckpointError
+from threadmatch.model.timm_networks import TIMM_PREFIX, create_network, is_transformer, resize_input
 
 GOOGLENET_ORIGINAL_VARIABLE = "GOOGLENET_ORIGINAL_WEIGHTS"
 LITE_PACKAGES = {
@@ -50,7 +51,7 @@ def load_pretrained(backbone: Backbone, name: str, *, source: Path | None = None
             )
         weights = _read(Path(named))
     elif name.startswith(TIMM_PREFIX):
-        weights = _timm(name.removeprefix(TIMM_PREFIX))
+        weights = _timm(backbone, name.removeprefix(TIMM_PREFIX))
     else:
         raise CheckpointError(f"no source of ImageNet weights is known for {name!r}; give a safetensors file")
     _fill(backbone, name, weights)
@@ -112,11 +113,11 @@ def _torchvision_googlenet() -> dict[str, Tensor]:
     return {key: value for key, value in loaded.items() if not key.startswith(("aux", "fc."))}
 
 
-def _timm(name: str) -> dict[str, Tensor]:
-    import timm
-
+def _timm(backbone: Backbone, name: str) -> dict[str, Tensor]:
     try:
-        network = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
+        network = create_network(name, pretrained=True)
+        if is_transformer(network):
+            resize_input(network, backbone.body.network.patch_embed.img_size[0])  # type: ignore[union-attr, index, arg-type]
     except Exception as error:  # timm and the hub raise many kinds; all mean the same to the reader
         raise CheckpointError(
             f"no weights for timm:{name}: timm's download failed ({type(error).__name__}: {error}); go online once, "

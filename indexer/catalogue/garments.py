@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from threadmatch.indexer.catalogue.decoding.pool import Decoded
 from threadmatch.indexer.catalogue.sources import normal_box
 from threadmatch.model.detection.parsing.kinds import kinds_named
+from threadmatch.model.features import Encoder
 
 if TYPE_CHECKING:
     from threadmatch.model.detection.parsing.detector import ParserDetector
@@ -37,12 +38,12 @@ class CatalogueGarments:
     """Finds garments in the photos of catalogue rows. The parser, and torch with it, is loaded when it is first needed.
 
     Args:
-        image_px: side S of the model's input.
+        encoder: that the photos are for.
         rule: for rows without a box, AUTO or WHOLE.
     """
 
-    def __init__(self, image_px: int, rule: str = WHOLE) -> None:
-        self._image_px, self._rule = image_px, rule
+    def __init__(self, encoder: Encoder, rule: str = WHOLE) -> None:
+        self._encoder, self._rule = encoder, rule
 
     @functools.cached_property
     def _parser(self) -> ParserDetector:
@@ -84,7 +85,7 @@ class CatalogueGarments:
         for (place, view), one in zip(views.items(), looked, strict=True):
             asked, decoded = images[place]
             parsing = self._parser.read(one, view.pixels)
-            cut = framed(view, parsing, image_px=self._image_px, kinds=kinds_of(asked))
+            cut = framed(view, parsing, self._encoder, kinds=kinds_of(asked))
             if cut is not None:
                 box = (cut.box.x0, cut.box.y0, cut.box.x1, cut.box.y1)
                 found[place] = replace(decoded, pixels=cut.pixels, box=box)

@@ -25,6 +25,7 @@ from threadmatch.indexer.store.contents import Content, content_of
 from threadmatch.indexer.store.publish import Occasion, publish, tie
 from threadmatch.indexer.store.versions import Store, Version
 from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.framing import SQUASHED, Framing
 
 ROUNDS = 60
 CANDIDATES = 200
@@ -44,6 +45,7 @@ class MadeUp:
     features_fingerprint: str = "made-up"
     features: tuple[FeatureSpec, ...] = SPECS
     image_px: int = 224
+    framing: Framing = SQUASHED
 
     def encode(self, pixels: NDArray[np.uint8]) -> Features:
         """Never called."""

@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ FORM: Final = 1
 """Of what is kept; raised when the conversion changes."""
 TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
+BFLOAT16_TOLERANCE: Final = 0.1
+"""Likewise in bfloat16, whose eight bits add up over the layers of a transformer."""
 NETWORK_FILE: Final = "network.xml"
 TELEMETRY: Final = "openvino_telemetry"
 
@@ -57,12 +60,22 @@ class CompiledNetwork:
             return [np.asarray(found[place], np.float32) for place in range(self._outputs)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a compiled network is held to: torch's own, on photos, in which precision."""
+
+    network: nn.Module
+    probes: tuple[Pixels, ...]
+    bfloat16: bool
+
+
 def compile_network(
     network: nn.Module,
     probes: Sequence[Pixels],
     *,
     key: str,
     cache: Path | None,
+    bfloat16: bool = False,
 ) -> CompiledNetwork:
     """Convert a network, or take what was kept of it, and hold it to torch's answers.
 
@@ -71,33 +84,33 @@ def compile_network(
         probes: of each size H x W that is asked for; B may be anything later on.
         key: names network and weights; what was kept under it is believed only where it answers as torch does.
         cache: folder that keeps converted networks; None keeps none.
+        bfloat16: compute in it where the processor can.
 
     Raises:
         CompileError: OpenVINO is not there, cannot convert the network, or answers otherwise than torch.
     """
     openvino = import_openvino()
     key = f"{key}-openvino{openvino.__version__.partition('-')[0]}-{FORM}"
-    if (kept := _kept(openvino, network, probes, key, cache)) is not None:
+    trial = _Trial(network, tuple(probes), bfloat16)
+    if (kept := _kept(openvino, trial, key, cache)) is not None:
         return kept
     graph = _converted(openvino, network, probes)
-    made = _compiled(openvino, graph)
-    _check(made, network, [*probes, np.repeat(probes[0][:1], 3, axis=0)])
+    made = _compiled(openvino, graph, bfloat16=bfloat16)
+    _check(made, replace(trial, probes=(*probes, np.repeat(probes[0][:1], 3, axis=0))))
     if cache is not None:
         keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
         # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
-        return _kept(openvino, network, probes, key, cache) or made
+        return _kept(openvino, trial, key, cache) or made
     return made
 
 
-def _kept(
-    openvino: Any, network: nn.Module, probes: Sequence[Pixels], key: str, cache: Path | None
-) -> CompiledNetwork | None:
+def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> CompiledNetwork | None:
     """What the cache has of the network; None where that is nothing, or answers otherwise than torch."""
     if cache is None or (entry := read_entry(cache, key)) is None:
         return None
     with contextlib.suppress(CompileError):
-        kept = _compiled(openvino, entry / NETWORK_FILE)
-        _check(kept, network, probes)
+        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=trial.bfloat16)
+        _check(kept, trial)
         return kept
     drop_entry(cache, key)
     logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
@@ -161,29 +174,32 @@ def _converted(openvino: Any, network: nn.Module, probes: Sequence[Pixels]) -> A
     return graph
 
 
-def _compiled(openvino: Any, graph: Any) -> CompiledNetwork:
+def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
     """OpenVINO's model, or the file of one, made ready to run."""
+    core = openvino.Core()
+    can = bfloat16 and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # else processors with bfloat16 would use it
+        "INFERENCE_PRECISION_HINT": "bf16" if can else "f32",  # unsaid, processors with bfloat16 would use it
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores
     }
     try:
-        return CompiledNetwork(openvino.Core().compile_model(graph, "CPU", settings))
+        return CompiledNetwork(core.compile_model(graph, "CPU", settings))
     except Exception as error:  # as above
         raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
 
 
-def _check(compiled: CompiledNetwork, network: nn.Module, probes: Sequence[Pixels]) -> None:
+def _check(compiled: CompiledNetwork, trial: _Trial) -> None:
     """Hold to torch.
 
     Raises:
-        CompileError: numbers differ by more than TOLERANCE, or there are none.
+        CompileError: numbers differ by more than the tolerance, or there are none.
     """
-    for probe in probes:
+    tolerance = BFLOAT16_TOLERANCE if trial.bfloat16 else TOLERANCE
+    for probe in trial.probes:
         with torch.inference_mode():
-            expected = [values.numpy() for values in network(torch.from_numpy(probe))]
+            expected = [values.numpy() for values in trial.network(torch.from_numpy(probe))]
         try:
             found = compiled(probe)
         except Exception as error:  # as above
@@ -192,7 +208,7 @@ def _check(compiled: CompiledNetwork, network: nn.Module, probes: Sequence[Pixel
             raise CompileError("OpenVINO gives other shapes than torch")
         for ours, theirs in zip(expected, found, strict=True):
             apart, most = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
-            if not apart <= TOLERANCE * most:  # so that no number is no agreement
+            if not apart <= tolerance * most:  # so that no number is no agreement
                 raise CompileError(f"OpenVINO's numbers differ from torch's by {apart:.2g} of {most:.2g}")
 
 

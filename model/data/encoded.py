@@ -80,7 +80,7 @@ def encode_images(
         for spec in model.features
     }
     done = 0
-    for pixels in decoded(images, image_px=model.image_px, workers=workers):
+    for pixels in decoded(images, image_px=model.image_px, framing=model.framing, workers=workers):
         for name, values in model.encode(pixels).items():
             made[name][done : done + len(pixels)] = values
         done += len(pixels)

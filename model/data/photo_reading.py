@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
 from typing import TypeVar
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import DataError, InvalidImageError
+from threadmatch.model.framing import SQUASHED, Framing
 from threadmatch.model.images import load_image
 
 CHUNK = 32
@@ -24,12 +26,15 @@ CHUNK = 32
 T = TypeVar("T")
 
 
-def decoded(images: Sequence[LabelledImage], *, image_px: int, workers: int = 2) -> Iterator[NDArray[np.uint8]]:
+def decoded(
+    images: Sequence[LabelledImage], *, image_px: int, framing: Framing = SQUASHED, workers: int = 2
+) -> Iterator[NDArray[np.uint8]]:
     """Read images, cropped to their boxes and resized as for the network.
 
     Args:
         images: any number.
         image_px: S.
+        framing: how a photo becomes a square.
         workers: processes.
 
     Yields:
@@ -38,7 +43,7 @@ def decoded(images: Sequence[LabelledImage], *, image_px: int, workers: int = 2)
     Raises:
         DataError: one cannot be read; it is named.
     """
-    return in_chunks(_decode, images, image_px, workers)
+    return in_chunks(partial(_decode, framing=framing), images, image_px, workers)
 
 
 def in_chunks(
@@ -62,13 +67,13 @@ def identity(images: Sequence[LabelledImage]) -> bytes:
     return "".join(lines).encode()
 
 
-def _decode(images: Sequence[LabelledImage], image_px: int) -> NDArray[np.uint8]:
-    return np.stack([_decode_one(image, image_px) for image in images])
+def _decode(images: Sequence[LabelledImage], image_px: int, *, framing: Framing) -> NDArray[np.uint8]:
+    return np.stack([_decode_one(image, image_px, framing) for image in images])
 
 
-def _decode_one(image: LabelledImage, image_px: int) -> NDArray[np.uint8]:
+def _decode_one(image: LabelledImage, image_px: int, framing: Framing) -> NDArray[np.uint8]:
     try:
-        prepared, _ = load_image(image.path.read_bytes(), image_px=image_px, box=image.box)
+        prepared, _ = load_image(image.path.read_bytes(), image_px=image_px, framing=framing, box=image.box)
     except (OSError, InvalidImageError) as error:
         raise DataError(f"{image.path}: {error}") from error
     return prepared.pixels

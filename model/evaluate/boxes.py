@@ -17,7 +17,7 @@ from threadmatch.model.detection.proposals import Detector
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.metrics import paired_gain
 from threadmatch.model.features import Features
-from threadmatch.model.images import Box, DecodedImage, decode_image, prepare_image
+from threadmatch.model.images import Box, DecodedImage, decode_image, prepare_for
 from threadmatch.model.inference import Model
 
 CROPS: Final = ("given", "whole", "proposed")
@@ -122,7 +122,7 @@ def _proposed(detector: Detector, image: DecodedImage) -> Box:
 
 
 def _crop(model: Model, image: DecodedImage, box: Box) -> NDArray[np.uint8]:
-    return prepare_image(image, image_px=model.image_px, box=box).pixels
+    return prepare_for(model, image, box).pixels
 
 
 def _encode(model: Model, pixels: Sequence[NDArray[np.uint8]]) -> Features:

@@ -115,7 +115,7 @@ def measure(
 
 
 def _pixels(model: Model, image: LabelledImage) -> NDArray[np.uint8]:
-    return load_image(image.path.read_bytes(), image_px=model.image_px, box=image.box)[0].pixels
+    return load_image(image.path.read_bytes(), image_px=model.image_px, framing=model.framing, box=image.box)[0].pixels
 
 
 def _one(

@@ -29,7 +29,7 @@ from threadmatch.model.detection.parsing.quieting import garment_of_box, quiet, 
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.evaluate.garments_found import TrueGarment, TruePhoto, true_photos
 from threadmatch.model.features import EMBEDDING
-from threadmatch.model.images import Box, DecodedImage, PreparedImage, decode_image, prepare_image
+from threadmatch.model.images import Box, DecodedImage, PreparedImage, decode_image, prepare_for
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matching import Items, Photo
 from threadmatch.model.synthetic.street.street_set import SourcePhoto, read_sources
@@ -93,18 +93,18 @@ def evaluate_worn(
 ) -> dict[str, Any]:
     """See the module. Returns top-1 by condition and way, and how many queries and items there were."""
     photos = [photo for photo in true_photos(root / "street") if photo.garments][:limit]
-    side = matching.model.image_px
+    model = matching.model
     owners = [n for n, photo in enumerate(photos) for _ in photo.garments]
     shown = [on_white(photo, garment) for photo in photos for garment in photo.garments]
     others = _distractors(root)
     shown += others
     owners += [-1] * len(others)
-    plain = matching.encode([prepare_image(image, image_px=side) for image in shown])
-    quieted = matching.encode([_found(image, parser.parse(image.pixels), side) for image in shown])
+    plain = matching.encode([prepare_for(model, image) for image in shown])
+    quieted = matching.encode([_found(image, parser.parse(image.pixels), model) for image in shown])
     of_photo = np.array(owners)
     results = {}
     parsed = {photo.id: parser.parse(photo.pixels) for photo in photos}
-    for name, (make, gallery) in _conditions(parsed, side).items():
+    for name, (make, gallery) in _conditions(parsed, model).items():
         queries = matching.encode([make(photo) for photo in photos])
         first = matching.first(queries, quieted if gallery == "quiet" else plain)
         results[name] = {way: float((of_photo[at] == np.arange(len(photos))).mean()) for way, at in first.items()}
@@ -112,27 +112,29 @@ def evaluate_worn(
     return {"queries": len(photos), "items": len(shown), "top1": results}
 
 
-def _conditions(parsed: dict[str, Parsing], side: int) -> dict[str, tuple[Callable[[TruePhoto], PreparedImage], str]]:
+def _conditions(
+    parsed: dict[str, Parsing], model: Model
+) -> dict[str, tuple[Callable[[TruePhoto], PreparedImage], str]]:
     """How a street photo is searched, and in which gallery."""
     grabcut = GrabCutDetector()
 
     def found(photo: TruePhoto, *, quieted: bool) -> PreparedImage:
-        return _found(_image(photo.pixels), parsed[photo.id], side, quieted=quieted)
+        return _found(_image(photo.pixels), parsed[photo.id], model, quieted=quieted)
 
     def true(photo: TruePhoto, *, mask: str) -> PreparedImage:
         main = choose([_as_found(garment) for garment in photo.garments], 1.0).garment
         assert main is not None
         image = _image(photo.pixels)
         box = _scaled(main.box, image)
-        prepared = prepare_image(image, image_px=side, box=box)
+        prepared = prepare_for(model, image, box)
         own = garment_of_box(parsed[photo.id].garments, main.box) if mask == "parser" else main
         if mask == "none" or own is None:
             return prepared
         return quiet(prepared, parsed[photo.id].kept if mask == "parser" else own.mask)
 
     return {
-        "whole photo": (lambda photo: prepare_image(_image(photo.pixels), image_px=side), "plain"),
-        "grabcut box": (lambda photo: _of_detector(grabcut, photo, side), "plain"),
+        "whole photo": (lambda photo: prepare_for(model, _image(photo.pixels)), "plain"),
+        "grabcut box": (lambda photo: _of_detector(grabcut, photo, model), "plain"),
         "parser box": (lambda photo: found(photo, quieted=False), "plain"),
         "parser box, quiet query": (lambda photo: found(photo, quieted=True), "plain"),
         "parser box, quiet both": (lambda photo: found(photo, quieted=True), "quiet"),
@@ -188,14 +190,14 @@ def _with_and_without(
     products: Sequence[str],
 ) -> dict[str, Any]:
     """Top-1 as it is, with queries quieted, with both sides quieted; and which share of the queries was touched."""
-    side = matching.model.image_px
-    plain = [prepare_image(image, image_px=side, box=box) for image, box in queries]
+    model = matching.model
+    plain = [prepare_for(model, image, box) for image, box in queries]
     parsed = [parser.parse(image.pixels) for image, _ in queries]
-    quieted = [_boxed(image, box, parsing, side) for (image, box), parsing in zip(queries, parsed, strict=True)]
+    quieted = [_boxed(image, box, parsing, model) for (image, box), parsing in zip(queries, parsed, strict=True)]
     of_items = [parser.parse(image.pixels) for image in shown]
-    items = matching.encode([prepare_image(image, image_px=side) for image in shown])
+    items = matching.encode([prepare_for(model, image) for image in shown])
     quiet_items = matching.encode(
-        [_boxed(image, None, parsing, side) for image, parsing in zip(shown, of_items, strict=True)]
+        [_boxed(image, None, parsing, model) for image, parsing in zip(shown, of_items, strict=True)]
     )
     of_plain, of_quiet = matching.encode(plain), matching.encode(quieted)
     conditions = [
@@ -205,8 +207,8 @@ def _with_and_without(
         ("quiet both", of_quiet, quiet_items),
     ]
     if all(box is None for _, box in queries):
-        found = [_found(image, parsing, side) for (image, _), parsing in zip(queries, parsed, strict=True)]
-        found_items = [_found(image, parsing, side) for image, parsing in zip(shown, of_items, strict=True)]
+        found = [_found(image, parsing, model) for (image, _), parsing in zip(queries, parsed, strict=True)]
+        found_items = [_found(image, parsing, model) for image, parsing in zip(shown, of_items, strict=True)]
         conditions.append(("found and quiet both", matching.encode(found), matching.encode(found_items)))
     right = np.array(products)[None] == np.array(wanted)[:, None]  # (queries, items)
     results = {}
@@ -218,17 +220,17 @@ def _with_and_without(
     return {"queries": len(queries), "items": len(shown), "touched": float(touched), "top1": results}
 
 
-def _found(image: DecodedImage, parsing: Parsing, side: int, *, quieted: bool = True) -> PreparedImage:
+def _found(image: DecodedImage, parsing: Parsing, model: Model, *, quieted: bool = True) -> PreparedImage:
     """The main garment's box, its background quieted where it is sure."""
     choice = parsing.choice
     box = searched_box(choice, image.width, image.height)
-    prepared = prepare_image(image, image_px=side, box=box)
+    prepared = prepare_for(model, image, box)
     return quiet(prepared, parsing.kept) if quieted and choice.reason == "garment" else prepared
 
 
-def _boxed(image: DecodedImage, box: Box | None, parsing: Parsing, side: int) -> PreparedImage:
+def _boxed(image: DecodedImage, box: Box | None, parsing: Parsing, model: Model) -> PreparedImage:
     """Somebody's own box or the whole photo, quiet around the garment that the parser sees there."""
-    prepared = prepare_image(image, image_px=side, box=box)
+    prepared = prepare_for(model, image, box)
     garment = parsing.choice.garment
     if not parsing.shows_person:
         return prepared
@@ -254,10 +256,10 @@ def _as_found(garment: TrueGarment) -> Garment:
     return Garment(garment.kind, garment.box, 1.0, 1.0, garment.area, mask)
 
 
-def _of_detector(detector: Detector, photo: TruePhoto, side: int) -> PreparedImage:
+def _of_detector(detector: Detector, photo: TruePhoto, model: Model) -> PreparedImage:
     image = _image(photo.pixels)
     proposals = detector.detect(photo.pixels)
-    return prepare_image(image, image_px=side, box=_scaled(proposals[0].box, image) if proposals else None)
+    return prepare_for(model, image, _scaled(proposals[0].box, image) if proposals else None)
 
 
 def _distractors(root: Path) -> list[DecodedImage]:

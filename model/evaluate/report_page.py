@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from PIL import Image
 
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.evaluate.comparison import Compared, Measured, comparison_cells, comparison_header
 from threadmatch.model.evaluate.latency import Latency
 from threadmatch.model.evaluate.ranking import FINAL, Rankings
 from threadmatch.model.evaluate.report import COLUMNS, folded, interval, percent
@@ -89,7 +90,12 @@ class Section:
 
 
 def write_page(
-    measured: Mapping[str, tuple[dict[str, Any], Rankings]], path: Path, *, latency: Mapping[str, Latency], command: str
+    measured: Measured,
+    path: Path,
+    *,
+    latency: Mapping[str, Latency],
+    command: str,
+    compared: Sequence[Compared] = (),
 ) -> None:
     """Write the page, aside and then renamed.
 
@@ -98,11 +104,18 @@ def write_page(
         path: of the page.
         latency: of the models that were timed.
         command: that made it.
+        compared: the models side by side, where there are several.
     """
     sections = [section(name, *own, latency=latency.get(name)) for name, own in measured.items()]
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     environment.filters["code"] = _code
-    text = environment.get_template(TEMPLATE).render(sections=sections, command=command, columns=COLUMNS)
+    text = environment.get_template(TEMPLATE).render(
+        sections=sections,
+        command=command,
+        columns=COLUMNS,
+        compared=list(comparison_cells(compared)),
+        compared_header=comparison_header(compared) if compared else (),
+    )
     staged = path.with_name(f".{path.name}.partial")
     staged.write_text(text, encoding="utf-8")
     staged.replace(path)

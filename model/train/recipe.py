@@ -59,7 +59,7 @@ from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
 from threadmatch.model.train.phases.head import HeadSettings, possible, train_head
 from threadmatch.model.train.phases.principal_components import start_from_data
 from threadmatch.model.train.recipe_files import check_settings, read_toml
-from threadmatch.model.train.start import CHECKPOINT, settled, start_folder, started_config
+from threadmatch.model.train.start import CHECKPOINT, give_head, settled, start_folder, started_config
 
 logger = logging.getLogger(__name__)
 
@@ -209,8 +209,7 @@ def _begin(recipe: Recipe) -> GRNet:
     """The network before its first step, in evaluation mode."""
     if recipe.start is not None:
         network = load_checkpoint(recipe.start)
-        network.config = network.head.config = recipe.model
-        network.head.dropout.p = recipe.model.dropout
+        give_head(network, recipe.model)
         return network
     with torch.random.fork_rng():
         torch.manual_seed(recipe.fit.seed)

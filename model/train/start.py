@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from threadmatch.model.chain import Stage
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.sets import LabelledSet
 from threadmatch.model.descriptions import SHIPPED, read_description, shipped_models
@@ -16,7 +17,8 @@ from threadmatch.model.evaluate.evaluation import EvaluationSettings, compare, r
 from threadmatch.model.evaluate.metrics import rates
 from threadmatch.model.evaluate.ranking import FINAL, Rankings
 from threadmatch.model.evaluate.recalibrate import recalibrate
-from threadmatch.model.grnet import load_checkpoint
+from threadmatch.model.features import REGIONS
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import load_model
 from threadmatch.model.progress import Progress, unheard
 
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT, WORSE = "checkpoint", "worse-than-start"
 """Folders of a run: its model, and where that goes if it ranks `val` worse than the one it began with."""
+HEAD_ITEMS = 16
+"""Of the best that the stages before hand on, GRNet's head reorders so many."""
 FREE = ("dropout",)
 """Settings of [model] that a run may change, since no trained tensor depends on them."""
 
@@ -93,7 +97,16 @@ def started_config(folder: Path, given: dict[str, Any]) -> GRNetConfig:
             f"[model] asks for {', '.join(other)}, which its weights are not of; leave [model] out, or leave `start` "
             "out and train from ImageNet's weights"
         )
-    return replace(own, **{name: getattr(asked, name) for name in FREE})
+    features = own.features if REGIONS in own.features else (*own.features, REGIONS)  # what the head reads
+    return replace(own, features=features, **{name: getattr(asked, name) for name in FREE})
+
+
+def give_head(network: GRNet, config: GRNetConfig) -> None:
+    """Let a network have the settings of `started_config`; one that had no use for a head yet now ends with it."""
+    if REGIONS not in network.config.features:
+        network.chain = (*network.chain, Stage("grnet", HEAD_ITEMS))
+    network.config = network.head.config = config
+    network.head.dropout.p = config.dropout
 
 
 def compared_with_start(

@@ -75,7 +75,7 @@ class Photos:
 
     def add(self, photo: bytes) -> int:
         """Take one in; its number."""
-        prepared, decoded = load_image(photo, image_px=self._model.image_px)
+        prepared, decoded = load_image(photo, image_px=self._model.image_px, framing=self._model.framing)
         self._pixels.append(prepared.pixels)
         self.squares.append(lab_square(display_photo(decoded)))
         return len(self.squares) - 1

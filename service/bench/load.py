@@ -243,7 +243,7 @@ def truths_of(gallery: Gallery, model: Model, photos: list[bytes]) -> list[Truth
     """What each photo must find, by the model and the gallery's own reading, without the service."""
     truths = []
     for photo in photos:
-        prepared, _ = load_image(photo, image_px=model.image_px)
+        prepared, _ = load_image(photo, image_px=model.image_px, framing=model.framing)
         features = model.encode(prepared.pixels[None])
         candidates = gallery.shortlist(features[EMBEDDING][0], gallery.item_count)
         needs = model.matchers[model.chain[-1].matcher].needs

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from threadmatch.service.cli.adapt import adapt
 from threadmatch.service.cli.attributes import evaluate_attributes, train_attributes
 from threadmatch.service.cli.bench import bench
 from threadmatch.service.cli.calibrate import calibrate
@@ -54,6 +55,7 @@ def _options(
     """What comes before a subcommand."""
 
 
+app.command("adapt")(adapt)
 app.command("bench")(bench)
 app.command("calibrate")(calibrate)
 app.command("curves")(curves)

@@ -12,8 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from threadmatch.model.data.manifest.rows import Selection
+    from threadmatch.model.evaluate.comparison import Compared
     from threadmatch.model.evaluate.ranking import Rankings
-    from threadmatch.model.inference import Model
 
 
 class Part(StrEnum):
@@ -56,7 +56,7 @@ def evaluate(
     category: Annotated[list[str] | None, typer.Option(help="of the manifest: only this one; again for more")] = None,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the file's")] = None,
     skip_bad_rows: SkipBadRows = False,
-    model: Annotated[list[str] | None, typer.Option(help="model name or folder; may be given again")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="name or folder; given again, all stand in one table")] = None,
     methods: Methods = "global,greedy,grnet",
     kpm: Annotated[Path | None, typer.Option(help="folder of a matching head that `threadmatch table` trained")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="items the first stage hands to the matchers")] = 200,
@@ -79,7 +79,7 @@ def evaluate(
     from threadmatch.model.errors import ModelError
     from threadmatch.model.evaluate.evaluation import EvaluationSettings
     from threadmatch.model.inference import load_model
-    from threadmatch.service.cli.measuring import measure_models
+    from threadmatch.service.cli.measuring import compared_models, measure_models
 
     console = Console(stderr=True)
     names = tuple(filter(None, (name.strip() for name in methods.split(","))))
@@ -97,40 +97,32 @@ def evaluate(
             console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
         models = [load_model(name, device=device) for name in model or [DEFAULT_MODEL]]
         measured = measure_models(models, gallery, queries, settings, console)
-        _write_page(models, measured, html, candidates=min(candidates, len(gallery)))
-        _write(measured, out, trec_depth, as_json=as_json)
+        compared = compared_models(models, measured, queries, candidates=min(candidates, len(gallery)), page=html)
+        _write(measured, compared, out, trec_depth, as_json=as_json)
     except (ModelError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 
-def _write_page(
-    models: list[Model], measured: dict[str, tuple[dict[str, Any], Rankings]], page: Path | None, *, candidates: int
+def _write(
+    measured: dict[str, tuple[dict[str, Any], Rankings]],
+    compared: list[Compared],
+    out: Path,
+    trec_depth: int,
+    *,
+    as_json: bool,
 ) -> None:
-    if page is None:
-        return
-    from threadmatch.model.evaluate.latency import measure_latency
-    from threadmatch.model.evaluate.provenance import command_line
-    from threadmatch.model.evaluate.report_page import write_page
-
-    queries = next(iter(measured.values()))[1].queries
-    latency = {
-        name: measure_latency(model, queries, candidates=candidates)
-        for name, model in zip(measured, models, strict=True)
-    }
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(measured, page, latency=latency, command=command_line())
-
-
-def _write(measured: dict[str, tuple[dict[str, Any], Rankings]], out: Path, trec_depth: int, *, as_json: bool) -> None:
     """The report of every model, for machines and for people; the JSON file last: where it stands, the rest does."""
+    from threadmatch.model.evaluate.comparison import comparison_table
     from threadmatch.model.evaluate.report import markdown, write_json
     from threadmatch.service.cli.measuring import joined, write_rankings
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    result = joined(measured)
+    result = joined(measured, compared)
     write_rankings({name: rankings for name, (_, rankings) in measured.items()}, out.with_suffix(""), trec_depth)
     tables = "\n".join(f"## {name}\n\n{markdown(own)}" for name, (own, _) in measured.items())
+    if compared:
+        tables = f"{comparison_table(compared)}\n{tables}"
     out.with_suffix(".md").write_text(f"{tables}\n    {result['provenance']['command']}\n")
     write_json(result, out)
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from threadmatch.model.data.pairs import LabelledImage
+    from threadmatch.model.evaluate.comparison import Compared
     from threadmatch.model.evaluate.evaluation import EvaluationSettings
     from threadmatch.model.evaluate.ranking import Rankings
     from threadmatch.model.inference import Model
@@ -34,8 +36,32 @@ def measure_models(
     return measured
 
 
-def joined(measured: dict[str, tuple[dict[str, Any], Rankings]]) -> dict[str, Any]:
-    """One model's report; further ones stand in it by name, each with its gain over the first."""
+def compared_models(
+    models: list[Model],
+    measured: dict[str, tuple[dict[str, Any], Rankings]],
+    queries: list[LabelledImage],
+    *,
+    candidates: int,
+    page: Path | None,
+) -> list[Compared]:
+    """Time the models, write the page if one is asked for, and set several models side by side; one makes no list."""
+    from threadmatch.model.evaluate.comparison import compare_models
+    from threadmatch.model.evaluate.latency import measure_latency
+    from threadmatch.model.evaluate.provenance import command_line
+    from threadmatch.model.evaluate.report_page import write_page
+
+    if page is None and len(models) == 1:
+        return []
+    latency = measure_latency(dict(zip(measured, models, strict=True)), queries, candidates=candidates)
+    compared = compare_models(measured, models, latency) if len(models) > 1 else []
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_page(measured, page, latency=latency, command=command_line(), compared=compared)
+    return compared
+
+
+def joined(measured: dict[str, tuple[dict[str, Any], Rankings]], compared: Sequence[Compared] = ()) -> dict[str, Any]:
+    """One model's report; further ones stand in it by name, each with its gain over the first, and all side by side."""
     from threadmatch.model.evaluate.evaluation import compare
     from threadmatch.model.evaluate.provenance import provenance
     from threadmatch.model.evaluate.ranking import FINAL
@@ -48,6 +74,8 @@ def joined(measured: dict[str, tuple[dict[str, Any], Rankings]]) -> dict[str, An
             name: compare(rankings, own, FINAL if FINAL in own.orders else "global") for name, (_, own) in others
         }
         joined["first"] = first
+    if compared:
+        joined["comparison"] = [row.to_dict() for row in compared]
     return joined
 
 

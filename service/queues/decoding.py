@@ -16,6 +16,7 @@ from typing import Final, Literal
 from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same, Task
 from threadmatch.model.decoding import sniff_format
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.framing import SQUASHED, Framing
 from threadmatch.model.headers.looking import look
 from threadmatch.model.images import (
     Box,
@@ -73,10 +74,11 @@ class Decoding:
         image_px: side S of the model's input.
         limits: on one photo.
         rules: places, memory and time.
+        framing: how a photo becomes the model's square.
     """
 
-    def __init__(self, image_px: int, limits: ImageLimits, rules: DecodeRules) -> None:
-        self._image_px, self._limits, self._rules = image_px, limits, rules
+    def __init__(self, image_px: int, limits: ImageLimits, rules: DecodeRules, *, framing: Framing = SQUASHED) -> None:
+        self._image_px, self._framing, self._limits, self._rules = image_px, framing, limits, rules
         self.small = FairLane("decode", rules.small, what="photos")
         self.large = FairLane(
             "decode-large", rules.large, budget=rules.large_bytes, most_waiting=rules.large_waiting, what="large photos"
@@ -111,7 +113,7 @@ class Decoding:
             if pool is None:
                 return self._here(data, box, show)
             task = Task(data=data, box=box or "", show=show)
-            return _unpacked(pool.decode(task, stop=stop if lane is self.large else None))
+            return self._unpacked(pool.decode(task, stop=stop if lane is self.large else None))
 
         lane, cost = self._lane(data)
         return await lane.run(work, cost=cost)
@@ -169,6 +171,7 @@ class Decoding:
         return DecodePool(
             processes,
             image_px=self._image_px,
+            framing=self._framing,
             limits=self._limits,
             time_limit_s=self._rules.timeout_s,
             memory_bytes=PROCESS_BYTES + memory_bytes,
@@ -177,12 +180,13 @@ class Decoding:
 
     def _here(self, data: bytes, box: str | None, show: Show) -> Unpacked:
         asked = Box.parse(box) if box is not None else None
-        prepared, decoded = load_image(data, image_px=self._image_px, box=asked, limits=self._limits)
+        prepared, decoded = load_image(
+            data, image_px=self._image_px, framing=self._framing, box=asked, limits=self._limits
+        )
         shown = {"nothing": None, "all": None, "box": prepared.box}[show]
         return Unpacked(prepared, b"" if show == "nothing" else display_photo(decoded, shown))
 
-
-def _unpacked(decoded: Decoded | Same) -> Unpacked:
-    assert isinstance(decoded, Decoded), "no digests were given"
-    prepared = PreparedImage(decoded.pixels, decoded.width, decoded.height, Box(*decoded.box))
-    return Unpacked(prepared, decoded.photo)
+    def _unpacked(self, decoded: Decoded | Same) -> Unpacked:
+        assert isinstance(decoded, Decoded), "no digests were given"
+        prepared = PreparedImage(decoded.pixels, decoded.width, decoded.height, Box(*decoded.box), self._framing)
+        return Unpacked(prepared, decoded.photo)

@@ -100,7 +100,7 @@ class ModelQueues:
         self.metrics = metrics or Metrics()
         self.thread = WorkThread("model")
         self.pairs = Budget("candidates", self.capacity.max_pairs)
-        self.decoding = Decoding(model.image_px, self.capacity.images, self.capacity.decode)
+        self.decoding = Decoding(model.image_px, self.capacity.images, self.capacity.decode, framing=model.framing)
         self.detecting = FairLane("detect", self.capacity.detect_threads)
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
         self.encoder: MicroBatcher[NDArray[np.uint8], Photo]

@@ -16,7 +16,7 @@ from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
 from threadmatch.model.detection.parsing.framing import LEAST_PX, framed
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.detection.structure import has_structure
-from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_image
+from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_for
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.results import Seen
 
@@ -67,7 +67,7 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     found = await detect(queues, photo)
     large = [(box, proposal) for box, proposal in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box, label = (large[0][0], large[0][1].label) if large else (None, None)
-    prepared = await queues.run_in(queues.readers, prepare_image, found.image, image_px=queues.model.image_px, box=box)
+    prepared = await queues.run_in(queues.readers, prepare_for, queues.model, found.image, box)
     seen = Seen(
         chosen_by="detector" if box else "nobody",
         garment=label,
@@ -121,10 +121,10 @@ async def _parsed(queues: ModelQueues, detector: ParserDetector, image: DecodedI
 async def _garment(
     queues: ModelQueues, image: DecodedImage, parsing: Parsing, kinds: Collection[str] = ()
 ) -> PreparedImage:
-    side = queues.model.image_px
+    model = queues.model
 
     def work() -> PreparedImage:
-        return framed(image, parsing, image_px=side, kinds=kinds) or prepare_image(image, image_px=side)
+        return framed(image, parsing, model, kinds=kinds) or prepare_for(model, image)
 
     return await queues.run_in(queues.readers, work)
 

@@ -14,7 +14,15 @@ from threadmatch.model.detection.parsing.detector import ParserDetector
 from threadmatch.model.detection.parsing.garments import plain_ground
 from threadmatch.model.explain import Side
 from threadmatch.model.features import ATTRIBUTES
-from threadmatch.model.images import DISPLAY_PHOTO_PX, DecodedImage, decode_image, display_size, prepare_image
+from threadmatch.model.images import (
+    DISPLAY_PHOTO_PX,
+    Box,
+    DecodedImage,
+    decode_image,
+    display_size,
+    part_seen,
+    prepare_for,
+)
 from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining
 from threadmatch.service.errors import InvalidFieldError, SearchNotFoundError
 from threadmatch.service.search.by_attributes import attributes_alike, attributes_of
@@ -74,9 +82,10 @@ async def heatmap(
         else:
             heat = await _decided(retriever, search, item_id, side=side, method=method)
         if side == "query":
-            size, inside = display_size(search.box.width, search.box.height), None
+            size, shown, searched = display_size(search.box.width, search.box.height), search.box, search.box
         else:
-            size, inside = display_size(item.width, item.height), share(item.box, item.width, item.height)
+            size, shown, searched = display_size(item.width, item.height), Box(0, 0, item.width, item.height), item.box
+        inside = share(part_seen(retriever.model, searched), shown)
         kept = await _kept(retriever, search, item_id, side) if clear_ground else None
         return await queues.run_in(queues.readers, overlay, heat, size, inside=inside, kept=kept)
 
@@ -141,7 +150,8 @@ async def explanation(retriever: Retriever, search: RecentSearch, item_id: str) 
         said = (await queues.explainer.submit(call))[place]
         alike = await queues.run_in(queues.readers, _attributes_alike, retriever, search, item_id)
     after, before = (
-        evidence_boxes(pairs, matcher.region_boxes(), search.box, item.box) for pairs in (said.after, said.before)
+        evidence_boxes(pairs, matcher.region_boxes(), search.box, item.box, encoder=retriever.model)
+        for pairs in (said.after, said.before)
     )
     return Told(item_id, matcher.name, after, before, alike)
 
@@ -215,10 +225,9 @@ async def _kept(retriever: Retriever, search: RecentSearch, item_id: str, side: 
 
 def _pixels(retriever: Retriever, search: RecentSearch, item_id: str, side: Side) -> NDArray[np.uint8]:
     """(S, S, 3) of the photo to paint, from what is kept of it: longest side DISPLAY_PHOTO_PX."""
-    image_px = retriever.model.image_px
     if side == "query":
-        return prepare_image(decode_image(search.crop), image_px=image_px).pixels
+        return prepare_for(retriever.model, decode_image(search.crop)).pixels
     snapshot = retriever.gallery.current
     item = snapshot.item(item_id)
     photo = decode_image(snapshot.photo(item_id), long_side_hint_px=DISPLAY_PHOTO_PX)
-    return prepare_image(DecodedImage(photo.picture, item.width, item.height), image_px=image_px, box=item.box).pixels
+    return prepare_for(retriever.model, DecodedImage(photo.picture, item.width, item.height), item.box).pixels

@@ -297,10 +297,12 @@ class Retriever:
         if matcher.pointwise:
             items, places = {name: values[places] for name, values in items.items()}, list(range(len(places)))
         told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS))
-        told = with_evidence(scored, [told_all[place] for place in places], matcher.region_boxes(), searched)
+        told = with_evidence(
+            scored, [told_all[place] for place in places], matcher.region_boxes(), searched, encoder=self.model
+        )
         if options.heatmaps == "inline":
             told = await with_inline_heatmaps(
-                self.queues, matcher, told, query, items, places=places, searched=searched
+                self.queues, matcher, told, query, items, places=places, searched=searched, encoder=self.model
             )
         explained = {match.stage1_rank: match for match in told}
         return [explained.get(match.stage1_rank, match) for match in matches]

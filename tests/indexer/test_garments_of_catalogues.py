@@ -93,14 +93,14 @@ def test_a_gallery_moves_with_what_was_asked_of_each_row(shop: Shop, tmp_path: P
 
 
 def test_a_box_has_one_written_form_for_all_that_ask_the_same() -> None:
-    garments = CatalogueGarments(16, "auto")
+    garments = CatalogueGarments(PixelEncoder(), "auto")
     asked = garments.asked_box("", '{"Category": "Women/Tops/Jackets", "name": "Slim jeans"}')
     assert looks(asked)
     assert kinds_of(asked) == {"outerwear"}
     assert (given_box(asked), as_cell(asked)) == ("", "auto")
     assert asked == garments.asked_box("AUTO", '{"category": "coat"}') != garments.asked_box("", "{}")
     assert kinds_of(garments.asked_box("", "{}")) == frozenset()
-    assert garments.asked_box("none", "{}") == CatalogueGarments(16).asked_box("", "{}") == ""
+    assert garments.asked_box("none", "{}") == CatalogueGarments(PixelEncoder()).asked_box("", "{}") == ""
     assert as_cell(garments.asked_box("1,2,3,4", "{}")) == "1.0,2.0,3.0,4.0"
     with pytest.raises(InvalidImageError, match="four numbers"):
         garments.asked_box("left half", "{}")

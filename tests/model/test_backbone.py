@@ -22,7 +22,7 @@ def test_a_backbone_gives_the_map_it_promises(name: str) -> None:
     side = 96
     with torch.no_grad():
         feature_map = backbone(torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8))
-    assert feature_map.shape == (2, backbone.channels, side // backbone.stride, side // backbone.stride)
+    assert feature_map.shape == (2, backbone.channels, side // STRIDE, side // STRIDE)
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
@@ -32,9 +32,9 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
         build_backbone("timm:no_such_net")
 
 
-def test_a_backbone_of_tokens_is_refused() -> None:
-    backbone = build_backbone("timm:test_vit")
-    with pytest.raises(ConfigError, match="convolutional"):
+def test_a_network_whose_tokens_have_no_known_place_is_refused() -> None:
+    backbone = build_backbone("timm:test_mixer")
+    with pytest.raises(ConfigError, match="says which of its tokens show no place"):
         backbone(torch.zeros(1, 3, 160, 160))
 
 
@@ -65,6 +65,18 @@ def test_an_efficientnet_is_timms_to_the_last_bit(name: str) -> None:
         *map(theirs.pretrained_cfg.get, ("mean", "std")),
     )
     assert described == (form.head, STRIDE, form.mean, form.std)
+
+
+def test_a_transformer_of_timm_sees_photos_of_another_size_and_stays_whole() -> None:
+    backbone = build_backbone("timm:test_vit", image_px=96).eval()
+    looked = backbone.look(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
+    assert looked.feature_map.shape == (2, backbone.channels, 6, 6)
+    assert looked.pooled is not None
+    assert looked.pooled.shape == (2, backbone.pooled_channels)
+    with pytest.raises(ConfigError, match="squares of 16 pixels; take 96"):
+        build_backbone("timm:test_vit", image_px=100)
+    with pytest.raises(ConfigError, match="stays as it was trained"):
+        backbone.split(0)
 
 
 def _trained_looking(name: str) -> Backbone:

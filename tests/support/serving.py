@@ -147,7 +147,7 @@ class WatchedModel:
         self.threads: set[str] = set()
         self.name, self.fingerprint = model.name, model.fingerprint
         self.features, self.features_fingerprint = model.features, model.features_fingerprint
-        self.image_px, self.chain = model.image_px, model.chain
+        self.image_px, self.framing, self.chain = model.image_px, model.framing, model.chain
         self.attributes = model.attributes
         self.matchers: Mapping[str, Matcher] = {
             name: WatchedMatcher(self, matcher) for name, matcher in model.matchers.items()

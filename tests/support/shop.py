@@ -22,6 +22,7 @@ from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.framing import SQUASHED
 
 EMBEDDING_SIZE, REGIONS_SHAPE = 24, (3, 5)
 SPECS = (
@@ -46,7 +47,7 @@ class PixelEncoder:
         dies_on: the call of `encode`, from 1, that fails as a power cut would.
     """
 
-    image_px = 16
+    image_px, framing = 16, SQUASHED
     features = SPECS
 
     def __init__(self, *, name: str = "pixels", dies_on: int = 0) -> None:

@@ -27,6 +27,7 @@ import threadmatch
 from threadmatch.indexer.catalogue.decoding.worker import read_message, write_message
 from threadmatch.indexer.errors import IndexerError
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.framing import SQUASHED, Framing
 from threadmatch.model.images import DecodedImage, ImageLimits
 
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class DecodePool:
     Args:
         workers: processes.
         image_px: S.
+        framing: how a photo becomes the model's square.
         limits: on one image.
         time_limit_s: for one image.
         memory_bytes: address space of one process; None for `worker.MEMORY_LIMIT_BYTES`.
@@ -108,13 +110,14 @@ class DecodePool:
         workers: int,
         *,
         image_px: int,
+        framing: Framing = SQUASHED,
         limits: ImageLimits | None = None,
         time_limit_s: float = TIME_LIMIT_S,
         memory_bytes: int | None = None,
         nice: int = 0,
         program: tuple[str, ...] = ("-m", "threadmatch.indexer.catalogue.decoding.worker"),
     ) -> None:
-        self.image_px, self.limits = image_px, limits or ImageLimits()
+        self.image_px, self.framing, self.limits = image_px, framing, limits or ImageLimits()
         self.time_limit_s = time_limit_s
         self._program = (*program, *([] if memory_bytes is None else [str(memory_bytes)]))
         self._nice = nice
@@ -176,6 +179,7 @@ class DecodePool:
             "show": task.show,
             "view_px": task.view_px,
             "image_px": self.image_px,
+            "framing": self.framing.to_dict(),
         }
         answer, blobs = self._ask_again(header, [] if task.data is None else [task.data], stop)
         if answer["status"] == "same":

@@ -4,8 +4,8 @@ It is started as a program of its own, so that it inherits neither torch's threa
 module, and so that it ends by itself when the ingestion is killed. A message is a length (4 bytes, big-endian), that
 many bytes of JSON, and the blobs whose sizes the JSON lists.
 
-    task    {"path" or null, "image_px", "box", "show", "view_px", "known": [sha256, ...], "max_bytes", "max_pixels",
-             "sizes": [image]}
+    task    {"path" or null, "image_px", "framing", "box", "show", "view_px", "known": [sha256, ...], "max_bytes",
+             "max_pixels", "sizes": [image]}
             {"path" or null, "long_side_px", "max_bytes", "max_pixels", "sizes": [image]}       the picture as a whole
             {"nothing"}                                  to be answered when the work could begin
     first   {"status": "ready"}
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from threadmatch.model.errors import InvalidImageError
+from threadmatch.model.framing import Framing
 from threadmatch.model.images import (
     DISPLAY_PHOTO_PX,
     Box,
@@ -106,7 +107,10 @@ def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], li
             return {"status": "same", "sha256": sha256}, []
         box = Box.parse(task["box"]) if task["box"] else None
         finest = max(DISPLAY_PHOTO_PX, task["view_px"])
-        prepared, decoded = load_image(data, image_px=task["image_px"], box=box, limits=limits, long_side_px=finest)
+        framing = Framing.from_dict(task["framing"])
+        prepared, decoded = load_image(
+            data, image_px=task["image_px"], framing=framing, box=box, limits=limits, long_side_px=finest
+        )
         shown = {"all": None, "box": prepared.box}
         photo = display_photo(decoded, shown[task["show"]]) if task["show"] in shown else b""
     except InvalidImageError as error:

@@ -54,10 +54,9 @@ def mask_of_crop(mask: Mask, prepared: PreparedImage) -> Mask:
     """(h, w) over the whole photo -> (S, S) over the part that `prepared` shows."""
     height, width = mask.shape
     across, down = width / prepared.width, height / prepared.height
-    box = prepared.box
-    area = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+    framing = replace(prepared.framing, interpolation="bilinear")
     side = prepared.pixels.shape[0]
-    return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR, box=area), np.uint8)
+    return framing.square(Image.fromarray(mask), prepared.box.edges, side, scale=(across, down))
 
 
 def quiet_pixels(pixels: Pixels, mask: Mask, *, blur: float = BLUR, fade: float = FADE) -> Pixels:

@@ -143,6 +143,7 @@ def bare_model(network: GRNet, *, hypercolumn: bool = True) -> Model:
     taps = network.config.hypercolumn if hypercolumn else ()
     config = GRNetConfig(
         backbone=network.config.backbone,
+        encoder=network.config.encoder,
         image_px=network.config.image_px,
         scales=network.config.scales,
         pool=network.config.pool,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from threadmatch.model.components import FULLY, PARTLY, rotate, whiten
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
@@ -18,9 +18,6 @@ from threadmatch.model.train.inputs.feature_sets import FeatureSet
 
 BLEND_START = {"global": 0.0, "greedy": 24.0}
 """Of the learned weights: greedy matching alone, about as steep as the softmaxes it was trained by."""
-
-PARTLY, FULLY = 0.5, 1.0
-"""Power of the deviation that a component is divided by. Fully lifts noise: it serves beside others."""
 
 SAMPLE_REGIONS = 100_000
 """Region vectors that the components of earlier maps are taken from, at most."""
@@ -35,10 +32,10 @@ def start_from_data(network: GRNet, train: Sides[FeatureSet]) -> None:
     with torch.no_grad():
         sample = torch.cat([train.gallery.pooled[:4000], train.queries.pooled[:8000]])
         if network.embedding is not None:
-            _whiten(network.embedding, sample.float(), PARTLY)
+            whiten(network.embedding, sample.float(), PARTLY)
         if network.neck is not None:
             regions = _regions(train)
-            _whiten(learned_layer(network.neck), regions[:, : network.backbone.channels].float(), PARTLY)
+            whiten(learned_layer(network.neck), regions[:, : network.backbone.channels].float(), PARTLY)
     start_hypercolumn(network, train)
     start_head(network)
 
@@ -56,11 +53,9 @@ def start_hypercolumn(network: GRNet, train: Sides[FeatureSet]) -> None:
         regions = regions[:: -(-len(regions) // SAMPLE_REGIONS)].float()
         last, *taps = regions.split([network.backbone.channels, *network.backbone.tap_channels], dim=-1)
         for layer, own in zip(neck.components, taps, strict=True):
-            _whiten(layer, own, FULLY)
+            whiten(layer, own, FULLY)
         column = neck.column(neck.last(last), taps)
-        # Not centred: what is kept of the vectors' products counts, since cosines are taken of them.
-        _, vectors = torch.linalg.eigh(column.T @ column / len(column))
-        neck.join.weight.copy_(vectors.flip(1)[:, : neck.join.out_features].T)
+        rotate(neck.join, column)
 
 
 def start_head(network: GRNet) -> None:
@@ -77,16 +72,3 @@ def start_head(network: GRNet) -> None:
 def _regions(train: Sides[FeatureSet]) -> Tensor:
     """(n, C) regions of some images of both sides."""
     return torch.cat([train.gallery.regions[:1500], train.queries.regions[:1500]]).flatten(0, 1)
-
-
-def _whiten(layer: nn.Linear, sample: Tensor, power: float) -> None:
-    """Rows: the leading components, each divided by its deviation to `power` (1 whitens fully and lifts noise)."""
-    mean = sample.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((sample - mean).T))
-    keep = layer.out_features
-    values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
-    scale = (values / values[0]).clamp(min=1e-6).pow(-power / 2)
-    weight = scale[:, None] * vectors.T
-    length = (F.linear(sample - mean, weight)).norm(dim=1).mean()
-    layer.weight.copy_(weight / length)
-    layer.bias.copy_(-(weight / length) @ mean)

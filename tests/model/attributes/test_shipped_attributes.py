@@ -52,7 +52,7 @@ def test_all_attributes_of_a_photo_cost_at_most_15_percent_of_its_encoding(
 ) -> None:
     side = network.config.image_px
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        _, maps = network.backbone.maps(torch.zeros(1, 3, side, side, dtype=torch.uint8), part.stages)
+        maps = network.backbone.look(torch.zeros(1, 3, side, side, dtype=torch.uint8), part.stages).stages
     grid = (int(maps[part.config.late].shape[2]), int(maps[part.config.late].shape[3]))
     assert part.reader.flops(grid) < SHARE * counter.get_total_flops()
 

@@ -1,0 +1,1 @@
+"""Encoders of others made useful without labels: components fitted on a shop's own photos."""

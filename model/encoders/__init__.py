@@ -1,0 +1,1 @@
+"""Networks that others trained, of timm, open_clip and transformers: opened once and built again."""
