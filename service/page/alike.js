@@ -46,10 +46,10 @@ function settle() {
 }
 
 byId("alike-more").addEventListener("click", () => {
-  const next = chips.find(({ button }) => button.hidden);
+  const hidden = chips.filter(({ button }) => button.hidden);
   all = true;
   settle();
-  next.button.focus();
+  hidden.find(({ button }) => !button.hidden)?.button.focus();
 });
 
 // Names of the attributes that are asked for.

@@ -109,7 +109,7 @@ export class Comparison {
   // In which attributes the two are alike and different; where one is seen is shown while it is pointed at or pressed.
   traits() {
     const attributes = ordered(this.told?.attributes ?? []), rows = attributes.map((own) => {
-      const told = trait(own), row = make("li"), button = make("button", { type: "button", className: "trait" });
+      const told = trait(own), row = make("li"), button = make("button", { type: "button", className: "trait", title: "Shows where it is seen" });
       row.classList.toggle("technical", !this.asked.includes(own.name) && (told.same === null || told.absent));
       button.append(sign(told), make("b", { textContent: told.name }), make("span", { textContent: compared(told) }),
         make("span", { className: "technical", textContent: percent(Math.max(0, own.similarity)) }));

@@ -123,6 +123,7 @@ async function search({ anew = true, again = false, step = false } = {}) {
       for (const order of running === mine ? needed : []) {
         answers[order] = await ask("/v1/search", { method: "POST", form: fields(order, size), signal: mine.signal, sent });
       }
+      await photo.size; // read long since, as a rule: nothing jumps when the matches come
     } catch (error) {
       if (running === mine) failed(error);
       return;
@@ -130,7 +131,6 @@ async function search({ anew = true, again = false, step = false } = {}) {
       if (running === mine) working(false);
     }
   }
-  await photo.size; // read long since, as a rule: nothing jumps when the matches come
   if (running !== mine) return;
   if (target === "auto") learn(answers.reranked);
   show();
@@ -245,9 +245,10 @@ byId("alike-how").addEventListener("change", changed);
 addEventListener("popstate", async () => { if (!await restore()) location.reload(); });
 addEventListener("online", () => { if (hushed()) search(); });
 await access.enter(async () => {
-  if (photo) photo.id = ""; // the search so far was another gallery's
+  running?.abort(); // what was found so far is another gallery's
+  if (photo) photo.id = "";
   await meetGallery();
   await search();
 });
 await meetGallery();
-if (!photo) await restore();
+if (!choices) await restore();
