@@ -43,17 +43,17 @@ def write_contact_sheet(path: Path, outcomes: Sequence[Outcome], client: httpx.C
     for number, outcome in enumerate(rows):
         top = GAP + number * height_of_row
         _draw_query(sheet, draw, outcome.query, (GAP, top + LABEL))
-        draw.text((GAP, top), "street photo", INK, font=_font())
+        draw.text((GAP, top), "street photo", INK, font=label_font())
         plain = post(client, outcome.query, candidates=candidates, top_k=MATCHES, rerank="false")
         left = GAP + QUERY[0] + 2 * GAP
         for label, answer, y in (
             (f"stage one: the right item is {_place(outcome.before)}", plain, top),
             (f"reranked: the right item is {_place(outcome.after)}", outcome.answer, top + LABEL + CELL[1] + GAP),
         ):
-            draw.text((left, y), label, INK, font=_font())
+            draw.text((left, y), label, INK, font=label_font())
             for place, match in enumerate(answer["matches"][:MATCHES]):
                 corner = (left + place * (CELL[0] + GAP), y + LABEL)
-                _draw_match(sheet, draw, client, match, corner, right=_is_right(match, outcome.query))
+                draw_match(sheet, draw, client, match, corner, right=_is_right(match, outcome.query))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(COLORS).save(path, "PNG", optimize=True)
 
@@ -92,10 +92,10 @@ def _draw_query(sheet: Image.Image, draw: ImageDraw.ImageDraw, query: DemoQuery,
         edges = (x + box.x0 * scale, y + box.y0 * scale, x + box.x1 * scale - 1, y + box.y1 * scale - 1)
         draw.rectangle(edges, outline=BOX, width=2)
     if query.setup:
-        draw.text((corner[0], y + shown.height + 2), query.setup.replace("_", " "), GREY, font=_font())
+        draw.text((corner[0], y + shown.height + 2), query.setup.replace("_", " "), GREY, font=label_font())
 
 
-def _draw_match(
+def draw_match(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
     client: httpx.Client,
@@ -104,6 +104,11 @@ def _draw_match(
     *,
     right: bool,
 ) -> None:
+    """Draw one match of an answer into a CELL at `corner`; outlined where it is the right one.
+
+    Raises:
+        DemoError: the service does not give its photo.
+    """
     response = client.get(match["image_url"])
     if response.status_code != httpx.codes.OK:
         raise DemoError(f"GET {match['image_url']} answered {response.status_code}, expected the item's photo")
@@ -122,5 +127,6 @@ def _fitted(photo: Image.Image, room: tuple[int, int]) -> tuple[Image.Image, tup
     return shown, ((room[0] - size[0]) // 2, (room[1] - size[1]) // 2), scale
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def label_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Of the words on a sheet."""
     return ImageFont.load_default(12)

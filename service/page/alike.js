@@ -2,16 +2,14 @@
 
 import { pointed } from "./attention.js";
 import { byId, make } from "./elements.js";
-import { listed, ordered } from "./traits.js";
+import { fits, listed, ordered } from "./traits.js";
 import { spoken } from "./words.js";
 
 const WEIGHT = 1; // outweighs most differences of a shortlist, and not a garment that is the same in all else
 const SHOWN = 5; // chips at once; the others are one step further
-const UPPER = ["neckline", "sleeves", "collar"]; // of garments for the upper body
-const NOT_UPPER = ["trousers", "shorts", "skirt", "footwear", "bag", "hat", "scarf"];
 
 let chips = []; // {name, button}
-let unfit = []; // names that the garment searched cannot have
+let searched = ""; // kind of the garment, where it is known
 let all = false; // whether those further down are shown
 
 const pressed = ({ button }) => button.getAttribute("aria-pressed") === "true";
@@ -34,22 +32,22 @@ export function offer(attributes, { changed, look }) {
 
 // Leave out what a garment of this kind cannot have.
 export function suit(kind) {
-  unfit = NOT_UPPER.includes(kind) ? UPPER : [];
+  searched = kind;
   settle();
 }
 
 function settle() {
-  const fit = chips.filter((chip) => pressed(chip) || !unfit.includes(chip.name));
+  const fit = chips.filter((chip) => pressed(chip) || fits(searched, chip.name));
   for (const chip of chips) chip.button.hidden = !pressed(chip) && (!fit.includes(chip) || (!all && fit.indexOf(chip) >= SHOWN));
   byId("alike-more").hidden = all || fit.length <= SHOWN;
   byId("alike-how").hidden = !asked().length;
 }
 
 byId("alike-more").addEventListener("click", () => {
-  const next = chips.find(({ button }) => button.hidden);
+  const hidden = chips.filter(({ button }) => button.hidden);
   all = true;
   settle();
-  next.button.focus();
+  hidden.find(({ button }) => !button.hidden)?.button.focus();
 });
 
 // Names of the attributes that are asked for.

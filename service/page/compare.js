@@ -9,7 +9,7 @@ import { Heat } from "./heat.js";
 import { comparable, kindOf, offer } from "./matches.js";
 import { fit } from "./photo.js";
 import { Regions, note } from "./regions.js";
-import { compared, ordered, shared, sign, trait } from "./traits.js";
+import { compared, fits, ordered, shared, sign, trait } from "./traits.js";
 import { chance, factsOf, likely, linkOf, moved, nameOf, percent, sentence, sureness } from "./words.js";
 
 const TALLEST = "min(34rem, 56vh)";
@@ -37,7 +37,7 @@ export class Comparison {
     });
   }
 
-  // Open at one match of an answer. `photo` is the searched photo as it was sent, `garment` the name of what was searched,
+  // Open at one match of an answer. `photo` is the searched photo as it was sent, `garment` the name and kind of what was searched,
   // `asked` the attributes that the search named.
   open(answer, photo, at, { garment, asked }) {
     Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, garment, asked, ranked: comparable(answer) });
@@ -106,10 +106,15 @@ export class Comparison {
     this.heat.show(told?.heatmaps, answer.query, told?.matcher ?? match.stage);
   }
 
+  // What was told of attributes that such a garment can have, and of those that were asked for.
+  attributes() {
+    return (this.told?.attributes ?? []).filter(({ name }) => this.asked.includes(name) || fits(this.garment.kind, name));
+  }
+
   // In which attributes the two are alike and different; where one is seen is shown while it is pointed at or pressed.
   traits() {
-    const attributes = ordered(this.told?.attributes ?? []), rows = attributes.map((own) => {
-      const told = trait(own), row = make("li"), button = make("button", { type: "button", className: "trait" });
+    const rows = ordered(this.attributes()).map((own) => {
+      const told = trait(own), row = make("li"), button = make("button", { type: "button", className: "trait", title: "Shows where it is seen" });
       row.classList.toggle("technical", !this.asked.includes(own.name) && (told.same === null || told.absent));
       button.append(sign(told), make("b", { textContent: told.name }), make("span", { textContent: compared(told) }),
         make("span", { className: "technical", textContent: percent(Math.max(0, own.similarity)) }));
@@ -137,8 +142,8 @@ export class Comparison {
     byId("reasoning").hidden = !earlier.length;
     byId("reasons-note").textContent = note(pairs, before);
     byId("sentence").textContent = [
-      sentence(evidence, this.query, this.record, { garment: this.garment, sure: likely(this.shown) }),
-      shared(this.told?.attributes ?? [], this.asked),
+      sentence(evidence, this.query, this.record, { garment: this.garment.name, sure: likely(this.shown) }),
+      shared(this.attributes(), this.asked),
     ].filter(Boolean).join(" ");
     this.regions.show(pairs, this.query, this.record);
   }

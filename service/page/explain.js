@@ -14,7 +14,7 @@ export async function explain(answer, match, form) {
   }
   form.set("filter", `id == ${JSON.stringify(match.id)}`);
   for (const [name, value] of [["top_k", 1], ["candidates", 1], ["group_by", "item"], ["explain", true], ["box", answer.query.box.join(",")]]) form.set(name, value);
-  form.delete("min_probability");
+  for (const name of ["min_probability", "matcher"]) form.delete(name); // attributes alone explain nothing
   const { matches: [found] } = await ask("/v1/search", { method: "POST", form });
   return found ? { ...found, matcher: found.stage } : null;
 }

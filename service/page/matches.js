@@ -93,7 +93,7 @@ function card(answer, match, { ranked, open, look }) {
 // One attribute that was asked for, on a card: what the item shows, and how far it moved. Where it is seen is shown in
 // both photos.
 function tag(answer, match, own, { photo, look }) {
-  const told = trait(own), [arrow, far] = shift(own.moved), button = make("button", { type: "button", className: "trait" });
+  const told = trait(own), [arrow, far] = shift(own.moved), button = make("button", { type: "button", className: "trait", title: "Shows where it is seen" });
   button.append(sign(told), inSpan(told.value ? `${told.name}: ${told.value}` : told.name), inSpan(arrow, own.moved > 0 ? "up" : "down"));
   button.setAttribute("aria-label", [`${told.name}: ${compared(told)}`, far].filter(Boolean).join("; "));
   const show = () => { lay(photo, map(answer, match, own.name, "item"), { kind: photo.querySelector("img").className }); look(own.name); };

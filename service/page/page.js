@@ -28,7 +28,7 @@ let target = "auto"; // what of it is searched: "auto" the garment found, "none"
 let running = null; // AbortController of the search in progress
 let answers = {}; // of the present photo, target and options, by order: "reranked" and, to stand beside it, "first"
 let choices = 0; // photos chosen so far, or searches named by an address
-let garment = ""; // name of what is searched, where it is known
+let garment = { name: "", kind: "" }; // what is searched, where it is known
 let resting = 0; // timer
 
 const frame = new Frame({
@@ -123,6 +123,7 @@ async function search({ anew = true, again = false, step = false } = {}) {
       for (const order of running === mine ? needed : []) {
         answers[order] = await ask("/v1/search", { method: "POST", form: fields(order, size), signal: mine.signal, sent });
       }
+      await photo.size; // read long since, as a rule: nothing jumps when the matches come
     } catch (error) {
       if (running === mine) failed(error);
       return;
@@ -130,7 +131,6 @@ async function search({ anew = true, again = false, step = false } = {}) {
       if (running === mine) working(false);
     }
   }
-  await photo.size; // read long since, as a rule: nothing jumps when the matches come
   if (running !== mine) return;
   if (target === "auto") learn(answers.reranked);
   show();
@@ -146,9 +146,8 @@ function learn({ query }) {
 }
 
 function mark() {
-  const { name, kind } = proposals.mark(target, frame.edges);
-  garment = name;
-  alike.suit(kind);
+  garment = proposals.mark(target, frame.edges);
+  alike.suit(garment.kind);
 }
 
 // Show where in the photo an attribute is seen; null: nowhere any more.
@@ -174,7 +173,7 @@ function show() {
   byId("matches").hidden = both || !found.matches.length;
   byId("stages").hidden = !both || !found.matches.length;
   const same = alike.asked().length ? alike.words() : "";
-  matches.tell(found, { filtered: Boolean(filters.expression()), garment, same, alone: alike.alone() });
+  matches.tell(found, { filtered: Boolean(filters.expression()), garment: garment.name, same, alone: alike.alone() });
   const open = (answer, at) => comparison.open(answer, photo, at, { garment, asked: alike.asked() });
   if (both) stages.draw(answers.first, found, { byProduct: byProduct(), same, open });
   else matches.draw(found, { open: (at) => open(found, at), look });
@@ -245,9 +244,10 @@ byId("alike-how").addEventListener("change", changed);
 addEventListener("popstate", async () => { if (!await restore()) location.reload(); });
 addEventListener("online", () => { if (hushed()) search(); });
 await access.enter(async () => {
-  if (photo) photo.id = ""; // the search so far was another gallery's
+  running?.abort(); // what was found so far is another gallery's
+  if (photo) photo.id = "";
   await meetGallery();
   await search();
 });
 await meetGallery();
-if (!photo) await restore();
+if (!choices) await restore();

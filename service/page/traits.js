@@ -8,6 +8,11 @@ const SAME = 0.8, OTHER = 0.4; // cosines that are called so where the model kno
 const NONE = "none"; // the value of what is not there, such as a garment's collar
 const ALIKE = 3, DIFFERENT = 2; // attributes that a sentence names
 const FIRST = ["neckline", "pattern", "sleeves", "color", "length", "collar", "closure", "category"]; // what people ask for
+const UPPER = ["neckline", "sleeves", "collar"]; // of garments for the upper body
+const NOT_UPPER = ["trousers", "shorts", "skirt", "footwear", "bag", "hat", "scarf"];
+
+// Whether a garment of a kind, as the service names it, can have an attribute.
+export const fits = (kind, name) => !(NOT_UPPER.includes(kind) && UPPER.includes(name));
 
 // Attributes in the order in which people ask for them; those of a model of one's own follow.
 export function ordered(attributes) {
@@ -51,8 +56,8 @@ export function shared(attributes, asked) {
   const said = (same, most) => told.filter((one) => one.same === same && !one.absent).slice(0, most);
   const alike = said(true, ALIKE).map(({ name, value }) => (value ? `${name} (${value})` : name));
   const other = said(false, DIFFERENT).map(({ name, value, mine }) => (value ? `${name} (${value}, not ${mine})` : name));
-  if (alike.length && other.length) return `The same ${listed(alike)}, but another ${listed(other)}.`;
-  return alike.length ? `The same ${listed(alike)}.` : other.length ? `Another ${listed(other)}.` : "";
+  if (alike.length && other.length) return `The same ${listed(alike)}; different: ${listed(other)}.`;
+  return alike.length ? `The same ${listed(alike)}.` : other.length ? `Different: ${listed(other)}.` : "";
 }
 
 export const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`);

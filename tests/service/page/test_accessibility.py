@@ -33,6 +33,9 @@ def test_no_state_of_the_page_has_a_serious_finding(phone: Page) -> None:
     assert serious(phone) == [], "error"
     show(phone, jpeg(9))
     assert serious(phone) == [], "results"
+    phone.get_by_role("button", name="Same neckline").tap()
+    phone.locator("#matches .trait").first.wait_for()
+    assert serious(phone) == [], "by attributes"
     phone.get_by_role("button", name="Filters").tap()
     for column in ("name", "price"):
         phone.locator("#columns summary", has_text=column).tap()
@@ -79,6 +82,8 @@ def test_colours_stand_out_in_the_dark_too(browser: Browser, address: str) -> No
         assert serious(page, "color-contrast") == []
         details(page)
         show(page, jpeg(9))
+        page.get_by_role("button", name="Same neckline").click()
+        page.locator("#matches .trait").first.wait_for()
         assert serious(page, "color-contrast") == []
         page.locator("#matches .open").first.click()
         page.locator("#reasons button").first.wait_for()

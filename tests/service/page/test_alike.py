@@ -82,9 +82,7 @@ def test_the_dialog_says_in_what_both_are_alike_and_a_finger_shows_where(phone: 
     mine, theirs = (told["neckline"][f"predicted_{side}"] for side in ("query", "item"))
     same = mine["value"] == theirs["value"]
     assert min(mine["probability"], theirs["probability"]) > 0.6, "sure enough to be said"
-    words = (
-        f"same neckline ({theirs['value']})" if same else f"nother neckline ({theirs['value']}, not {mine['value']})"
-    )
+    words = f"same neckline ({theirs['value']})" if same else f"neckline ({theirs['value']}, not {mine['value']})"
     assert words in phone.inner_text("#sentence")
     trait = phone.locator("#traits .trait", has_text="neckline")
     trait.tap()
