@@ -184,7 +184,7 @@ class RecordStore:
             client = client.get_redis_connection(node)
         with client.client() as connection:
             answer = connection.execute_command(*command)
-            reached = connection.execute_command("WAIT", wanted, int(500 * self._settings.timeout_s))
+            reached = connection.execute_command("WAIT", wanted, int(1000 * self._settings.wait_s))
         if reached < wanted:
             raise redis.TimeoutError(f"{reached} replicas have the write, {wanted} should")
         return answer

@@ -103,14 +103,16 @@ def test_a_write_is_answered_when_the_replica_has_it_and_not_without(tmp_path: P
     replica = redis(tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port))
     with running(master, replica):
         place = (f"127.0.0.1:{master.port}",)
-        patient = RecordStore(StoreSettings(nodes=place, wait_replicas=1, timeout_s=5, retry_s=60))
+        patient = RecordStore(StoreSettings(nodes=place, wait_replicas=1, wait_s=0.2, timeout_s=60, retry_s=240))
         patient.write("SET", "a", "1")  # tried again until the replica has joined
         patient.settle("settled")
         copy = RecordStore(StoreSettings(nodes=(f"127.0.0.1:{replica.port}",)))
         assert copy.one("GET", "a") == b"1"
         replica.kill()
         with pytest.raises(StoreUnavailableError, match="0 replicas have the write, 1 should"):
-            RecordStore(StoreSettings(nodes=place, wait_replicas=1, timeout_s=0.2, retry_s=0)).write("SET", "b", "1")
+            RecordStore(StoreSettings(nodes=place, wait_replicas=1, wait_s=0.1, timeout_s=60, retry_s=0)).write(
+                "SET", "b", "1"
+            )
 
 
 def test_a_password_is_read_from_its_file_and_stays_out_of_messages(tmp_path: Path) -> None:
