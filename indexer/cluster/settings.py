@@ -7,9 +7,9 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from threadmatch.indexer.errors import GalleryError
 
@@ -47,7 +47,8 @@ class StoreSettings(_Part):
     wait_replicas: int = Field(
         default=0, ge=0, le=5, description="replicas that must have a write before it is answered"
     )
-    timeout_s: float = Field(default=5, gt=0, description="for one call")
+    wait_s: float = Field(default=2, gt=0, description="how long a write waits for them, before it is tried again")
+    timeout_s: float = Field(default=5, gt=0, description="for one call; more than wait_s")
     retry_s: float = Field(default=15, ge=0, description="how long a call is tried again while a master fails over")
 
     @field_validator("nodes")
@@ -58,6 +59,14 @@ class StoreSettings(_Part):
             if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
                 raise ValueError(f"{node!r} is no host:port")
         return nodes
+
+    @model_validator(mode="after")
+    def _waits_within_a_call(self) -> Self:
+        if self.wait_s >= self.timeout_s:
+            raise ValueError(
+                f"wait_s is {self.wait_s:g} and timeout_s {self.timeout_s:g}: a call would end before its wait"
+            )
+        return self
 
 
 class ClusterSettings(_Part):

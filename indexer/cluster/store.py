@@ -17,12 +17,16 @@ from threadmatch.indexer.errors import GalleryError, StoreUnavailableError
 
 try:
     import redis as _redis
+    import redis.backoff as _redis_backoff
     import redis.cluster as _redis_cluster
+    import redis.retry as _redis_retry
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise GalleryError("a cluster's gallery needs more: pip install 'threadmatch[cluster]'") from error
 
 redis: Any = _redis
+redis_backoff: Any = _redis_backoff
 redis_cluster: Any = _redis_cluster
+redis_retry: Any = _redis_retry
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 """Name, key and arguments."""
@@ -180,7 +184,7 @@ class RecordStore:
             client = client.get_redis_connection(node)
         with client.client() as connection:
             answer = connection.execute_command(*command)
-            reached = connection.execute_command("WAIT", wanted, int(500 * self._settings.timeout_s))
+            reached = connection.execute_command("WAIT", wanted, int(1000 * self._settings.wait_s))
         if reached < wanted:
             raise redis.TimeoutError(f"{reached} replicas have the write, {wanted} should")
         return answer
@@ -196,6 +200,9 @@ class RecordStore:
             "password": self._password,
             "socket_timeout": settings.timeout_s,
             "socket_connect_timeout": min(2.0, settings.timeout_s),
+            "retry": redis_retry.Retry(
+                redis_backoff.NoBackoff(), 0
+            ),  # whoever asks does it, and looks for masters anew
         }
         places = [(host, int(port)) for host, _, port in (node.rpartition(":") for node in settings.nodes)]
         if settings.cluster:

@@ -298,7 +298,7 @@ def run(*, count: int, clients: int, writers: int, cut_s: float, work: Path) -> 
         vectors = milvus(work / "milvus", Path.home() / ".cache" / "threadmatch" / "milvus")
         with running(vectors):
             settings = settings_file(
-                work, stores=stores, milvus=vectors, cluster=True, wait_replicas=1, timeout_s=2, retry_s=15
+                work, stores=stores, milvus=vectors, cluster=True, wait_replicas=1, wait_s=1, timeout_s=2, retry_s=15
             )
             place = f"cluster://failures@{settings}"
             started = time.monotonic()

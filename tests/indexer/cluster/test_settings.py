@@ -32,6 +32,7 @@ def test_a_name_that_milvus_or_the_keys_could_not_have_is_refused(name: str) -> 
     [
         ("[store]\nnodes = []", "nodes"),
         ('[store]\nnodes = ["nowhere"]', "'nowhere' is no host:port"),
+        ("[store]\nwait_s = 9", "would end before its wait"),
         ("[redis]\nx = 1", "redis"),
         ("[store", "cannot read"),
     ],

@@ -103,11 +103,33 @@ def test_a_write_is_answered_when_the_replica_has_it_and_not_without(tmp_path: P
     replica = redis(tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port))
     with running(master, replica):
         place = (f"127.0.0.1:{master.port}",)
-        patient = RecordStore(StoreSettings(nodes=place, wait_replicas=1, timeout_s=5, retry_s=60))
+        patient = RecordStore(StoreSettings(nodes=place, wait_replicas=1, wait_s=0.2, timeout_s=60, retry_s=240))
         patient.write("SET", "a", "1")  # tried again until the replica has joined
         patient.settle("settled")
         copy = RecordStore(StoreSettings(nodes=(f"127.0.0.1:{replica.port}",)))
         assert copy.one("GET", "a") == b"1"
         replica.kill()
         with pytest.raises(StoreUnavailableError, match="0 replicas have the write, 1 should"):
-            RecordStore(StoreSettings(nodes=place, wait_replicas=1, timeout_s=0.2, retry_s=0)).write("SET", "b", "1")
+            RecordStore(StoreSettings(nodes=place, wait_replicas=1, wait_s=0.1, timeout_s=60, retry_s=0)).write(
+                "SET", "b", "1"
+            )
+
+
+def test_a_password_is_read_from_its_file_and_stays_out_of_messages(tmp_path: Path) -> None:
+    server = redis(tmp_path / "redis")
+    file = tmp_path / "password"
+    file.write_text("s3cret word\n", "utf-8")
+    place = (f"127.0.0.1:{server.port}",)
+    with running(server):
+        RecordStore(StoreSettings(nodes=place)).one("CONFIG", "SET", "requirepass", "s3cret word")
+        RecordStore(StoreSettings(nodes=place, password_file=file)).write("SET", "a", "1")
+        file.write_text("another s3cret", "utf-8")
+        for settings in (
+            StoreSettings(nodes=place, retry_s=0),
+            StoreSettings(nodes=place, password_file=file, retry_s=0),
+        ):
+            with pytest.raises(GalleryError) as raised:
+                RecordStore(settings)
+            assert "s3cret" not in str(raised.value)
+    with pytest.raises(GalleryError, match="cannot read the secret"):
+        RecordStore(StoreSettings(nodes=place, password_file=tmp_path / "none"))

@@ -1,8 +1,13 @@
-"""How the failure run counts; the run itself is a command, minutes long (docs/cluster.md)."""
+"""How the failure run counts, and a small run of it; the one of docs/cluster.md is a command, minutes long."""
 
 from __future__ import annotations
 
-from threadmatch.service.bench.cluster_failures import Call, Event, summed, table
+from pathlib import Path
+
+import pytest
+
+from threadmatch.service.bench.cluster_failures import Call, Event, run, summed, table
+from threadmatch.service.bench.engines import lacking_milvus
 
 
 def test_a_call_counts_for_the_failure_that_it_ended_after() -> None:
@@ -27,3 +32,14 @@ def test_the_table_names_what_was_lost() -> None:
     )
     assert "| one | 3 | 1 | 0 | 0 | 2.5 s | 1.0 s |" in told
     assert "7 writes were answered; 1 of them are lost ['item-3']." in told
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(bool(lacking_milvus()), reason=lacking_milvus())
+def test_hosts_that_die_under_load_lose_nothing_and_answer_nothing_wrong(tmp_path: Path) -> None:
+    result = run(count=300, clients=2, writers=1, cut_s=1.0, work=tmp_path)
+    assert result["writes_lost"] == []
+    assert result["writes_answered"] > 0
+    for event in result["events"]:
+        assert (event["wrong"], event["failed"]) == (0, 0), event
+    assert "Milvus killed" in table(result)
