@@ -103,7 +103,7 @@ def compare_answers(one: OpenSnapshot, other: OpenSnapshot, queries: Vectors) ->
     if agreement < MIN_AGREEMENT:
         raise GalleryError(
             f"{len(shares)} searches have {agreement:.1%} of their answers in common on both sides, expected "
-            f"{MIN_AGREEMENT:.0%} at least; nothing was put in service"
+            f"{MIN_AGREEMENT:.0%} at least; do not use the copy, make another"
         )
     return agreement
 

@@ -29,7 +29,7 @@ class Moment:
     """What changes of a generation in service: two equal ones are the same state.
 
     Fields:
-        items, edits: how many; of a writer that was killed in the midst of an edit it may be one off.
+        items, edits: how many; one off for each writer that was killed amid an edit, or whose answer was lost.
         written: the time of the last write that a search must see.
         columns: metadata columns and their kinds, in no order.
     """

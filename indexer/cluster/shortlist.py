@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.cluster.feature_store import RowContents, StoredFeatures
-from threadmatch.indexer.cluster.filter_milvus import Expression, to_milvus
+from threadmatch.indexer.cluster.filter_milvus import TRUE, Expression, to_milvus
 from threadmatch.indexer.cluster.items import Items
 from threadmatch.indexer.cluster.vectors import MAX_FOUND, FoundRow, VectorEngine
 from threadmatch.indexer.errors import GalleryError
@@ -65,6 +65,8 @@ class MilvusShortlist:
         count = min(MAX_FOUND, k + SPARE)
         while True:
             found = self._engine.search(self._collection, vector, count, where=asked.text, after=self._after)
+            if len(found) < count:
+                found = self._or_all(found, vector, asked)
             kept = self._newest(found)
             if where is not None and not asked.exact:
                 kept = _true_of(where, kept)
@@ -84,6 +86,23 @@ class MilvusShortlist:
     def vectors(self, rows: Sequence[int]) -> Vectors:
         """See Shortlist; to the last bit, from the store."""
         return np.asarray(self._features.get(self._indexed, rows), np.float32)
+
+    def _or_all(self, found: list[FoundRow], vector: Vectors, asked: Expression) -> list[FoundRow]:
+        """What was found, or every row that is allowed, compared here, where Milvus gave fewer than there are.
+
+        Before a segment's graph is built, Milvus looks into some cells of a coarse index only (`interimIndex`), and a
+        narrow filter may leave few rows there: 20 of 100 were found among 100,000.
+        """
+        where = asked.text or TRUE
+        rows = self._engine.rows(self._collection, where, last=0, count=len(found) + 1, after=self._after)
+        if len(rows) <= len(found):
+            return found
+        rows = self._engine.rows(self._collection, where, last=0, count=MAX_FOUND, after=self._after)
+        similarities = self.vectors([row for row, _ in rows]) @ vector
+        return [
+            FoundRow(row, item_id, float(similarity))
+            for (row, item_id), similarity in zip(rows, similarities, strict=True)
+        ]
 
     def _newest(self, found: list[FoundRow]) -> list[Candidate]:
         """Those that are the newest version of their items, closest first, equal ones in the order of rows."""

@@ -2,10 +2,15 @@
 
 Each is a process with a folder of its own. It keeps what it has there, so one that is killed and started again goes on.
 Redis is Debian's `redis-server`; Milvus's server is in the package `milvus` of the registry.
+
+    python -m threadmatch.service.bench.engines engines
+
+starts one of each in the folder `engines`, for as long as it runs, and writes `engines/cluster.toml`.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import lzma
 import os
@@ -13,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,6 +175,7 @@ def milvus(folder: Path, programs: Path) -> Server:
     _unpack(Path(package.__file__).parent / "data" / "bin", programs)
     config: Any = package.MilvusServerConfig()
     etcd, health = free_port(), free_port()
+    config.set("queryNode.segcore.interimIndex.enableIndex", False)  # docs/cluster.md says why
     config.configs.update(data_dir=str(folder), proxy_port=str(free_port()), etcd_port=str(etcd))
     config.resolve()  # finds free ports for the others, and writes its settings
     _use_own_etcd(folder, etcd)
@@ -256,3 +263,27 @@ def _is_whole(port: int) -> bool:
         linked: Any = node.info("replication")
     said = state.decode() if isinstance(state, bytes) else str(state)
     return "ok" in said.partition("cluster_state")[2][:8] and linked.get("master_link_status", "up") == "up"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="A Redis and a Milvus on this machine, until Ctrl-C.")
+    parser.add_argument("folder", type=Path, help="for what they keep; made when missing")
+    folder = parser.parse_args().folder.resolve()
+    if reason := lacking_milvus():
+        sys.exit(f"cannot start: {reason}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    store = redis(folder / "redis")
+    try:
+        with running(store):
+            vectors = milvus(folder / "milvus", Path.home() / ".cache" / "threadmatch" / "milvus")
+            with running(vectors):
+                settings = settings_file(folder, stores=[store], milvus=vectors)
+                print(f"both run; name a gallery cluster://NAME@{settings}", flush=True)
+                signal.pause()
+    except KeyboardInterrupt:
+        print("both ended; what they hold stays in the folder", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from threadmatch.indexer.errors import FilterError, GalleryError, ItemNotFoundEr
 from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions
 from threadmatch.indexer.opening import current_manifest, open_gallery
+from threadmatch.indexer.reading.conditions import Equal, Named
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.listing import START
 from threadmatch.indexer.reading.opened import OpenGallery
@@ -122,6 +124,29 @@ def test_a_part_of_a_text_that_too_few_have_is_refused_not_answered_short(
     with pytest.raises(FilterError, match="add a condition on a value") as raised:
         gallery.current.shortlist(query, 30, filter='"lu" in color')
     assert raised.value.expression == '"lu" in color'
+
+
+def test_what_milvus_leaves_out_under_a_filter_is_compared_all_the_same(place: str) -> None:
+    from threadmatch.indexer.cluster.gallery import ClusterGallery
+    from threadmatch.indexer.cluster.shortlist import MilvusShortlist
+    from threadmatch.indexer.cluster.vectors import FoundRow, VectorEngine
+
+    class Coarse(VectorEngine):
+        """Gives every second row, as an index that looks at a part of them."""
+
+        def search(self, *arguments: Any, **named: Any) -> list[FoundRow]:
+            return super().search(*arguments, **named)[::2]
+
+    with connected(place) as cluster:
+        of, moment = ClusterGallery(cluster).opened, ClusterGallery(cluster).current.moment
+        coarse = MilvusShortlist(
+            Coarse(cluster.address.settings.milvus), of.items, of.rows, of.features, after=moment.written
+        )
+        whole = MilvusShortlist(cluster.engine, of.items, of.rows, of.features, after=moment.written)
+        for where in (None, Equal(Named("color", "string"), "red")):
+            query = unit(1, seed=14)[0]
+            found, expected = (one.search(query, COUNT, where=where) for one in (coarse, whole))
+            assert [one.id for one in found] == [one.id for one in expected]
 
 
 def test_a_copy_again_sends_nothing_and_rolls_back(shop: Shop, place: str, tmp_path: Path) -> None:
