@@ -168,7 +168,7 @@ class Retriever:
         if seen.no_garment:
             judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
         plain = stages.ranking.order.copy()
-        if asked is not None:
+        if asked is not None and found.candidates:
             with _timed(timings, ATTRIBUTES):
                 await self.queues.run_in(self.queues.readers, _weigh, found, stages, query, asked)
         with _timed(timings, "pick"):
@@ -237,7 +237,7 @@ class Retriever:
         while True:
             try:
                 stages = await self._through(found, query, chain, timings)
-                if asked is not None:
+                if asked is not None and found.candidates:
                     with _timed(timings, "gather"):
                         stages.attributes = await self.queues.run_in(self.queues.readers, _attributes_of, found)
                 return found, stages

@@ -119,6 +119,14 @@ async def test_each_attribute_tells_how_far_it_moved_an_item_against_the_order_w
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"matcher": "attributes"}])
+async def test_where_nothing_meets_the_filter_there_is_nothing_to_weigh(
+    retriever: Retriever, options: dict[str, str]
+) -> None:
+    result = await search(retriever, attributes="neckline", filter="price > 1000", **options)
+    assert (result.matches, result.no_match_reason) == ([], "filter")
+
+
 async def test_values_are_predicted_where_their_names_are_known(retriever: Retriever) -> None:
     [match, *_] = (await search(retriever, attributes="neckline,mood")).matches
     assert match.attributes is not None
