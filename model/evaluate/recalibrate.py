@@ -68,10 +68,11 @@ def recalibrate(
     if (products := len({image.product_id for image in queries})) < MIN_OF_EACH:
         raise DataError(f"the queries show {products} products; a calibration needs at least {MIN_OF_EACH}")
     model = load_model(name, device=device)
-    if not model.matchers[(last := model.chain[-1].matcher)].calibrated:
+    last = model.chain[-1].matcher
+    if not model.matchers[last].calibrated:
         raise DataError(
-            f"the chain of {model.name} ends in {last!r}, whose scores are no probabilities; train GRNet's head on top of "
-            "it, which calibrates it too: a recipe with start, for `threadmatch train`"
+            f"the chain of {model.name} ends in {last!r}, whose scores are no probabilities; train GRNet's head on top "
+            "(a recipe with start, for `threadmatch train`), which calibrates it too"
         )
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
     rankings = rank(model, gallery, queries, settings=settings, progress=progress)
