@@ -83,8 +83,10 @@ def _description(folder: Path) -> dict[str, Any]:
 
 def _from_hub(name: str) -> nn.Module:
     try:
+        if timm.is_model(name) and not timm.is_model_pretrained(name):
+            raise CheckpointError(f"timm has no weights for {name}; give --weights FILE.safetensors, or a folder")
         return create_network(name, pretrained=True)
-    except ConfigError:
+    except (ConfigError, CheckpointError):
         raise
     except Exception as error:  # timm and the hub raise many kinds; all mean the same to the reader
         raise CheckpointError(

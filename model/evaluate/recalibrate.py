@@ -62,11 +62,18 @@ def recalibrate(
         What calibration.json says: "before" and "after", each measured on these pairs; "after" on held-out folds.
 
     Raises:
-        CheckpointError: no such model. DataError: an image cannot be read, or too few pairs.
+        CheckpointError: no such model. DataError: an image cannot be read, too few pairs, or a model whose scores are
+            no probabilities.
     """
     if (products := len({image.product_id for image in queries})) < MIN_OF_EACH:
         raise DataError(f"the queries show {products} products; a calibration needs at least {MIN_OF_EACH}")
     model = load_model(name, device=device)
+    last = model.chain[-1].matcher
+    if not model.matchers[last].calibrated:
+        raise DataError(
+            f"the chain of {model.name} ends in {last!r}, whose scores are no probabilities; train GRNet's head on top "
+            "(a recipe with start, for `threadmatch train`), which calibrates it too"
+        )
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
     rankings = rank(model, gallery, queries, settings=settings, progress=progress)
     network = load_checkpoint(model_folder(name))

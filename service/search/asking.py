@@ -36,13 +36,15 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[Featu
             raise InvalidFieldError(_lacking(stage.matcher, lacking, kept))
     last = model.matchers[chain[-1].matcher]
     if options.explain and not last.explains:
-        able = ", ".join(name for name, matcher in model.matchers.items() if matcher.explains)
+        able = ", ".join(name for name, matcher in model.matchers.items() if matcher.explains) or "this model has none"
         raise InvalidFieldError(
             f"explain needs a matcher that can say what decided ({able}); matcher={last.name} cannot; leave one of "
             "them out"
         )
     if options.min_probability is not None and not last.calibrated:
-        able = ", ".join(name for name, matcher in model.matchers.items() if matcher.calibrated)
+        able = (
+            ", ".join(name for name, matcher in model.matchers.items() if matcher.calibrated) or "this model has none"
+        )
         raise InvalidFieldError(
             f"min_probability needs a matcher whose scores are calibrated ({able}); those of matcher={last.name} are "
             "not; leave one of them out"

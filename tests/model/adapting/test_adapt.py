@@ -23,7 +23,9 @@ from threadmatch.model.components import rotate, whiten
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.encoding import OpenVinoEngine
 from threadmatch.model.errors import ConfigError, DataError
+from threadmatch.model.evaluate.calibration import MIN_OF_EACH
 from threadmatch.model.evaluate.evaluation import EvaluationSettings, evaluate
+from threadmatch.model.evaluate.recalibrate import recalibrate
 from threadmatch.model.grnet import load_checkpoint
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.train.start import give_head, started_config
@@ -189,6 +191,13 @@ def test_a_head_trained_on_top_ends_the_chain_and_reads_regions(adapted: Path) -
     again = replace(config)
     give_head(network, again)
     assert len(network.chain) == 2, "only once"
+
+
+def test_a_model_without_probabilities_is_not_calibrated(tmp_path: Path, adapted: Path) -> None:
+    images = [LabelledImage(Path("unread.jpg"), str(n), str(n), None, "", "") for n in range(MIN_OF_EACH)]
+    with pytest.raises(DataError, match="ends in 'dense', whose scores are no probabilities"):
+        recalibrate(str(adapted), images, images, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_says_what_was_made_and_evaluate_takes_it(tmp_path: Path, photos: Path, encoder: str) -> None:

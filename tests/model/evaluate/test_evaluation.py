@@ -170,7 +170,7 @@ def _arguments(folder: Path, out: Path) -> list[str]:
 
 
 def test_the_command_compares_two_models_of_one_name(
-    striped_set: Path, tiny_model_folder: Path, cache: Path, tmp_path: Path
+    striped_set: Path, tiny_model: Model, tiny_model_folder: Path, cache: Path, tmp_path: Path
 ) -> None:
     network = load_checkpoint(tiny_model_folder)
     network.calibration = replace(network.calibration, offset=-1.0)
@@ -197,6 +197,12 @@ def test_the_command_compares_two_models_of_one_name(
     (same,) = result["gain_over_first"].values()
     assert same["top1"] == {"mean": 0, "low": 0, "high": 0}, "the head is the same"
     assert len(result["models"]) == 2
+    first, second = result["comparison"]
+    assert (first["model"], first["gain"], second["gain"]["top1"]) == ("tiny", None, same["top1"])
+    assert first["top1"] == result["methods"]["grnet"]["top1"]
+    assert first["item_bytes"] == second["item_bytes"] == sum(spec.size_bytes for spec in tiny_model.features)
+    assert min(first["encode_ms"], second["rank_ms"]) > 0
+    assert "| model | top-1 | top-5 | MRR | top-1 against tiny |" in out.with_suffix(".md").read_text()
     assert {"command", "commit", "machine"} <= set(result["provenance"])
     assert out.with_suffix(".md").read_text().count("| all | grnet | 40 |") == 2
     with (tmp_path / "new" / "result" / "tiny" / "ranks.csv").open() as file:
