@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,11 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(0.02)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"hi"})
+
+
+def state(thread: Path) -> str:
+    """One letter, from its folder in /proc: R runs, S sleeps, T stands still."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def config(app: Any = hello) -> uvicorn.Config:
@@ -88,6 +94,9 @@ def test_a_worker_that_is_slow_to_answer_is_waited_for_and_its_parent_is_not_hel
     try:
         wait_until(lambda: worker.is_well(PATIENCE_S) and worker.serves, "the worker serves")
         os.kill(worker.pid, signal.SIGSTOP)
+        # One thread hears it and then stops the others, which on a busy machine may answer meanwhile.
+        threads = list(Path(f"/proc/{worker.pid}/task").iterdir())
+        wait_until(lambda: all(state(thread) == "T" for thread in threads), "all of it stands still")
         assert [worker.is_well(PATIENCE_S) for _ in range(4)] == [True] * 4, "it owes an answer"
         time.sleep(0.01)
         assert not worker.is_well(0.005), "for too long"
