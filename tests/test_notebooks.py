@@ -54,7 +54,8 @@ def run(name: str, folder: Path, values: Mapping[str, object]) -> str:
         client.execute(env=environment)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.get("name") == "stderr" and "Traceback" in output.text]
-    return "\n".join(output.get("text", "") or str(output.get("data", "")) for output in outputs)
+    # A line may come in two pieces, as the kernel passes them on.
+    return "".join(output.get("text", "") or str(output.get("data", "")) for output in outputs)
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
