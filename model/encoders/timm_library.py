@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import timm
-from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from threadmatch.model.backbone import Backbone, timm_backbone
@@ -45,6 +43,8 @@ def open_trained(wanted: Wanted) -> Trained:
         _fill(network, weights)
     else:
         network = _from_hub(name)
+    from timm.data.config import resolve_model_data_config  # seconds to import, and only these networks need it
+
     settings = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     trained_px = int(settings["input_size"][1])
     image_px = wanted.image_px or trained_px
@@ -82,6 +82,8 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def _from_hub(name: str) -> nn.Module:
+    import timm
+
     try:
         if timm.is_model(name) and not timm.is_model_pretrained(name):
             raise CheckpointError(f"timm has no weights for {name}; give --weights FILE.safetensors, or a folder")
@@ -102,7 +104,9 @@ def _fill(network: nn.Module, path: Path) -> None:
         CheckpointError: it cannot be read, or lacks some; a network is never left half random.
     """
     try:
-        weights: dict[str, Tensor] = timm.models.load_state_dict(str(path), weights_only=True)
+        from timm.models import load_state_dict
+
+        weights: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # torch, pickle and safetensors raise many kinds for what is no file of tensors
         if "weights_only" in str(error):
             raise CheckpointError(

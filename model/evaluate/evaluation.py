@@ -154,7 +154,7 @@ def report(rankings: Rankings, model: Model, *, seconds: float) -> dict[str, Any
     }
     if rankings.judged:
         result |= _judged(rankings.judged, model)
-    elif rankings.scored is not None:
+    elif rankings.scored is not None and model.matchers[model.chain[-1].matcher].calibrated:
         scores, same = rankings.scored.first_pages()
         stated = model.probability(scores, items=len(rankings.gallery))
         result["calibration"] = {

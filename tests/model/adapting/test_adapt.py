@@ -213,6 +213,7 @@ def test_the_command_says_what_was_made_and_evaluate_takes_it(tmp_path: Path, ph
     settings = EvaluationSettings(methods=("global", "grnet"), candidates=12, exhaustive=False)
     found, _ = evaluate(model, images, images, settings=settings)
     assert found["methods"]["grnet"]["top1"] == 1, "each photo finds itself"
+    assert "calibration" not in found, "it states no probabilities"
     refused = CliRunner().invoke(app, ["adapt", encoder, *options])
     assert refused.exit_code == 1
     assert "is there already" in refused.output
