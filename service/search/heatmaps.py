@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
 from threadmatch.model.detection.ground import without_ground
 from threadmatch.model.detection.parsing.detector import ParserDetector
-from threadmatch.model.detection.parsing.garments import plain_ground
+from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.explain import Side
 from threadmatch.model.features import ATTRIBUTES
 from threadmatch.model.images import (

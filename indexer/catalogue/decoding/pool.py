@@ -47,7 +47,7 @@ class Task:
     """One image: a file's path or its bytes, the box to cut ("" for all), and digests whose decoding is not needed.
 
     The JPEG to show has the whole photo, the box alone, or is left out. The picture as a whole comes too where a long
-    side is given that it is needed no finer than.
+    side is given that it is needed no finer than, unless its ground is plain: whoever asks looks for a garment in it.
     """
 
     path: str | None = None
@@ -186,7 +186,7 @@ class DecodePool:
             return Same(answer["sha256"])
         pixels = np.frombuffer(blobs[0], np.uint8).reshape(self.image_px, self.image_px, 3)
         x0, y0, x1, y1 = answer["box"]
-        view = _picture(answer, blobs[2]) if task.view_px else None
+        view = _picture(answer, blobs[2]) if len(blobs) > 2 else None
         return Decoded(answer["sha256"], answer["width"], answer["height"], (x0, y0, x1, y1), pixels, blobs[1], view)
 
     def picture(self, data: bytes, *, long_side_px: int, stop: Stopping | None = None) -> DecodedImage:

@@ -10,7 +10,7 @@ many bytes of JSON, and the blobs whose sizes the JSON lists.
             {"nothing"}                                  to be answered when the work could begin
     first   {"status": "ready"}
     answer  {"status": "decoded", "sha256", "width", "height", "box", "sizes": [pixels, photo]}
-            and with "view_px" "rows", "columns" and the picture as a whole
+            and with "view_px" "rows", "columns" and the picture as a whole, unless its ground is plain
             {"status": "decoded", "width", "height", "rows", "columns", "sizes": [pixels]}
             {"status": "ready"}
             {"status": "same", "sha256"}                 the bytes are among the known ones: nothing was decoded
@@ -32,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.framing import Framing
 from threadmatch.model.images import (
@@ -126,7 +127,7 @@ def answer(task: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], li
         "height": prepared.height,
         "box": [used.x0, used.y0, used.x1, used.y1],
     }
-    if not task["view_px"]:
+    if not task["view_px"] or plain_ground(decoded.pixels):
         return header, [prepared.pixels.tobytes(), photo]
     size, view = _whole(decoded)
     return size | header, [prepared.pixels.tobytes(), photo, *view]

@@ -28,12 +28,12 @@ from threadmatch.model.detection.parsing.garments import (
     choose,
     find_garments,
     kept_of_ground,
-    plain_ground,
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import Parser, kind_probabilities
 from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presence, load_presence
 from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
+from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.errors import CheckpointError, CompileError
 from threadmatch.model.fusing import fold_batch_norm

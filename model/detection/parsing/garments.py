@@ -38,8 +38,6 @@ SURE_AREA: Final = 0.01
 PERSON: Final = 0.05
 """Skin and hair are at least this share of all that is not background where a photo shows somebody; otherwise a garment
 lies or hangs there alone. On 100 training photos each: street from 0.076 up but for two, garments alone up to 0.048."""
-PLAIN: Final = (12, 0.7)
-"""A ground is plain where this share of the photo's upper and side edges is within so many levels of their median."""
 SURE_GROUND: Final = (0.7, 0.95)
 """Probability of the background at which quieting begins, and at which it is complete: what is doubtful stays."""
 SOFTNESS: Final = 0.012
@@ -132,13 +130,6 @@ def choose(garments: list[Garment], person: float, *, plain: bool = False, kinds
     if person < PERSON:
         return Choice(main, True, "one_garment")
     return Choice(main, plain, "plain_ground" if plain else "garment")
-
-
-def plain_ground(photo: NDArray[np.uint8]) -> bool:
-    """Whether a (H, W, 3) photo was taken before one colour, as shops do."""
-    edges = np.concatenate([photo[:2].reshape(-1, 3), photo[:, :2].reshape(-1, 3), photo[:, -2:].reshape(-1, 3)])
-    near = np.abs(edges.astype(np.int16) - np.median(edges, axis=0)).max(axis=1) <= PLAIN[0]  # (S,)
-    return float(near.mean()) >= PLAIN[1]
 
 
 def closeness(box: Box) -> float:

@@ -11,10 +11,10 @@ from threadmatch.model.detection.parsing.garments import (
     find_garments,
     kept_of_ground,
     outline,
-    plain_ground,
     soft_mask,
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
+from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.images import Box
 
 H, W = 120, 80
