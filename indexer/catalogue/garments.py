@@ -35,7 +35,10 @@ PRINT_CHARS: Final = 8
 
 
 class CatalogueGarments:
-    """Finds garments in the photos of catalogue rows. The parser, and torch with it, is loaded when it is first needed.
+    """Finds garments in the photos of catalogue rows.
+
+    The parser, and torch with it, is read when a row first asks for it, and made ready when a photo first does: never
+    where all stand before a plain ground.
 
     Args:
         encoder: that the photos are for.
@@ -51,6 +54,12 @@ class CatalogueGarments:
 
         return load_parser_detector()
 
+    @functools.cached_property
+    def _print(self) -> str:
+        from threadmatch.model.detection.parsing.weights import fingerprint, load_parser
+
+        return fingerprint(load_parser()[0])
+
     def asked_box(self, cell: str, metadata: str) -> str:
         """What a row asks for, in its one written form.
 
@@ -64,7 +73,7 @@ class CatalogueGarments:
         rule = cell.casefold() or self._rule
         if rule == WHOLE:
             return ""
-        return asked_of(self._parser, metadata) if rule == AUTO else normal_box(cell)
+        return asked_of(self._print, metadata) if rule == AUTO else normal_box(cell)
 
     def framed(self, images: Sequence[tuple[str, Decoded]]) -> list[Decoded]:
         """Photos as the model is to see them.
@@ -92,10 +101,12 @@ class CatalogueGarments:
         return found
 
 
-def asked_of(parser: ParserDetector, metadata: str) -> str:
-    """The asked box of a photo in which a garment is to be found; see the head of this module."""
+def asked_of(fingerprint: str, metadata: str) -> str:
+    """The asked box of a photo in which a garment is to be found by the parser with that fingerprint; see the head of
+    this module.
+    """
     kinds = "+".join(sorted(_kinds(metadata)))
-    return ":".join(filter(None, (AUTO, parser.fingerprint[:PRINT_CHARS], kinds)))
+    return ":".join(filter(None, (AUTO, fingerprint[:PRINT_CHARS], kinds)))
 
 
 def kinds_of(asked: str) -> frozenset[str]:

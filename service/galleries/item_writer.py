@@ -159,7 +159,7 @@ class ItemWriter:
             return normal_box(rule)
         detector = self._queues.detector
         if isinstance(detector, ParserDetector):
-            return asked_of(detector, metadata_json(item.metadata))
+            return asked_of(detector.fingerprint, metadata_json(item.metadata))
         if item.box:
             raise InvalidFieldError(
                 f"box is auto, but this service's detector, {detector.name}, is no parser: send a box"
