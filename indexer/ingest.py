@@ -24,7 +24,7 @@ import numpy as np
 
 from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import HostList
-from threadmatch.indexer.catalogue.garments import CatalogueGarments, given_box, looks
+from threadmatch.indexer.catalogue.garments import WHOLE, CatalogueGarments, given_box, looks
 from threadmatch.indexer.catalogue.host_manners import HostHeaders
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader
@@ -175,11 +175,11 @@ class _Ingestion:
 
     def _plan(self, images: Path) -> str:
         mapped = [f"{name}={source}" for name, source in sorted(self.options.mapped.items())]
-        framing = "" if self.options.box == "none" else f"box={self.options.box}"
+        looking = "" if self.options.box == WHOLE else f"box={self.options.box}"
         given = [
             self.options.preset,
             "predict" * self.options.predict,
-            framing,
+            looking,
             *(spec.made_by for spec in self.model.features),
         ]
         parts = (

@@ -88,7 +88,7 @@ class CatalogueGarments:
         views = {place: decoded.view for place, decoded in enumerate(found) if decoded.view is not None}
         if not views:
             return found
-        from threadmatch.model.detection.parsing.framing import framed
+        from threadmatch.model.detection.parsing.cutting import framed
 
         looked = self._parser.look([self._parser.sized(view.pixels) for view in views.values()])
         for (place, view), one in zip(views.items(), looked, strict=True):

@@ -11,16 +11,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+from threadmatch.indexer.catalogue.garments import AUTO
 from threadmatch.model.detection import LOOK_PX
+from threadmatch.model.detection.parsing.cutting import LEAST_PX, framed
 from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
-from threadmatch.model.detection.parsing.framing import LEAST_PX, framed
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.detection.structure import has_structure
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_for
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.results import Seen
-
-AUTO, WHOLE = "auto", "none"
 
 
 @dataclass(frozen=True, slots=True)

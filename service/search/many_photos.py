@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from threadmatch.indexer.catalogue.garments import AUTO, WHOLE
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.model.images import Box
 from threadmatch.service.errors import STATUS, SearchTimeoutError
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.http.search_form import Upload, check_photo
-from threadmatch.service.search.detecting import AUTO, WHOLE
 from threadmatch.service.search.results import SearchResult
 from threadmatch.service.search.retriever import Retriever
 

@@ -22,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.indexer.catalogue.garments import WHOLE
 from threadmatch.indexer.errors import DamagedItemError
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Item
@@ -36,7 +37,7 @@ from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
 from threadmatch.service.search.asking import stages_of
 from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
-from threadmatch.service.search.detecting import WHOLE, as_asked, looks_for_garments, prepare_best
+from threadmatch.service.search.detecting import as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
 from threadmatch.service.search.gathering import Gathered
 from threadmatch.service.search.picking import pick
