@@ -24,12 +24,13 @@ export class Comparison {
     this.explain = explain;
     this.matches = [];
     this.at = 0;
-    byId("close").addEventListener("click", () => this.dialog.close());
+    byId("close").addEventListener("click", () => this.leave());
     byId("previous").addEventListener("click", () => this.go(-1));
     byId("next").addEventListener("click", () => this.go(1));
-    byId("more").addEventListener("click", () => { this.dialog.close(); searchWith(this.shown); });
+    byId("more").addEventListener("click", () => { const match = this.shown; this.leave(); searchWith(match); });
     byId("reasoning").addEventListener("change", () => this.reasons());
-    this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog && !within(this.dialog, event)) this.dialog.close(); });
+    this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog && !within(this.dialog, event)) this.leave(); });
+    this.dialog.addEventListener("close", () => { if (!this.dialog.open) this.shown = null; }); // by Escape; it may be open again
     this.dialog.addEventListener("keydown", (event) => {
       if (event.target.tagName === "INPUT") return; // arrow keys mean something else there
       if (event.key === "ArrowLeft") this.go(-1);
@@ -43,6 +44,12 @@ export class Comparison {
     Object.assign(this, { answer, matches: answer.matches, query: answer.query, photo, garment, asked, ranked: comparable(answer) });
     if (!this.dialog.open) this.dialog.showModal();
     this.show(at);
+  }
+
+  // Close it; what still comes of the match that was shown is passed over.
+  leave() {
+    this.shown = null;
+    this.dialog.close();
   }
 
   go(step) {

@@ -23,7 +23,7 @@ import { count, nameOf } from "./words.js";
 
 const REST_MS = 250; // changes of filters and options that follow each other this closely are one
 
-let photo = null; // {file, url, name, size: promise of display(), key and thumb in `recent`, id: of its search once there is one}
+let photo = null, before = null; // the present one and the one before it: {file, url, name, size: promise of display(), key and thumb in `recent`, id: of its search once there is one}
 let target = "auto"; // what of it is searched: "auto" the garment found, "none" all of it, or edges
 let running = null; // AbortController of the search in progress
 let answers = {}; // of the present photo, target and options, by order: "reranked" and, to stand beside it, "first"
@@ -57,7 +57,8 @@ function take(wanted, edges) {
 async function choose(chosen, { wanted = "auto", key = "", thumb = null, step = true } = {}) {
   const mine = ++choices, file = await prepare(chosen);
   if (mine !== choices) return; // another one was chosen meanwhile
-  if (photo) URL.revokeObjectURL(photo.url);
+  if (before) URL.revokeObjectURL(before.url); // not yet the present one's: the browser may still be reading it for what it draws
+  before = photo;
   photo = { file, url: URL.createObjectURL(file), name: chosen.name || "photo", key: key || `${Date.now()}-${Math.random()}`, thumb };
   photo.size = display(photo);
   target = wanted;
@@ -65,7 +66,7 @@ async function choose(chosen, { wanted = "auto", key = "", thumb = null, step = 
   frame.reset();
   if (typeof target !== "string") frame.set(target);
   enterResults();
-  if (comparison.dialog.open) comparison.dialog.close();
+  comparison.leave();
   proposals.clear();
   scrollTo({ top: 0, behavior: "instant" });
   await search({ step });

@@ -30,6 +30,7 @@ export function working(busy) {
   byId("progress").hidden = !busy;
   byId("progress").removeAttribute("value");
   byId("results").classList.toggle("waiting", busy);
+  for (const id of ["matches", "stages"]) byId(id).inert = busy; // they are of what was searched before
   byId("results").setAttribute("aria-busy", busy);
   if (!busy) return;
   byId("error").hidden = byId("verdict").hidden = true;

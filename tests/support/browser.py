@@ -34,7 +34,8 @@ def opened(browser: Browser, address: str, **context: object) -> Iterator[Page]:
     page.goto(address)
     yield page
     within.close()
-    assert [fault for fault in faults if not any(known in fault for known in EXPECTED)] == []
+    unexpected = [fault for fault in faults if not any(known in fault for known in EXPECTED)]
+    assert not unexpected, unexpected
 
 
 def jpeg(seed: int) -> FilePayload:

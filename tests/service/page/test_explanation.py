@@ -10,7 +10,7 @@ import pytest
 from tests.support.browser import details, edges, explained, jpeg, show, whole
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 
 def test_a_match_is_explained_region_by_region(phone: Page) -> None:
@@ -61,6 +61,7 @@ def test_the_dialog_works_by_keyboard_alone(desktop: Page) -> None:
         desktop.get_by_role("button", name="More like this").press("Enter")
     desktop.get_by_role("dialog").wait_for(state="hidden")
     assert more.value.json()["matches"][0]["stage1_rank"] >= 1
+    desktop.locator("#results[aria-busy=false]").wait_for()
     desktop.locator("#matches .open").first.focus()
     desktop.keyboard.press("Enter")
     desktop.keyboard.press("Escape")
@@ -153,3 +154,46 @@ def test_where_searches_are_not_remembered_a_match_is_explained_by_another_searc
         desktop.locator("#matches .open").first.click()
     assert again.value.json()["matches"][0]["evidence"]
     explained(desktop)
+
+
+def held(page: Page, address: str) -> list[Route]:
+    """Requests of this kind from now on, kept back until `let_go`."""
+    kept: list[Route] = []
+    page.route(address, lambda route: kept.append(route))
+    return kept
+
+
+def patiently(page: Page, kept: list[Route]) -> None:
+    """Wait until one is."""
+    while not kept:
+        page.wait_for_timeout(20)
+
+
+def let_go(page: Page, kept: list[Route]) -> None:
+    """Send the one request that is kept back, and wait until the page has its answer."""
+    with page.expect_event("requestfinished", lambda request: request.url == kept[0].request.url):
+        kept[0].continue_()
+
+
+def test_an_explanation_that_comes_after_the_next_photo_changes_nothing(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    explanations = held(desktop, "**/explanation*")
+    desktop.locator("#matches .open").first.click()
+    patiently(desktop, explanations)
+    with desktop.expect_response("**/v1/search"):
+        desktop.get_by_role("button", name="More like this").click()
+    desktop.locator("#results[aria-busy=false]").wait_for()
+    let_go(desktop, explanations)
+    assert desktop.get_by_role("dialog").is_hidden()
+    assert desktop.locator("#reasons button").count() == 0, "it was passed over"
+
+
+def test_matches_of_the_photo_before_cannot_be_opened_while_the_next_is_searched(desktop: Page) -> None:
+    show(desktop, jpeg(9))
+    searches = held(desktop, "**/v1/search")
+    desktop.set_input_files("#photo", jpeg(10))
+    patiently(desktop, searches)
+    assert desktop.evaluate("document.getElementById('matches').inert")
+    let_go(desktop, searches)
+    desktop.locator("#results[aria-busy=false]").wait_for()
+    assert not desktop.evaluate("document.getElementById('matches').inert")
