@@ -40,7 +40,7 @@ PENALTY: Final = 5.0
 MIX_PENALTY: Final = 0.1
 """Of the squared weights, over inputs of unit deviation."""
 FOLDS: Final = 4
-SURE: Final = 0.99
+SURE: Final = 0.97
 """Share of the others that the parser is not sure of."""
 
 Doubles = NDArray[np.float64]
