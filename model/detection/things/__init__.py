@@ -1,0 +1,1 @@
+"""What a photo shows where it shows no garment: a network that knows a thousand kinds of things."""
