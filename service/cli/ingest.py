@@ -12,6 +12,7 @@ import typer
 
 from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
+from threadmatch.service.cli.stopping import ended_by_sigterm_too
 
 if TYPE_CHECKING:
     from threadmatch.indexer.ingest_options import IngestResult, Progress
@@ -71,11 +72,11 @@ def ingest(
     from threadmatch.indexer.errors import IndexerError
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
-    from threadmatch.service.galleries.local import ingest as run
+    from threadmatch.service.galleries.filling import ingest as run
 
     console = Console(stderr=True)
     try:
-        with Shown(console) as show:
+        with ended_by_sigterm_too(), Shown(console) as show:
             result = run(
                 catalogue,
                 gallery,
