@@ -77,5 +77,5 @@ class Trial:
             digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
         for probe in self.probes:
             digest.update(f"{probe.shape}".encode())
-            digest.update(np.ascontiguousarray(probe))
+            digest.update(probe.tobytes())
         return digest.hexdigest()
