@@ -97,13 +97,32 @@ def comparison_cells(rows: Sequence[Compared]) -> Iterator[tuple[str, ...]]:
         yield (row.model, *rates, *gains, f"{row.encode_ms:.1f}", f"{row.rank_ms:.1f}", str(row.item_bytes))
 
 
+def comparison_verdict(rows: Sequence[Compared]) -> list[str]:
+    """A sentence for each model beyond the first: whether it is better, worse, or chance cannot be told from it."""
+    first = rows[0].model if rows else ""
+    sentences = []
+    for row in rows:
+        if row.gain is None:
+            continue
+        top1 = row.gain["top1"]
+        if top1["low"] > 0:
+            judged = "it is better"
+        elif top1["high"] < 0:
+            judged = "it is worse"
+        else:
+            judged = "these queries cannot tell them apart, more might"
+        sentences.append(f"{row.model} against {first}: right first {interval(top1)} points; {judged}.")
+    return sentences
+
+
 def comparison_table(rows: Sequence[Compared]) -> str:
-    """The models as a Markdown table."""
+    """The models as sentences and a Markdown table."""
     header = comparison_header(rows)
     lines = [header, ("---",) * len(header), *comparison_cells(rows)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    said = "\n".join(f"- {sentence}" for sentence in comparison_verdict(rows))
     what = "the whole chain" if rows[0].method == FINAL else "stage one"
     return (
-        f"## Models side by side\n\n{table}\n\nBy {what}; rates in per cent, gains in points with paired bootstrap "
-        "95 % intervals on the same queries; times are medians, the models by turns.\n"
+        f"## Models side by side\n\n{said}\n\n{table}\n\nBy {what}; rates in per cent, gains in points with paired "
+        "bootstrap 95 % intervals on the same queries; times are medians, the models by turns.\n"
     )

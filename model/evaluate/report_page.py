@@ -21,7 +21,13 @@ from PIL import Image
 
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import InvalidImageError
-from threadmatch.model.evaluate.comparison import Compared, Measured, comparison_cells, comparison_header
+from threadmatch.model.evaluate.comparison import (
+    Compared,
+    Measured,
+    comparison_cells,
+    comparison_header,
+    comparison_verdict,
+)
 from threadmatch.model.evaluate.latency import Latency
 from threadmatch.model.evaluate.ranking import FINAL, Rankings
 from threadmatch.model.evaluate.report import COLUMNS, folded, interval, percent
@@ -114,6 +120,7 @@ def write_page(
         command=command,
         columns=COLUMNS,
         compared=list(comparison_cells(compared)),
+        compared_verdict=comparison_verdict(compared),
         compared_header=comparison_header(compared) if compared else (),
     )
     staged = path.with_name(f".{path.name}.partial")

@@ -92,7 +92,10 @@ def _sure(result: dict[str, Any]) -> Iterator[str]:
         if gone >= SAID_WHEN_GONE and there <= SAID_WHEN_THERE:
             yield f"{said}."
         else:
-            yield f"{said}: it is no reason to send a customer away; `threadmatch calibrate` fits it to your gallery."
+            yield (
+                f"{said}: it is no reason to send a customer away. `threadmatch calibrate` fits it, where that was not "
+                "done."
+            )
 
 
 def _lost(result: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How far long work is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""How far long work is, on stderr: a bar on a terminal that can draw over a line, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Shown:
         self._last_line = float("-inf")
 
     def __enter__(self) -> Shown:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (

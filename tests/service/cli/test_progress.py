@@ -76,6 +76,15 @@ def test_a_terminal_gets_a_bar() -> None:
     assert "1/4" in shown
 
 
+def test_a_terminal_that_cannot_draw_over_a_line_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out = io.StringIO()
+    with Shown(Console(file=out, force_terminal=True, width=120)) as show:
+        show("training", 3, 9, "mrr 0.5")
+        show("training", 4, 9)
+    assert out.getvalue().splitlines() == ["training: 3 of 9, mrr 0.5"]
+
+
 def test_log_lines_say_their_fields() -> None:
     record = logging.makeLogRecord({"msg": "evaluated", "step": 250, "grnet_mrr": 0.87123})
     assert FieldFormatter().format(record) == "evaluated: step 250, grnet_mrr 0.8712"
