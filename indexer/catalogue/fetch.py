@@ -12,7 +12,8 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,35 +105,55 @@ def is_public(address: str) -> bool:
 class Fetcher:
     """Fetches images on an event loop in a thread of its own. Thread-safe. Use as a context manager.
 
+    Leaving it gives up what is still being fetched, however long the server would take: nobody waits for it any more.
+
     Args:
         hosts: that may be asked.
         limits: for one image.
         headers: sent to some hosts, and to no other.
+        resolve: looks a host's name up, as `socket.getaddrinfo` does; may block.
     """
 
     def __init__(
-        self, hosts: HostList, limits: FetchLimits | None = None, *, headers: HostHeaders | None = None
+        self,
+        hosts: HostList,
+        limits: FetchLimits | None = None,
+        *,
+        headers: HostHeaders | None = None,
+        resolve: Callable[..., list[Any]] = socket.getaddrinfo,
     ) -> None:
         self.hosts, self.limits = hosts, limits or FetchLimits()
+        self._resolve = resolve
         self._headers = headers or HostHeaders(())
         self._manners: dict[str, Manners] = {}
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetch", daemon=True)
+        self._lock = threading.Lock()  # of the next: no fetch begins behind the end
+        self._closed = False
 
     def __enter__(self) -> Fetcher:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def fetch(self, address: str) -> bytes:
-        """The bytes at an address; InvalidImageError says why not."""
-        return asyncio.run_coroutine_threadsafe(self._fetch(address), self._loop).result()
+        """The bytes at an address; InvalidImageError says why not, with reason "stopped" where fetching has ended."""
+        with self._lock:
+            if self._closed:
+                raise _stopped()
+            fetching = asyncio.run_coroutine_threadsafe(self._fetch(address), self._loop)
+        try:
+            return fetching.result()
+        except CancelledError as error:
+            raise _stopped() from error
 
     async def _fetch(self, address: str) -> bytes:
         try:
@@ -179,7 +200,7 @@ class Fetcher:
 
     async def _send(self, url: httpx.URL) -> Any:
         host = url.raw_host.decode("ascii").strip("[]").lower()
-        found = await self._loop.getaddrinfo(host, _port(url), type=socket.SOCK_STREAM)
+        found = await self._looked_up(host, _port(url))
         chosen = self.hosts.usable(host, [str(entry[4][0]) for entry in found])
         headers = {
             "Host": url.netloc.decode("ascii"),
@@ -193,6 +214,21 @@ class Fetcher:
         }  # TLS is checked against the name although the connection goes to the address
         target = url.copy_with(host=chosen.split("%")[0])
         return self._client(host).stream("GET", target, headers=headers, extensions=extensions)
+
+    async def _looked_up(self, host: str, port: int) -> list[Any]:
+        """What `resolve` says, in a thread that dies with the process: an executor's would be waited for at its end."""
+        answer: Future[list[Any]] = Future()
+
+        def look_up() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(self._resolve(host, port, type=socket.SOCK_STREAM))
+            except BaseException as error:  # whoever waits is told, whatever it is
+                answer.set_exception(error)
+
+        threading.Thread(target=look_up, name="resolve", daemon=True).start()
+        return await asyncio.wrap_future(answer)
 
     async def _body(self, response: httpx.Response) -> bytes:
         if response.status_code in WORTH_ANOTHER_TRY:
@@ -225,6 +261,10 @@ class Fetcher:
         return self._clients[host]
 
     async def _close(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         for client in self._clients.values():
             await client.aclose()
 
@@ -235,6 +275,10 @@ class _AnotherTryError(Exception):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+def _stopped() -> InvalidImageError:
+    return _failed("stopped", "fetching was stopped before this image was there; fetch it again")
 
 
 def _failed(reason: str, message: str) -> InvalidImageError:

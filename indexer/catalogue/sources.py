@@ -62,12 +62,15 @@ def normal_box(text: str) -> str:
 class Loader:
     """Loads images in the background: fetching in threads, decoding in processes. Use as a context manager.
 
+    Leaving it gives up what is still loading: a server that hangs keeps nobody from ending.
+
     Args:
         folder: for paths.
         pool: decodes.
         workers: how many of its processes there are.
         hosts: for addresses; an empty list allows none.
         headers: sent to some of the hosts.
+        fetching: limits of it; an image's bytes are those that the pool takes, in any case.
     """
 
     def __init__(
@@ -78,19 +81,22 @@ class Loader:
         workers: int,
         hosts: HostList,
         headers: HostHeaders | None = None,
+        fetching: FetchLimits | None = None,
     ) -> None:
         self.folder, self.pool, self.hosts = folder, pool, hosts
-        limits = FetchLimits(max_bytes=pool.limits.max_bytes)
+        limits = replace(fetching or FetchLimits(), max_bytes=pool.limits.max_bytes)
         self._fetcher = Fetcher(hosts, limits, headers=headers) if hosts else None
         waiting = limits.at_once if hosts else 1  # one image more than processes, so that none of them waits
         self._threads = ThreadPoolExecutor(workers + waiting, thread_name_prefix="load")
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Loader:
+        # Left from the last to the first: nothing new begins; whoever waits for a process or a server is told; all end.
+        self._exit.callback(self._threads.shutdown)
         if self._fetcher is not None:
             self._exit.enter_context(self._fetcher)
-        self._exit.callback(self._threads.shutdown, wait=True, cancel_futures=True)
-        self._exit.enter_context(self.pool)  # left first: its processes die, and whoever waits for them is told
+        self._exit.enter_context(self.pool)
+        self._exit.callback(self._threads.shutdown, wait=False, cancel_futures=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from threadmatch.service.cli.stopping import ended_by_sigterm_too
 
 
 def demo(
@@ -44,9 +45,9 @@ def demo(
         picture=write_picture,
     )
     console = Console(highlight=False, markup=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does: the service first
     try:
-        run_demo(options, console)
+        with ended_by_sigterm_too():  # the service first
+            run_demo(options, console)
     except (DemoError, CommandError, ModelError, IndexerError) as error:
         typer.echo(f"threadmatch demo: {error}", err=True)
         raise typer.Exit(1) from error

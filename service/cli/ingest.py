@@ -12,6 +12,7 @@ import typer
 
 from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
+from threadmatch.service.cli.stopping import ended_by_sigterm_too
 
 if TYPE_CHECKING:
     from threadmatch.indexer.ingest_options import IngestResult, Progress
@@ -75,7 +76,7 @@ def ingest(
 
     console = Console(stderr=True)
     try:
-        with Shown(console) as show:
+        with ended_by_sigterm_too(), Shown(console) as show:
             result = run(
                 catalogue,
                 gallery,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.shop import PixelEncoder, Shop, contents, photo
 from tests.support.webserver import web_server
+from threadmatch.indexer.catalogue.decoding.pool import DecodePool
 from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList, is_public
 from threadmatch.indexer.catalogue.host_manners import WENT_WELL, HostHeaders, Manners, parse_header, retry_after
+from threadmatch.indexer.catalogue.sources import ImageFolder, Loader
 from threadmatch.model.errors import InvalidImageError
 
 LIMITS = FetchLimits(total_s=PATIENCE_S, connect_s=PATIENCE_S, max_bytes=100_000)
@@ -239,3 +243,54 @@ def test_a_catalogue_of_addresses(shop: Shop, server: tuple[str, list[str]]) -> 
     model = PixelEncoder()
     assert shop.ingest(rows, model, allow_hosts=("127.0.0.1",)).skipped == 4
     assert model.encoded == 0
+
+
+@pytest.mark.parametrize("path", ["photo9", "slow", "slow-header"])
+def test_an_ingestion_that_is_stopped_does_not_wait_for_a_server_that_hangs_or_drips(path: str, tmp_path: Path) -> None:
+    pool = DecodePool(1, image_px=16)
+    limits = FetchLimits(total_s=10 * PATIENCE_S)
+    with web_server([5]) as (address, seen):
+        hosts = HostList(["127.0.0.1"])
+        loader = Loader(ImageFolder(tmp_path), pool, workers=1, hosts=hosts, fetching=limits)
+        loads = []
+
+        def ingestion() -> None:
+            with contextlib.suppress(KeyboardInterrupt), loader:
+                loads.extend(loader.submit(f"http://{address}/{path}", box="", known=frozenset()) for _ in range(20))
+                wait_until(lambda: len(seen) == limits.at_once, "as many as may be asked at a time are asked")
+                raise KeyboardInterrupt
+
+        ended = threading.Thread(target=ingestion, daemon=True)
+        ended.start()
+        wait_until(lambda: not ended.is_alive(), "the loader has ended although the server has not answered")
+        assert len(loads) == 20
+        for load in loads:
+            assert load.cancelled() or getattr(load.exception(), "reason", "") == "stopped"
+        assert len(seen) == limits.at_once
+
+
+def test_a_name_that_is_looked_up_for_ever_keeps_nobody() -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.set()
+        over.wait()
+        return []
+
+    said: list[str] = []
+    fetcher = Fetcher(HostList(["shop.example"]), LIMITS, resolve=resolve)
+
+    def fetch() -> None:
+        with pytest.raises(InvalidImageError) as caught:
+            fetcher.fetch("http://shop.example/1.jpg")
+        said.append(caught.value.reason)
+
+    with fetcher:
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        assert asked.wait(PATIENCE_S)
+    thread.join(PATIENCE_S)
+    assert said == ["stopped"]
+    with pytest.raises(InvalidImageError, match="stopped"):
+        fetcher.fetch("http://shop.example/1.jpg")
+    over.set()
