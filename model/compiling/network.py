@@ -14,7 +14,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +23,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from threadmatch.model.compiling.cache import drop_entry, keep_entry, read_entry
+from threadmatch.model.compiling.trial import Answers, Pixels, Trial
 from threadmatch.model.errors import CompileError
 
 logger = logging.getLogger(__name__)
 
-Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-FORM: Final = 1
+FORM: Final = 2
 """Of what is kept; raised when the conversion changes."""
 TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
@@ -60,15 +59,6 @@ class CompiledNetwork:
             return [np.asarray(found[place], np.float32) for place in range(self._outputs)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """What a compiled network is held to: torch's own, on photos, in which precision."""
-
-    network: nn.Module
-    probes: tuple[Pixels, ...]
-    bfloat16: bool
-
-
 def compile_network(
     network: nn.Module,
     probes: Sequence[Pixels],
@@ -91,26 +81,34 @@ def compile_network(
     """
     openvino = import_openvino()
     key = f"{key}-openvino{openvino.__version__.partition('-')[0]}-{FORM}"
-    trial = _Trial(network, tuple(probes), bfloat16)
-    if (kept := _kept(openvino, trial, key, cache)) is not None:
+    trial = Trial(network, probes)
+    if (kept := _kept(openvino, trial, key, cache, bfloat16=bfloat16)) is not None:
         return kept
     graph = _converted(openvino, network, probes)
     made = _compiled(openvino, graph, bfloat16=bfloat16)
-    _check(made, replace(trial, probes=(*probes, np.repeat(probes[0][:1], 3, axis=0))))
-    if cache is not None:
-        keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
-        # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
-        return _kept(openvino, trial, key, cache) or made
-    return made
+    several = Trial(network, [np.repeat(probes[0][:1], 3, axis=0)])
+    answers = trial.asked()
+    _check(made, trial, answers, bfloat16=bfloat16)
+    _check(made, several, several.asked(), bfloat16=bfloat16)
+    if cache is None:
+        return made
+
+    def write(folder: Path) -> None:
+        openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False)
+        trial.keep(folder, answers)
+
+    keep_entry(cache, key, write)
+    # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
+    return _kept(openvino, trial, key, cache, bfloat16=bfloat16) or made
 
 
-def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> CompiledNetwork | None:
+def _kept(openvino: Any, trial: Trial, key: str, cache: Path | None, *, bfloat16: bool) -> CompiledNetwork | None:
     """What the cache has of the network; None where that is nothing, or answers otherwise than torch."""
     if cache is None or (entry := read_entry(cache, key)) is None:
         return None
     with contextlib.suppress(CompileError):
-        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=trial.bfloat16)
-        _check(kept, trial)
+        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=bfloat16)
+        _check(kept, trial, trial.kept(entry) or trial.asked(), bfloat16=bfloat16)
         return kept
     drop_entry(cache, key)
     logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
@@ -190,16 +188,14 @@ def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
         raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
 
 
-def _check(compiled: CompiledNetwork, trial: _Trial) -> None:
-    """Hold to torch.
+def _check(compiled: CompiledNetwork, trial: Trial, answers: Answers, *, bfloat16: bool) -> None:
+    """Hold to torch's answers to the trial's probes.
 
     Raises:
         CompileError: numbers differ by more than the tolerance, or there are none.
     """
-    tolerance = BFLOAT16_TOLERANCE if trial.bfloat16 else TOLERANCE
-    for probe in trial.probes:
-        with torch.inference_mode():
-            expected = [values.numpy() for values in trial.network(torch.from_numpy(probe))]
+    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE
+    for probe, expected in zip(trial.probes, answers, strict=True):
         try:
             found = compiled(probe)
         except Exception as error:  # as above

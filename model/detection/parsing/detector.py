@@ -149,7 +149,9 @@ class ParserDetector:
         self.fingerprint = fingerprint(parser)
         parser.eval().requires_grad_(False)
         self.engine, self._run = (
-            ("torch", _by_torch(parser, config)) if engine == "torch" else _compiled(parser, config, engine, cache)
+            ("torch", _by_torch(parser, config))
+            if engine == "torch"
+            else _compiled(parser, config, engine, cache, self.fingerprint)
         )
 
     def detect(self, photo: Pixels) -> list[Proposal]:
@@ -214,13 +216,13 @@ def _by_torch(parser: Parser, config: ParserConfig) -> Run:
     return run
 
 
-def _compiled(parser: Parser, config: ParserConfig, engine: str, cache: Path | None) -> tuple[str, Run]:
+def _compiled(parser: Parser, config: ParserConfig, engine: str, cache: Path | None, name: str) -> tuple[str, Run]:
     """The parser as OpenVINO runs it, or torch's where that cannot be had and "auto" was asked for."""
     if engine not in ("auto", "openvino"):
         raise CheckpointError(f"engine {engine!r} is unknown to parsers, expected auto, openvino or torch")
     probes = [probe_photo(*config.sides_px), probe_photo(*config.sides_px[::-1])]
     try:
-        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-2-{fingerprint(parser)}", cache=cache)
+        compiled = compile_network(ParserNetwork(parser), probes, key=f"parser-2-{name}", cache=cache)
     except CompileError as error:
         if engine != "auto":
             raise CheckpointError(f"engine {engine} cannot run parser {config.name}: {error}") from error
