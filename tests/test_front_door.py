@@ -33,7 +33,8 @@ from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.inference import Model
 from threadmatch.service.client import Client
 from threadmatch.service.errors import InvalidFieldError, StartError, StoppedError
-from threadmatch.service.galleries.local import IngestChoices, LocalGallery
+from threadmatch.service.galleries.filling import IngestChoices
+from threadmatch.service.galleries.local import LocalGallery
 from threadmatch.service.http.schemas.matches import SearchAnswer
 
 NAMES = {"Client", "create_app", "ingest", "load_model", "open"}

@@ -22,7 +22,8 @@ from typing import Final
 from threadmatch.indexer.store.manifest import BoxRule
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.inference import load_model
-from threadmatch.service.galleries.local import LocalGallery, ingest
+from threadmatch.service.galleries.filling import ingest
+from threadmatch.service.galleries.local import LocalGallery
 
 LOOSE: Final = "worn"
 """The queries of a set whose box holds all of the garment."""

@@ -72,7 +72,7 @@ def ingest(
     from threadmatch.indexer.errors import IndexerError
     from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
-    from threadmatch.service.galleries.local import ingest as run
+    from threadmatch.service.galleries.filling import ingest as run
 
     console = Console(stderr=True)
     try:

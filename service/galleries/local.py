@@ -1,5 +1,4 @@
-"""Galleries of this machine, without a service: fill one, open one, search it. Behind `threadmatch.ingest` and
-`threadmatch.open`, and behind the commands of the same names.
+"""Galleries of this machine, searched without a service: behind `threadmatch.open` and `threadmatch search`.
 
 A search runs the code that serves HTTP, on an event loop of its own in a thread of its own: so callers need no asyncio,
 and searches of several threads meet in the model's batches.
@@ -13,24 +12,20 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Self, TypeAlias, TypeVar, Unpack
 
 from PIL import Image
 from pydantic import ValidationError
 
-from threadmatch.indexer.cluster.settings import is_cluster
-from threadmatch.indexer.ingest import ingest as ingest_catalogue
-from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
 from threadmatch.indexer.reading.opened import OpenGallery
-from threadmatch.indexer.rejects import RejectBound
-from threadmatch.indexer.store.manifest import BoxRule
-from threadmatch.model.descriptions import DEFAULT_MODEL, DEFAULT_PARSER
+from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.images import ImageLimits
-from threadmatch.model.inference import Model, load_model
+from threadmatch.model.inference import Model
 from threadmatch.service.client.calls import SearchFields, as_text
 from threadmatch.service.errors import InvalidFieldError, StoppedError
+from threadmatch.service.galleries.filling import AnyPath
 from threadmatch.service.galleries.loading import open_both, open_detector, open_further
 from threadmatch.service.http.schemas.matches import SearchAnswer
 from threadmatch.service.http.schemas.search import SearchOptions
@@ -41,7 +36,6 @@ from threadmatch.service.search.retriever import Retriever
 
 T = TypeVar("T")
 
-AnyPath: TypeAlias = str | os.PathLike[str]
 AnyPhoto: TypeAlias = bytes | AnyPath | Image.Image
 """An image file's bytes, its path, or a picture that Pillow has opened."""
 
@@ -51,68 +45,6 @@ END_S: Final = 30.0
 KEPT_AS_THEY_ARE: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"})  # modes that a TIFF holds
 ORIENTATION: Final = 0x0112
 """The EXIF tag of how the camera was held."""
-
-
-class IngestChoices(TypedDict, total=False):
-    """What `ingest` may be told beside the places, as `indexer.ingest_options.IngestOptions` describes it.
-
-    `box` is "auto" where it is not given.
-    """
-
-    batch_size: int
-    workers: int
-    fresh: bool
-    prune: bool
-    predict: bool
-    allow_hosts: tuple[str, ...]
-    allow_private_network: bool
-    headers: tuple[tuple[str, str, str], ...]
-    max_rejects: RejectBound
-    mapped: dict[str, str]
-    preset: str
-    box: BoxRule
-
-
-def ingest(
-    catalogue: AnyPath,
-    gallery: AnyPath,
-    *,
-    images: AnyPath | None = None,
-    model: AnyPath | Model = DEFAULT_MODEL,
-    device: str = "auto",
-    progress: Callable[[Progress], None] = lambda _: None,
-    **options: Unpack[IngestChoices],
-) -> IngestResult:
-    """Encode a catalogue's photos into a gallery and put it in service, as `threadmatch ingest` does.
-
-        >>> import threadmatch
-        >>> result = threadmatch.ingest("shop/catalogue.csv", "gallery", images="shop")
-        >>> result.items, result.rejected
-        (60, 0)
-
-    The same call again goes on where one that was killed stopped, and takes up what changed in the catalogue.
-
-    Args:
-        catalogue: CSV, JSON Lines or Parquet file, an item a row.
-        gallery: folder, made when missing; or `cluster://NAME` (docs/cluster.md).
-        images: folder that image paths are below; None for the catalogue's own.
-        model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave.
-        device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
-        progress: called now and then, in this thread.
-        options: `batch_size`, `workers`, `fresh`, `prune` and others; see IngestChoices.
-
-    Raises:
-        IndexerError: the catalogue cannot be read or the gallery cannot take it; a bad photo is counted, not raised.
-        CheckpointError: no such model.
-    """
-    loaded = model if isinstance(model, Model) else load_model(os.fspath(model), device=device)
-    options.setdefault("box", "auto")
-    chosen = IngestOptions(images=None if images is None else Path(images), **options)
-    if is_cluster(gallery):
-        from threadmatch.indexer.cluster.staged_ingest import ingest_to_cluster
-
-        return ingest_to_cluster(Path(catalogue), gallery, model=loaded, options=chosen, progress=progress)
-    return ingest_catalogue(Path(catalogue), Path(gallery), model=loaded, options=chosen, progress=progress)
 
 
 class LocalGallery:

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from threadmatch.model.inference import load_model
     from threadmatch.service.app import create_app
     from threadmatch.service.client import Client
+    from threadmatch.service.galleries.filling import ingest
     from threadmatch.service.galleries.local import LocalGallery as open  # noqa: N813 - a call opens one
-    from threadmatch.service.galleries.local import ingest
 
 __all__ = ["Client", "create_app", "ingest", "load_model", "open"]
 
 _HOMES = {
     "Client": ("threadmatch.service.client", "Client"),
     "create_app": ("threadmatch.service.app", "create_app"),
-    "ingest": ("threadmatch.service.galleries.local", "ingest"),
+    "ingest": ("threadmatch.service.galleries.filling", "ingest"),
     "load_model": ("threadmatch.model.inference", "load_model"),
     "open": ("threadmatch.service.galleries.local", "LocalGallery"),
 }

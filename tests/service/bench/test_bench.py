@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tests.support.checkout import IMPORT_PATH
 from threadmatch.model import speed
@@ -17,6 +18,7 @@ from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.bench.ingestion import first_rows
 from threadmatch.service.bench.latency import WAYS
 from threadmatch.service.bench.report import show_bench
+from threadmatch.service.cli import app
 from threadmatch.service.process.commands import program
 
 
@@ -70,10 +72,14 @@ def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model
 
 
 def test_wrong_use_is_named(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--clients", "one")
-    assert (done.returncode, "--clients" in done.stderr) == (2, True)
-    done = bench(tmp_path, "--model", str(tmp_path / "nowhere"), "--no-service", "--seconds", "0.1")
-    assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    def used(*flags: str) -> tuple[int, str, BaseException | None]:
+        done = CliRunner().invoke(app, ["bench", "--work", str(tmp_path), *flags])
+        return done.exit_code, done.stderr, done.exception
+
+    code, said, error = used("--clients", "one")
+    assert (code, "--clients" in said, type(error)) == (2, True, SystemExit)
+    code, said, error = used("--model", str(tmp_path / "nowhere"), "--no-service", "--seconds", "0.1")
+    assert (code, "nowhere" in said, type(error)) == (1, True, SystemExit)
 
 
 def test_contestants_take_turns_and_their_first_call_is_not_counted() -> None:

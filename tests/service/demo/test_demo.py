@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.support.checkout import IMPORT_PATH
 from tests.support.patience import PATIENCE_S
+from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow
 from threadmatch.model.synthetic.drawn.shop_image import draw_shop_image
 from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.model.synthetic.street.street_set import read_sources
@@ -75,7 +76,8 @@ def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(
     photos: Path, work: Path, tiny_model_folder: Path, own_service: dict[str, str]
 ) -> None:
     sheet = work / "sheet.png"
-    done = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "3", "--write-picture", str(sheet))
+    flags = ("--data", str(photos), "--queries", "3", "--write-picture", str(sheet))
+    done = demo(work, tiny_model_folder, *flags, **own_service)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "semi-synthetic" in done.stdout
     commands = re.findall(r"^\$ threadmatch (\w+) ", done.stdout, re.M)
@@ -88,26 +90,15 @@ def test_a_folder_of_photos_is_searched_and_drawn_as_a_sheet(
     with Image.open(sheet) as picture:
         assert picture.format == "PNG"
         assert picture.width > 600
-    again = demo(work, tiny_model_folder, "--data", str(photos), "--queries", "2", **own_service)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "0 encoded" in again.stdout, "the gallery is there already"
-    assert "POST http://127.0.0.1:" in again.stdout
+    assert "POST http://127.0.0.1:" in done.stdout
     assert not Path(own_service["THREADMATCH_FEEDBACK"]).exists(), "the demo leaves the user's service alone"
 
 
-def test_drawn_garments_need_no_photos_and_ctrl_c_ends_the_service_too(work: Path, tiny_model_folder: Path) -> None:
-    command = [
-        *program(),
-        "demo",
-        "--work",
-        str(work),
-        "--model",
-        str(tiny_model_folder),
-        "--drawn",
-        "24",
-        "--queries",
-        "2",
-    ]
+def test_a_second_time_the_gallery_is_there_and_ctrl_c_ends_the_service_too(
+    photos: Path, work: Path, tiny_model_folder: Path
+) -> None:
+    flags = ["--work", str(work), "--model", str(tiny_model_folder), "--data", str(photos), "--queries", "2"]
+    command = [*program(), "demo", *flags]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, start_new_session=True
     )
@@ -129,15 +120,33 @@ def test_drawn_garments_need_no_photos_and_ctrl_c_ends_the_service_too(work: Pat
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         process.stdout.close()
+    assert "0 encoded, 10 were there already" in "".join(said)
     assert "Stopped." in said[-1]
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{found[1]}/health/live")
 
 
-def test_real_photos_are_those_of_the_test_split(shared_data: Path, work: Path, tiny_model_folder: Path) -> None:
-    done = demo(work, tiny_model_folder, "--data", str(shared_data), "--parts", "venia", "--queries", "2")
+def test_drawn_garments_need_no_photos(work: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+    command = ["--drawn", "24", "--queries", "2"]
+    done = demo(work, tiny_model_folder, *command)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"real photos that the model was not trained on \(\d+ of venia\)", done.stdout)
+    assert "Gallery: 24 drawn garments." in done.stdout
+    assert "24 items; 24 encoded" in done.stdout
+
+
+def test_real_photos_are_those_of_the_test_split(shared_data: Path, tmp_path: Path) -> None:
+    source = choose_source(shared_data, tmp_path, queries=2, parts=["venia"], drawn_items=None, run_step=lambda _: None)
+    said = re.fullmatch(r"(\d+) real photos that the model was not trained on \((\d+) of venia\)", source.title)
+    assert said, source.title
+    rows = list(Catalogue.open(source.catalogue))
+    assert len(rows) == int(said[1]) == int(said[2]) > 0
+    tested = {str(photo.path) for photo in read_sources(shared_data, ["venia"]) if photo.split == "test"}
+    for row in rows:
+        assert isinstance(row, CatalogueRow)
+        assert str(source.images / row.image) in tested
+    asked = read_queries(source.queries, 2)
+    assert len(asked) == 2
+    assert all(query.path.is_file() for query in asked)
 
 
 def test_people_s_garments_and_shops_are_taken_and_photos_of_whole_streets_are_not(
