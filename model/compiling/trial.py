@@ -76,8 +76,8 @@ class Trial:
         digest.update(repr(self.network).encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         for probe in self.probes:
             digest.update(f"{probe.shape}".encode())
-            digest.update(np.ascontiguousarray(probe))
+            digest.update(probe.tobytes())
         return digest.hexdigest()
