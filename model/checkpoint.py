@@ -25,7 +25,7 @@ from threadmatch.model.descriptions import CONFIG_FILE, WEIGHTS_FILE
 from threadmatch.model.errors import CheckpointError
 from threadmatch.model.part import Part
 from threadmatch.model.parts import PARTS, write_parts
-from threadmatch.model.tensor_files import digest, read_fitting, write_described
+from threadmatch.model.tensor_files import digest, digests, read_fitting, write_described
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
@@ -83,15 +83,27 @@ def fingerprints(model: Checkpointed) -> Fingerprints:
 
     The weights count as float16, so that a checkpoint and its half-size copy are the same model.
     """
-    config = model.config.to_dict()
-    kept = {name: config[name] for name in FEATURE_FIELDS if name in config}
-    tensors = _core_tensors(model)
-    features = {name: value for name, value in tensors.items() if not name.startswith("head.")}
-    whole = {**config, "calibration": model.calibration.to_dict()}
+    whole = {**model.config.to_dict(), "calibration": model.calibration.to_dict()}
     if model.chain != DEFAULT_CHAIN:  # older checkpoints keep their fingerprint
         whole["chain"] = [stage.to_dict() for stage in model.chain]
     whole |= _described(model)
-    return Fingerprints(model=digest(whole, tensors), features=digest(kept, features))
+    tensors = _core_tensors(model)
+    named, features = digests([(whole, tensors.keys()), _of_features(model, tensors)], tensors)
+    return Fingerprints(model=named, features=features)
+
+
+def features_fingerprint(model: Checkpointed) -> str:
+    """The second of `fingerprints` alone, in less time."""
+    tensors = _core_tensors(model)
+    kept, names = _of_features(model, tensors)
+    return digest(kept, {name: tensors[name] for name in names})
+
+
+def _of_features(model: Checkpointed, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], set[str]]:
+    """The settings and the tensors' names that decide the stored features."""
+    config = model.config.to_dict()
+    kept = {name: config[name] for name in FEATURE_FIELDS if name in config}
+    return kept, {name for name in tensors if not name.startswith("head.")}
 
 
 def _described(model: Checkpointed) -> dict[str, Any]:

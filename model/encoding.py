@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from threadmatch.model.checkpoint import fingerprints
+from threadmatch.model.checkpoint import features_fingerprint
 from threadmatch.model.compiling.network import compile_network, probe_photo
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
@@ -187,7 +187,7 @@ class OpenVinoEngine:
     def __init__(self, network: GRNet, cache: Path | None) -> None:
         features, side = FeatureNetwork(network), network.config.image_px
         self._names, self._image_px = features.names, side
-        made_of = [fingerprints(network).features, *(part.fingerprint for part in network.attached.values())]
+        made_of = [features_fingerprint(network), *(part.fingerprint for part in network.attached.values())]
         self._compiled = compile_network(
             features,
             [probe_photo(side, side)],

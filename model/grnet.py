@@ -18,7 +18,13 @@ from torch.nn import functional as F
 from threadmatch.model.backbone import Backbone, Looked
 from threadmatch.model.certainty import Certainty
 from threadmatch.model.chain import DEFAULT_CHAIN, Chain
-from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints, read_weights, save_checkpoint
+from threadmatch.model.checkpoint import (
+    features_fingerprint,
+    fetch_checkpoint,
+    fingerprints,
+    read_weights,
+    save_checkpoint,
+)
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.encoders.building import build_encoder
@@ -172,13 +178,17 @@ class GRNet(
         """The parts on top, by name."""
         return cast("Mapping[str, Part]", dict(self.parts.items()))
 
-    def attach(self, part: Part) -> None:
+    def attach(self, part: Part, *, core: str = "") -> None:
         """Put a part on top; the core stays as it is.
+
+        Args:
+            part: trained.
+            core: fingerprint of this model's features, where it is known.
 
         Raises:
             CheckpointError: it was trained on other features than these.
         """
-        core = fingerprints(self).features
+        core = core or features_fingerprint(self)
         if part.core not in ("", core):
             raise CheckpointError(
                 f"part {part.name!r} was trained on features {part.core}, those of {self.name or 'this model'} are "
@@ -276,14 +286,14 @@ def load_checkpoint(folder: Path) -> GRNet:
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
     model.certainty = description["certainty"]
-    found = fingerprints(model).model
-    if description.get("fingerprint") != found:
+    found = fingerprints(model)
+    if description.get("fingerprint") != found.model:
         raise CheckpointError(
-            f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, the weights are {found}; "
-            "the two files are of different models"
+            f"{folder}: {CONFIG_FILE} says fingerprint {description.get('fingerprint')}, "
+            f"the weights are {found.model}; the two files are of different models"
         )
     for part in read_parts(folder):
-        model.attach(part)
+        model.attach(part, core=found.features)
     return model.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,20 @@ def digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
     Tensors count as float16, so that a checkpoint and its half-size copy are the same.
     """
-    made = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    return digests([(settings, tensors.keys())], tensors)[0]
+
+
+def digests(wanted: Sequence[tuple[Mapping[str, Any], Set[str]]], tensors: Mapping[str, Tensor]) -> list[str]:
+    """`digest` of several settings, each with the names of its tensors among these; each tensor is read once."""
+    made = [hashlib.sha256(json.dumps(settings, sort_keys=True).encode()) for settings, _ in wanted]
     for name in sorted(tensors):
-        made.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        made.update(tensors[name].detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
-    return made.hexdigest()[:16]
+        value = tensors[name]
+        halved = value.detach().cpu().to(torch.float16).contiguous().numpy()
+        for one, (_, names) in zip(made, wanted, strict=True):
+            if name in names:
+                one.update(f"{name}{tuple(value.shape)}".encode())
+                one.update(halved.tobytes())
+    return [one.hexdigest()[:16] for one in made]
 
 
 def write_described(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], *, half: bool) -> None:

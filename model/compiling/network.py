@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import shutil
 import sys
 import threading
 import warnings
@@ -22,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from threadmatch.model.compiling.cache import drop_entry, keep_entry, read_entry
-from threadmatch.model.compiling.trial import Answers, Pixels, Trial
+from threadmatch.model.compiling.cache import RECEIPT, drop_entry, keep_entry, read_entry
+from threadmatch.model.compiling.trial import ANSWERS_FILE, Answers, Pixels, Trial
 from threadmatch.model.errors import CompileError
 
 logger = logging.getLogger(__name__)
@@ -108,11 +109,21 @@ def _kept(openvino: Any, trial: Trial, key: str, cache: Path | None, *, bfloat16
         return None
     with contextlib.suppress(CompileError):
         kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=bfloat16)
-        _check(kept, trial, trial.kept(entry) or trial.asked(), bfloat16=bfloat16)
+        answers = trial.kept(entry)
+        _check(kept, trial, answers or (asked := trial.asked()), bfloat16=bfloat16)
+        if answers is None and trial.identity is not None:  # so that the next start need not ask torch again
+            keep_entry(cache, key, lambda folder: _copied(entry, folder, trial, asked), instead=True)
         return kept
     drop_entry(cache, key)
     logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
     return None
+
+
+def _copied(entry: Path, folder: Path, trial: Trial, answers: Answers) -> None:
+    for path in entry.iterdir():
+        if path.name not in (RECEIPT, ANSWERS_FILE):
+            shutil.copyfile(path, folder / path.name)
+    trial.keep(folder, answers)
 
 
 def probe_photo(height: int, width: int) -> Pixels:

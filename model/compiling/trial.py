@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +44,14 @@ class Trial:
 
     def keep(self, folder: Path, answers: Answers) -> None:
         """Write them; nothing where nobody could tell later on that the network is still the same."""
-        if (identity := self._identity()) is None:
+        if (identity := self.identity) is None:
             return
         named = {f"{place}-{output}": values for place, row in enumerate(answers) for output, values in enumerate(row)}
         np.savez(folder / ANSWERS_FILE, allow_pickle=False, **{_IDENTITY: np.array(identity)}, **named)
 
     def kept(self, folder: Path) -> Answers | None:
         """Those that `keep` wrote into a folder, whole as it was; None where there are none, or of another network."""
-        path, identity = folder / ANSWERS_FILE, self._identity()
+        path, identity = folder / ANSWERS_FILE, self.identity
         if identity is None or not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
@@ -59,7 +60,8 @@ class Trial:
             outputs = (len(file.files) - 1) // len(self.probes)
             return [[file[f"{place}-{output}"] for output in range(outputs)] for place in range(len(self.probes))]
 
-    def _identity(self) -> str | None:
+    @cached_property
+    def identity(self) -> str | None:
         """SHA-256 of all that decides the answers; None where the source of a part cannot be read."""
         digest = hashlib.sha256(torch.__version__.encode())
         for module in sorted({type(part).__module__ for part in self.network.modules()}):
@@ -74,7 +76,7 @@ class Trial:
         digest.update(repr(self.network).encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         for probe in self.probes:
             digest.update(f"{probe.shape}".encode())
             digest.update(probe.tobytes())

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.shop import PixelEncoder, Shop, contents, photo
 from tests.support.webserver import web_server
-from threadmatch.indexer.catalogue.decoding.pool import DecodePool
+from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same
 from threadmatch.indexer.catalogue.fetch import Fetcher, FetchLimits, HostList, is_public
 from threadmatch.indexer.catalogue.host_manners import WENT_WELL, HostHeaders, Manners, parse_header, retry_after
 from threadmatch.indexer.catalogue.sources import ImageFolder, Loader
@@ -252,7 +253,7 @@ def test_an_ingestion_that_is_stopped_does_not_wait_for_a_server_that_hangs_or_d
     with web_server([5]) as (address, seen):
         hosts = HostList(["127.0.0.1"])
         loader = Loader(ImageFolder(tmp_path), pool, workers=1, hosts=hosts, fetching=limits)
-        loads = []
+        loads: list[Future[Decoded | Same]] = []
 
         def ingestion() -> None:
             with contextlib.suppress(KeyboardInterrupt), loader:

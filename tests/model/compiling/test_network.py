@@ -124,9 +124,12 @@ def test_a_later_start_believes_what_torch_said_of_the_same_network_and_asks_it_
     agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
     assert network.asked == []
     with torch.no_grad():
-        network.convolution.bias += 1e-6  # another network, by too little for its answers to be told apart
+        network.convolution.weight += 1e-7  # another network, by too little for its answers to be told apart
     agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
     assert network.asked == [(1, 16, 16, 3), (1, 16, 24, 3)]
+    network.asked.clear()
+    agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 24))
+    assert network.asked == [], "what it was asked then is kept"
 
 
 @pytest.mark.parametrize("kind", [Sorted, Frozen])
