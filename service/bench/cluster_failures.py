@@ -21,6 +21,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -40,6 +42,7 @@ CALM_S: Final = 2.0
 DOWN_S: Final = 10.0
 """Longer than a replica needs to take over: both are seen, a master away, then one replica fewer."""
 SHORT_ITEMS: Final = 500
+STEPS: Final = ("nothing", "master", "replica", "milvus", "host", "cut")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Plan:
         photos: a folder of photos; None for those that ship.
         most_photos: that are ingested.
         model: name or folder; "" for the shipped one.
+        steps: of STEPS, in their order; none for all.
     """
 
     items: int
@@ -64,6 +68,7 @@ class Plan:
     photos: Path | None = None
     most_photos: int = 300
     model: str = ""
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -138,30 +143,46 @@ def summed(calls: list[Call], events: list[Event]) -> list[Event]:
 
 
 def failures(load: Load, on: Site, plan: Plan) -> list[Event]:
-    """Let things fail one after the other, each when all is well again."""
+    """Let things fail one after the other, each when all is well again.
+
+    Raises:
+        TimeoutError: something was not well again in time; with what was seen last.
+    """
+    down, cut = plan.down_s, plan.cut_s
+    steps: dict[str, tuple[str, Callable[[], None]]] = {
+        "nothing": ("nothing (for comparison)", lambda: time.sleep(cut)),
+        "master": (
+            f"a Redis master killed with -9, started again after {down:g} s",
+            lambda: on.kill_a_master(down),
+        ),
+        "replica": (
+            f"a replica of serve killed with -9, started again after {down:g} s",
+            lambda: on.kill_a_replica(down),
+        ),
+        "milvus": ("Milvus (one process) killed with -9, started again at once", on.kill_milvus),
+        "host": (
+            f"a host without Milvus loses power, all of it started again after {down:g} s",
+            lambda: on.kill_a_host(down),
+        ),
+        "cut": (f"a host's cable pulled for {cut:g} s", lambda: on.cut_a_host(cut)),
+    }
     events: list[Event] = []
 
-    def well_again() -> bool:
-        return load.is_calm(events[-1].at if events else 0.0) and on.is_whole()
+    def wait_until_well(what: str) -> None:
+        since = events[-1].at if events else 0.0
+        try:
+            until(lambda: load.is_calm(since) and on.is_whole(), what)
+        except TimeoutError as error:
+            last = Counter((call.kind, call.outcome) for call in load.seen.calls[-100:])
+            raise TimeoutError(f"{error}; not up: {on.missing()}; last calls {last}; {load.seen.faults}") from error
 
-    def happens(name: str) -> None:
-        until(well_again, f"calm before: {name}")
+    for step in plan.steps or tuple(steps):
+        name, happen = steps[step]
+        wait_until_well(f"calm before: {name}")
         events.append(Event(name, time.monotonic()))
         say(f"{name} ...")
-
-    happens("nothing (for comparison)")
-    time.sleep(plan.cut_s)
-    happens(f"a Redis master killed with -9, started again after {plan.down_s:g} s")
-    on.kill_a_master(plan.down_s)
-    happens(f"a replica of serve killed with -9, started again after {plan.down_s:g} s")
-    on.kill_a_replica(plan.down_s)
-    happens("Milvus (one process) killed with -9, started again at once")
-    on.kill_milvus()
-    happens(f"a host without Milvus loses power, all of it started again after {plan.down_s:g} s")
-    on.kill_a_host(plan.down_s)
-    happens(f"a host's cable pulled for {plan.cut_s:g} s")
-    on.cut_a_host(plan.cut_s)
-    until(well_again, "calm at the end")
+        happen()
+    wait_until_well("calm at the end")
     return events
 
 
@@ -254,6 +275,7 @@ def main() -> None:
     parser.add_argument("--cut", type=float, default=DOWN_S, metavar="SECONDS", help="how long a host is out of reach")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--model", default="", help="name or folder; default: the shipped one")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=[], help="what fails; default: all of it")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_ITEMS} items, 4 clients, 2 s")
     parser.add_argument("--loopback", action="store_true", help="no network namespaces, even where they can be had")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -269,6 +291,7 @@ def main() -> None:
         items=SHORT_ITEMS if given.short else given.items, clients=4 if given.short else given.clients,
         down_s=2.0 if given.short else DOWN_S, cut_s=2.0 if given.short else given.cut, seed=given.seed,
         photos=given.photos, most_photos=given.most_photos, model=given.model,
+        steps=tuple(given.only),
     )  # fmt: skip
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="threadmatch-failures-") as folder:
         work = (given.work or Path(folder)).resolve()

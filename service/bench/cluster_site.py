@@ -84,9 +84,15 @@ class Site:
         for server in (*self.stores, self.vectors, *self.replicas):
             server.kill()
 
+    def missing(self) -> list[str]:
+        """What does not run or answer, or has not found the others."""
+        parts = {"Milvus": [self.vectors], "serve": self.replicas}
+        away = [f"{name} at {one.place}" for name, servers in parts.items() for one in servers if not one.is_up()]
+        return away if is_whole(self.stores) else [*away, "the store: a node, or its replicas"]
+
     def is_whole(self) -> bool:
         """Whether everything runs and has found the others."""
-        return self.vectors.is_up() and all(replica.is_up() for replica in self.replicas) and is_whole(self.stores)
+        return not self.missing()
 
     def kill_a_master(self, down_s: float) -> None:
         """Kill a master of the store with -9; started again after that long."""
