@@ -117,13 +117,14 @@ class Load:
             one.result()
 
     def is_calm(self, since: float) -> bool:
-        """Whether nothing failed for CALM_S, and something was done of each kind."""
-        now = time.monotonic()
-        recent = [call for call in self.seen.calls if call.end > max(since, now - CALM_S)]
-        kinds = {call.kind for call in recent if call.outcome == "done"}
+        """Whether nothing failed for CALM_S, and a call of each kind has been done since the last one that did."""
         if any(one.done() for one in self._running):
             raise ChildProcessError("a client has ended before its time")
-        return now - since > CALM_S and all(call.outcome == "done" for call in recent) and kinds == {"search", "write"}
+        calls = list(self.seen.calls)
+        last = max((call.end for call in calls if call.outcome != "done"), default=since)
+        last = max(last, since)
+        done = {call.kind for call in calls if call.end > last}
+        return time.monotonic() - last > CALM_S and done == {"search", "write"}
 
 
 def summed(calls: list[Call], events: list[Event]) -> list[Event]:

@@ -55,7 +55,7 @@ def add_items(
         first, count: numbers of the items.
         tell: hears how far it is.
         pictures: False for photos that are none, which nobody compares: a million of them take long.
-        model: whose features they are to look like, with an embedding of DIM numbers; None for SPECS.
+        model: whose features they are to look like; None for SPECS.
 
     Returns:
         The manifest, and the seconds that publishing took.
@@ -105,7 +105,7 @@ def items(
     indexed, gathered = indexed_feature(specs), [spec for spec in specs if not spec.indexed]
     records = [{spec.key: _record(spec, seed) for spec in gathered} for seed in range(RECORDS)]
     random = np.random.default_rng(first)
-    for numbers, vectors in made_up(count, DIM, seed=first)():
+    for numbers, vectors in made_up(count, indexed.shape[0], seed=first)():
         choices = random.integers(0, PHOTOS * RECORDS, len(numbers))
         for number, vector, choice in zip((numbers + first).tolist(), vectors, choices.tolist(), strict=True):
             yield (
