@@ -75,10 +75,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What clients ask for: photos of the catalogue, and what each must find."""
+    """What clients ask for: photos of the catalogue, what each must find, and the matcher whose scores those are."""
 
     photos: Sequence[bytes]
     truths: Sequence[Truth]
+    matcher: str
 
 
 class Client:
@@ -134,7 +135,8 @@ class Client:
         def check(answer: dict[str, Any]) -> list[str]:
             return faults_of(answer, self._asked.truths[at], reranked=reranked, others=(OWN, MADE_UP))
 
-        self._search(self._asked.photos[at], check, rerank=str(reranked).lower())
+        ordered = {"matcher": self._asked.matcher} if reranked else {"rerank": "false"}
+        self._search(self._asked.photos[at], check, **ordered)
 
     def _find(self, item_id: str) -> None:
         own = self.items[item_id]

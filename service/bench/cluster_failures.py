@@ -103,7 +103,7 @@ class Load:
 
     def __init__(self, shop: Shop, known: Known, plan: Plan) -> None:
         self.seen = Seen()
-        asked = Asked(shop.photos, shop.truths)
+        asked = Asked(shop.photos, shop.truths, shop.model.chain[0].matcher)
         self.clients = [Client(number, known, asked, self.seen, seed=plan.seed) for number in range(plan.clients)]
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(plan.clients)

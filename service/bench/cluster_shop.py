@@ -23,6 +23,7 @@ from threadmatch.service.bench.ledger import Truth
 from threadmatch.service.bench.load import truths_of
 from threadmatch.service.bench.scale_gallery import add_items
 from threadmatch.service.demo.shipped import CATALOGUE_FILE, write_shop
+from threadmatch.service.galleries.local import LocalGallery
 from threadmatch.service.process.commands import CommandError, print_command, program, run_command
 
 NAME: Final = "shop"
@@ -43,7 +44,7 @@ class Shop:
         model: that encoded it.
         count: photos ingested.
         photos: some of them, JPEG.
-        truths: what each must find.
+        truths: what each must find; scores are those of the chain's first matcher, which compares no items.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Shop:
         loaded = load_model(model or gallery.manifest.model.name, device="cpu")
         shop = cls(NAME, place, work / "staging" / NAME, loaded, gallery.item_count)
         shop.photos = [file.read_bytes() for file in files[:: max(1, len(files) // ASKED_FOR)][:ASKED_FOR]]
-        shop.truths = truths_of(gallery, loaded, shop.photos)
+        shop.truths = truths_of(gallery, loaded, shop.photos, matcher=loaded.chain[0].matcher)
         gallery.close()
         return shop
 
@@ -93,9 +94,7 @@ class Shop:
         Raises:
             CommandError: the answers differ.
         """
-        import threadmatch
-
-        with threadmatch.open(self.place) as opened:
+        with LocalGallery(self.place) as opened:  # what `threadmatch.open` is
             for photo in self.photos[:LOOKED_AT]:
                 expected = [match.id for match in opened.search(photo, top_k=5).matches]
                 for replica in replicas:

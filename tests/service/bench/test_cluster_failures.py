@@ -85,7 +85,7 @@ def test_where_nobody_answers_a_call_has_failed() -> None:
 
 
 def test_a_client_sees_an_item_that_is_lost_stale_or_back() -> None:
-    asked = Asked([photo(1)], [Truth({}, {}, [])])
+    asked = Asked([photo(1)], [Truth({}, {}, [])], "dense")
     client = Client(0, Known(["127.0.0.1:1"]), asked, Seen(), seed=1)
     client.items = {"load-0-0": Own(0, 2, State.THERE), "load-0-1": Own(1, 0, State.GONE)}
 
