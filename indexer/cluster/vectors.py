@@ -188,6 +188,11 @@ class VectorEngine:
         """Write what was inserted as segments, whose graphs are then built."""
         self._asked("manage", lambda: self._client.flush(collection))
 
+    def built(self, collection: str) -> int:
+        """Rows whose graph is built."""
+        found = self._asked("manage", lambda: self._client.describe_index(collection, "vector"))
+        return int(found["indexed_rows"])
+
     def in_service(self, alias: str) -> str | None:
         """The collection that an alias stands for; None where there is no such alias."""
         try:

@@ -111,18 +111,24 @@ class Shop:
 
 
 def move_there_and_back(on: Site, shop: Shop, work: Path) -> dict[str, Any]:
-    """Copy the gallery to a folder, the folder to another gallery; what both say, held together.
+    """Clear away what nobody names, copy the gallery to a folder, the folder to another gallery; held together.
 
     Raises:
         CommandError: a copy failed.
     """
+    cleared = _json_of("gallery", "compact", shop.place, "--keep", "1")
     started = time.monotonic()
     out = _json_of("gallery", "copy", shop.place, str(work / "moved"))
     back = _json_of("gallery", "copy", str(work / "moved"), on.place(f"{shop.name}_2"))
     same = (out["items"], out["checksum"]) == (back["items"], back["checksum"])
-    agreement = min(out["agreement"], back["agreement"])
-    seconds = round(time.monotonic() - started, 1)
-    return {"items": back["items"], "same": same, "agreement": agreement, "sent": back["sent"], "seconds": seconds}
+    return {
+        "items": back["items"],
+        "same": same,
+        "agreement": min(out["agreement"], back["agreement"]),
+        "sent": back["sent"],
+        "seconds": round(time.monotonic() - started, 1),
+        "cleared": cleared["contents"],
+    }
 
 
 def _json_of(*arguments: str) -> dict[str, Any]:
