@@ -72,7 +72,8 @@ class Shop:
         catalogue, files = _catalogue(work / "photos", photos, most)
         place = on.place(NAME)
         named = ["--model", model] if model else []
-        run_command(["ingest", str(catalogue), "--gallery", place, *named])
+        images = str(photos or catalogue.parent)
+        run_command(["ingest", str(catalogue), "--images", images, "--gallery", place, *named])
         gallery = Gallery.open(work / "staging" / NAME)
         loaded = load_model(model or gallery.manifest.model.name, device="cpu")
         shop = cls(NAME, place, work / "staging" / NAME, loaded, gallery.item_count)
@@ -151,7 +152,7 @@ def _catalogue(work: Path, photos: Path | None, most: int) -> tuple[Path, list[P
         files = [work / row["image"] for row in rows]
     else:
         files = sorted(photos_below(photos))[:most]
-        rows = [{"id": f"photo-{number}", "image": str(file.resolve())} for number, file in enumerate(files)]
+        rows = [{"id": f"photo-{number}", "image": str(file.relative_to(photos))} for number, file in enumerate(files)]
     if not files:
         raise CommandError(f"{photos} has no photos")
     work.mkdir(parents=True, exist_ok=True)
