@@ -4,6 +4,7 @@
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
 #   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
+#   make failures                  three hosts, a gallery on them, and what happens when they die; FLAGS=--short
 #   make docs                      the documents as a site, in build/site
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
@@ -16,6 +17,7 @@ DATA ?=
 PORT ?=
 CHECK ?=
 BENCH_FLAGS ?=
+FLAGS ?=
 PYTEST_FLAGS ?=
 # Test processes; a file's tests stay together, since they share what they set up.
 JOBS ?= 2
@@ -25,7 +27,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test test-cluster lint format bench docs lock clean
+.PHONY: help venv demo test test-cluster failures lint format bench docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -54,6 +56,10 @@ test: lint
 test-cluster: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[cluster,cluster-server]'
 	$(BIN)/python -m pytest -m cluster --durations=10 $(PYTEST_FLAGS)
+
+failures: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[cluster,cluster-server]'
+	@$(BIN)/python -m threadmatch.service.bench.cluster_failures $(FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from threadmatch.indexer.cluster.calls import Calls
 from threadmatch.indexer.cluster.settings import is_cluster
 from threadmatch.indexer.edits.live_writes import Edit, Edited, Editor
 from threadmatch.indexer.errors import EditError
@@ -30,6 +31,15 @@ def open_gallery(
 
         return ClusterGallery.open(place, features_fingerprint=features_fingerprint, model_name=model_name)
     return folders.Gallery.open(Path(place), features_fingerprint=features_fingerprint, model_name=model_name)
+
+
+def watch_calls(gallery: OpenGallery, calls: Calls) -> None:
+    """Let somebody hear of the calls that a gallery makes to the engines of a cluster; a folder makes none."""
+    if is_cluster(gallery.folder):
+        from threadmatch.indexer.cluster.gallery import ClusterGallery
+
+        assert isinstance(gallery, ClusterGallery), "no other has such a place"
+        gallery.cluster.store.calls = gallery.cluster.engine.calls = calls
 
 
 def current_manifest(place: str | os.PathLike[str]) -> Manifest:

@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from threadmatch.indexer.cluster.names import CONTENT_BYTES, content_number
 from threadmatch.indexer.cluster.store import Command, RecordStore
@@ -22,6 +22,13 @@ from threadmatch.model.features import FeatureSpec
 _CRC: Final = struct.Struct("<I")
 _FINGERPRINT: Final = 24
 PHOTO, LOOK, ABOUT, FEATURE = "photo", "look", "about", "f:"
+DOOM: Final = "doom"
+"""Field of a content that is about to be cleared away (`clearing`)."""
+
+
+def key_of_features(fingerprint: str) -> str:
+    """What stands for a model's features in the keys of their contents."""
+    return fingerprint[:_FINGERPRINT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,10 @@ class About:
     box: tuple[float, float, float, float]
 
 
+Whole: TypeAlias = tuple[About, dict[str, bytes], bytes]
+"""All of a content but its look: about it, its features by key, its photo."""
+
+
 class Contents:
     """The contents of one model's features. Thread-safe.
 
@@ -44,7 +55,7 @@ class Contents:
     """
 
     def __init__(self, store: RecordStore, prefix: str, features_fingerprint: str) -> None:
-        self._store, self._start = store, f"{prefix}:c:{features_fingerprint[:_FINGERPRINT]}:"
+        self._store, self._start = store, f"{prefix}:c:{key_of_features(features_fingerprint)}:"
 
     def key(self, number: int) -> str:
         """Of a content."""
@@ -68,13 +79,17 @@ class Contents:
 
     def lacking(self, numbers: Sequence[int], specs: Sequence[FeatureSpec]) -> set[int]:
         """Which contents lack a feature, or their photo."""
-        fields = [*(FEATURE + spec.key for spec in specs), PHOTO, ABOUT]
-        found = self._store.ask([("HMGET", self.key(number), *fields) for number in numbers])
-        return {
-            number
-            for number, values in zip(numbers, found, strict=True)
-            if any(_whole(value) is None for value in values)
-        }
+        found = self._store.ask([self._parts(number, specs) for number in numbers])
+        return _not_whole(numbers, found)
+
+    def claim(self, numbers: Sequence[int], specs: Sequence[FeatureSpec]) -> set[int]:
+        """`lacking`, for contents that a row names already: they are not cleared away from here on."""
+        asked = [(("HDEL", self.key(number), DOOM), self._parts(number, specs)) for number in numbers]
+        found = self._store.ask([command for two in asked for command in two])
+        return _not_whole(numbers, found[1::2])
+
+    def _parts(self, number: int, specs: Sequence[FeatureSpec]) -> Command:
+        return "HMGET", self.key(number), *(FEATURE + spec.key for spec in specs), PHOTO, ABOUT
 
     def read(self, field: str, numbers: Sequence[int]) -> dict[int, bytes]:
         """A field of contents, those that are there and whole.
@@ -90,18 +105,32 @@ class Contents:
 
     def about(self, number: int) -> About | None:
         """What is known of a photo; None where it is not there."""
-        data = self.read(ABOUT, [number]).get(number)
-        return None if data is None else _about(json.loads(data))
+        return self.about_all([number])[0]
 
-    def whole(self, number: int, specs: Sequence[FeatureSpec]) -> tuple[About, dict[str, bytes], bytes] | None:
-        """All of a content but its look: about it, its features by key, its photo; None where a part is not whole."""
+    def about_all(self, numbers: Sequence[int]) -> list[About | None]:
+        """What is known of photos, in the order of their numbers; None where one is not there."""
+        found = self.read(ABOUT, numbers)
+        return [_about(json.loads(found[number])) if number in found else None for number in numbers]
+
+    def whole(self, numbers: Sequence[int], specs: Sequence[FeatureSpec]) -> list[Whole | None]:
+        """Contents, in the order of their numbers; None where a part of one is missing or damaged."""
         fields = [ABOUT, PHOTO, *(FEATURE + spec.key for spec in specs)]
-        values = [_whole(value) for value in self._store.one("HMGET", self.key(number), *fields)]
-        if any(value is None for value in values):
-            return None
-        about, photo, *records = [value for value in values if value is not None]
-        named = dict(zip((spec.key for spec in specs), records, strict=True))
-        return _about(json.loads(about)), named, photo
+        asked: list[Command] = [("HMGET", self.key(number), *fields) for number in numbers]
+        return [_read_whole([_whole(value) for value in values], specs) for values in self._store.ask(asked)]
+
+
+def _read_whole(values: Sequence[bytes | None], specs: Sequence[FeatureSpec]) -> Whole | None:
+    parts = [value for value in values if value is not None]
+    if len(parts) < len(values):
+        return None
+    about, photo, *records = parts
+    return _about(json.loads(about)), dict(zip((spec.key for spec in specs), records, strict=True)), photo
+
+
+def _not_whole(numbers: Sequence[int], found: Sequence[Sequence[bytes | None]]) -> set[int]:
+    return {
+        number for number, values in zip(numbers, found, strict=True) if any(_whole(value) is None for value in values)
+    }
 
 
 def _about(values: Mapping[str, Any]) -> About:

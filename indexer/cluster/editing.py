@@ -1,6 +1,6 @@
 """Edits of a cluster's gallery: put an item, change one, delete one. See `indexer.edits.live_writes.Editor`.
 
-    content  ->  row, what it is of  ->  Milvus  ->  time of the write  ->  the item's record
+    row, what it is of  ->  content  ->  Milvus  ->  time of the write  ->  the item's record
     store        store                   row         store                   store: from here on it is so
 
 Each step is durable before the next one begins, and only the last one counts: a writer that dies before it leaves a row
@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from threadmatch.indexer.catalogue.values import kind_of, metadata_json
-from threadmatch.indexer.cluster.contents import FEATURE
+from threadmatch.indexer.cluster.contents import DOOM, FEATURE
 from threadmatch.indexer.cluster.filling import new_row
 from threadmatch.indexer.cluster.gallery import ClusterGallery
 from threadmatch.indexer.cluster.generation import CLOSED, EDITS, ITEMS, raise_written
 from threadmatch.indexer.cluster.items import ItemRecord, RowEntry
 from threadmatch.indexer.cluster.snapshot import ClusterGeneration
+from threadmatch.indexer.cluster.store import Command
 from threadmatch.indexer.edits.live_writes import (
     KEEP,
     Change,
@@ -102,18 +103,23 @@ class _Edit:
 
     def _put(self, edit: Put) -> Edited:
         version, number, contents = edit.version, edit.version.content, self._of.contents
+        command: Command | None = None
         if edit.content is not None:
             number, command = contents.command(edit.content)
-            if contents.lacking([number], self._of.manifest.features):
-                self._store.write(*command)
+        (before,) = self._items.read([version.id])
+        row = None
+        if before is None or before.card is None or before.card.content != number:  # else its row names the content
+            row = self._new_row(version.id, number)
+            self._store.write("HDEL", contents.key(number), DOOM)  # see `clearing`: not cleared away from here on
+        if command is not None and contents.lacking([number], self._of.manifest.features):
+            self._store.write(*command)
         about = contents.about(number)
         if about is None:
             raise ContentGoneError("the item's photo was removed while it was put; put it again")
         card = Card(version.id, version.product_id, version.metadata, number, about.size, about.box)
-        (before,) = self._items.read([version.id])
         if before is not None and before.card == card and before.source == version.source:
             return Edited(existed=True, changed=False)
-        _, replaced = self._written(card, version.source)
+        _, replaced = self._written(card, version.source, row=row)
         return Edited(existed=replaced is not None and replaced.card is not None, changed=True)
 
     def _change(self, edit: Change) -> Edited:
@@ -147,16 +153,23 @@ class _Edit:
             self._forget(replaced.row)
         return Edited(existed=existed, changed=existed)
 
-    def _written(self, card: Card, source: str, *, expected: int | None = None) -> tuple[bool, ItemRecord | None]:
-        """Whether the item is so now (else somebody's later edit stands), and how it was before."""
+    def _written(
+        self, card: Card, source: str, *, expected: int | None = None, row: int | None = None
+    ) -> tuple[bool, ItemRecord | None]:
+        """Whether the item is so now (else somebody's later edit stands), and how it was before.
+
+        Args:
+            card, source: of the item.
+            expected: the row that it has to be in place of; None for any earlier one.
+            row: a `_new_row` of this content; None for another.
+        """
+        row = self._new_row(card.id, card.content) if row is None else row
         spec = self._of.manifest.indexed
         record = self._of.contents.read(FEATURE + spec.key, [card.content]).get(card.content)
         if record is None:
             raise ContentGoneError("the item's photo was removed while it was put; put it again")
-        row = self._next_row()
         new = new_row(row, card, spec.unpack([record])[0])
         self._name_columns(card)
-        self._store.write(*self._items.entry_command(RowEntry(row, card.id, card.content)))
         time = self._of.engine.insert(self._of.collection, [new])
         raise_written(self._store, self._names, self._items.generation, time)
         self._store.write("HINCRBY", self._about, EDITS, 1)
@@ -176,6 +189,12 @@ class _Edit:
             kind = merge_kinds(known.get(name), kind_of(value))
             if known.get(name) != kind:
                 self._store.write("HSET", self._names.columns(self._items.generation), name, kind)
+
+    def _new_row(self, item_id: str, content: int) -> int:
+        """A row of the item that names its content."""
+        row = self._next_row()
+        self._store.write(*self._items.entry_command(RowEntry(row, item_id, content)))
+        return row
 
     def _next_row(self) -> int:
         return int(self._store.write("INCR", self._names.sequence))

@@ -100,35 +100,46 @@ class Filling:
         size = next(spec for spec in specs if spec.indexed).shape[0]
         cluster.engine.create(self.collection, size)
 
+    def name(self, items: Sequence[tuple[str, int]]) -> range:
+        """Give items their rows, which name their contents: those that are there stay from here on (`clearing`).
+
+        Args:
+            items: ids and content numbers.
+        """
+        last = int(self._cluster.store.write("INCRBY", self._cluster.names.sequence, len(items)))
+        rows = range(last - len(items) + 1, last + 1)
+        entries = [RowEntry(row, item_id, content) for row, (item_id, content) in zip(rows, items, strict=True)]
+        self._cluster.store.ask([*map(self.items.entry_command, entries)])
+        return rows
+
     def lacking(self, numbers: Sequence[int]) -> set[int]:
-        """Contents that have to be sent."""
-        return self.contents.lacking(list(dict.fromkeys(numbers)), self._specs)
+        """Contents that have to be sent, of those that are named."""
+        return self.contents.claim(list(dict.fromkeys(numbers)), self._specs)
 
     def send(self, contents: Sequence[Content]) -> None:
         """Store contents."""
         self._cluster.store.ask([self.contents.command(content)[1] for content in contents])
         self.sent += len(contents)
 
-    def add(self, items: Sequence[NewItem]) -> None:
+    def add(self, rows: range, items: Sequence[NewItem]) -> None:
         """Fill in items, each id once in a generation, whose contents are stored.
+
+        Args:
+            rows: of the items (`name`).
+            items: at least one.
 
         Raises:
             TooMuchMetadataError: an id, or an item's metadata, is longer than Milvus takes.
         """
-        if not items:
-            return
-        last = int(self._cluster.store.write("INCRBY", self._cluster.names.sequence, len(items)))
-        rows = range(last - len(items) + 1, last + 1)
         names, generation = self._cluster.names, self.generation
-        entries = [RowEntry(row, item.card.id, item.card.content) for row, item in zip(rows, items, strict=True)]
         records = [
             ("SET", names.item(generation, item.card.id), pack(ItemRecord(row, item.card, item.source)))
             for row, item in zip(rows, items, strict=True)
         ]
-        self._cluster.store.ask([*map(self.items.entry_command, entries), *records])
+        self._cluster.store.ask(records)
         new = [new_row(row, item.card, item.vector) for row, item in zip(rows, items, strict=True)]
         self.written = self._cluster.engine.insert(self.collection, new)
-        self.last_row = last
+        self.last_row = rows[-1]
         self.count += len(items)
 
     def publish(self, manifest: Manifest, described: Sequence[Column], *, replace: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.indexer.cluster.comparing import batches
 from threadmatch.indexer.cluster.contents import LOOK, PHOTO, About, Contents
 from threadmatch.indexer.cluster.feature_store import RowContents, StoredFeatures
 from threadmatch.indexer.cluster.filter_milvus import Expression, to_milvus
@@ -40,6 +41,8 @@ from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
 _LISTED = 200
+_READ = 64
+"""Contents that are read at a time: some MB with features and photos."""
 
 
 class ClusterGeneration:
@@ -169,20 +172,22 @@ class ClusterSnapshot:
 
     def stored_items(self) -> Iterator[StoredItem]:
         """Every item, in the order of rows; a few hundred in memory. DamagedItemError where a photo is not known."""
-        for record, card in self._live():
-            about = self._of.contents.about(card.content)
-            if about is None:
-                raise DamagedItemError(card.id, "photo")
-            yield _stored(record, card, about)
+        for block in batches(self._live(), _READ):
+            known = self._of.contents.about_all([card.content for _, card in block])
+            for (record, card), about in zip(block, known, strict=True):
+                if about is None:
+                    raise DamagedItemError(card.id, "photo")
+                yield _stored(record, card, about)
 
     def read_back(self) -> Iterator[tuple[StoredItem, dict[str, bytes], bytes]]:
         """Every item with its features by `FeatureSpec.key` and its photo; DamagedItemError where one is not whole."""
-        for record, card in self._live():
-            whole = self._of.contents.whole(card.content, self.manifest.features)
-            if whole is None:
-                raise DamagedItemError(card.id, "features or photo")
-            about, features, photo = whole
-            yield _stored(record, card, about), features, photo
+        for block in batches(self._live(), _READ):
+            found = self._of.contents.whole([card.content for _, card in block], self.manifest.features)
+            for (record, card), whole in zip(block, found, strict=True):
+                if whole is None:
+                    raise DamagedItemError(card.id, "features or photo")
+                about, features, photo = whole
+                yield _stored(record, card, about), features, photo
 
     def _live(self) -> Iterator[tuple[ItemRecord, Card]]:
         """Every item's record and card, in the order of rows."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
+from threadmatch.indexer.cluster.calls import Calls, Kind, Unheard
 from threadmatch.indexer.cluster.settings import StoreSettings, secret
 from threadmatch.indexer.errors import GalleryError, StoreUnavailableError
 
@@ -71,6 +72,9 @@ class RecordStore:
     Args:
         settings: where it is.
 
+    Fields:
+        calls: hears of each call.
+
     Raises:
         GalleryError: a secret that cannot be read.
         StoreUnavailableError: nobody answers.
@@ -80,6 +84,7 @@ class RecordStore:
         self._settings = settings
         self._password = secret(settings.password_file) or None
         self._client: Any = None
+        self.calls: Calls = Unheard()
         self.ask([("PING", "")] if settings.cluster else [("PING",)])
 
     def close(self) -> None:
@@ -101,7 +106,7 @@ class RecordStore:
         answers: list[Any] = []
         for start in range(0, len(commands), PIPELINE):
             some = commands[start : start + PIPELINE]
-            answers += self._trying(lambda some=some: self._pipelined(some))
+            answers += self._trying(lambda some=some: self._pipelined(some), "read")
         return answers
 
     def write(self, *command: str | bytes | int, key: str | None = None) -> Any:
@@ -115,7 +120,7 @@ class RecordStore:
             StoreUnavailableError: not known to be written; it may be.
         """
         place = str(command[1]) if key is None else key
-        return self._trying(lambda: self._written(command, place))
+        return self._trying(lambda: self._written(command, place), "write")
 
     def swap(self, key: str, record: bytes, *, expected: str = "") -> tuple[bool, bytes]:
         """`SWAP`: whether the record is there now, and the one before, b"" for none."""
@@ -211,18 +216,23 @@ class RecordStore:
         host, port = places[0]
         return redis.Redis(host=host, port=port, **how)
 
-    def _trying(self, call: Any) -> Any:
-        until, pause_s = time.monotonic() + self._settings.retry_s, _FIRST_PAUSE_S
+    def _trying(self, call: Any, kind: Kind) -> Any:
+        started, pause_s = time.monotonic(), _FIRST_PAUSE_S
         while True:
             try:
-                return call()
+                answer = call()
+                self.calls.ended("store", kind, time.monotonic() - started, "answered")
+                return answer
             except _TO_TRY_AGAIN as error:
-                if time.monotonic() + pause_s > until:
+                if time.monotonic() + pause_s > started + self._settings.retry_s:
+                    self.calls.ended("store", kind, time.monotonic() - started, "unavailable")
                     raise StoreUnavailableError(
                         f"the store at {', '.join(self._settings.nodes)} does not answer: {error}"
                     ) from error
+                self.calls.retried("store")
                 self._look_again()
             except redis.RedisError as error:
+                self.calls.ended("store", kind, time.monotonic() - started, "refused")
                 raise GalleryError(f"the store at {', '.join(self._settings.nodes)} refused a call: {error}") from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -98,6 +98,7 @@ class _Copy:
 
     def _batch(self, batch: list[StoredItem], digest: Digest) -> None:
         numbers = [content_number(item.sha256, item.asked_box) for item in batch]
+        rows = self._filling.name([(item.id, number) for item, number in zip(batch, numbers, strict=True)])
         parts, lacking = parts_of(self._snapshot, batch), self._filling.lacking(numbers)
         indexed = self._snapshot.manifest.indexed
         contents, vectors = [], np.empty((len(batch), *indexed.shape), np.float32)
@@ -110,10 +111,11 @@ class _Copy:
                 contents.append(content_of_item(item, features, photo, self._look(parts.looks.get(item.content))))
         self._filling.send(contents)
         self._filling.add(
+            rows,
             [
                 NewItem(_card(item, number), item.source, vector)
                 for item, number, vector in zip(batch, numbers, vectors, strict=True)
-            ]
+            ],
         )
         self._recall.add(self._filling.last_row, vectors)
 

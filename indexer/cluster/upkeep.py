@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
+from threadmatch.indexer.cluster.clearing import clear_contents
 from threadmatch.indexer.cluster.editing import ClusterEditor
 from threadmatch.indexer.cluster.filling import close, reopen, writing
 from threadmatch.indexer.cluster.gallery import Cluster, ClusterGallery
@@ -106,7 +107,8 @@ def verify(cluster: Cluster, *, tell: Callable[[int], None] = lambda _: None) ->
 def compact(cluster: Cluster, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]:
     """Take away generations: those that were never finished, and all but the last `keep` and the one in service.
 
-    Contents stay: another gallery of the same model may need them.
+    Then photos and features go that no generation of any gallery names any more, those of replaced and deleted items
+    with the generation that they were in. Safe beside copies and edits, of other galleries too (`clearing`).
     """
     with writing(cluster) as renew:
         current = cluster.current()
@@ -122,14 +124,15 @@ def compact(cluster: Cluster, *, keep: int = KEPT_GENERATIONS) -> dict[str, Any]
                 renew()
                 cluster.store.ask([("DEL", key) for key in block])
                 rows += len(block)
+        contents, size = clear_contents(cluster.store, cluster.names.prefix, tell=renew)
     return {
         "generation": current,
         "folded": 0,
         "pending": 0,
         "generations": len(gone),
         "rows": rows,
-        "contents": 0,
-        "bytes": 0,
+        "contents": contents,
+        "bytes": size,
     }
 
 

@@ -9,6 +9,7 @@ Letters  E embedding size
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.indexer.cluster.calls import Calls, Kind, Outcome, Unheard
 from threadmatch.indexer.cluster.filter_milvus import DOCUMENT, ITEM
 from threadmatch.indexer.cluster.settings import MilvusSettings, secret
 from threadmatch.indexer.errors import GalleryError, StoreUnavailableError
@@ -65,6 +67,9 @@ class VectorEngine:
     Args:
         settings: where it is.
 
+    Fields:
+        calls: hears of each call.
+
     Raises:
         StoreUnavailableError: it does not answer.
         GalleryError: it refuses, or a secret cannot be read.
@@ -73,10 +78,11 @@ class VectorEngine:
     def __init__(self, settings: MilvusSettings) -> None:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a trace of its own is raised, too
         self._settings = settings
+        self.calls: Calls = Unheard()
         how = {"uri": settings.uri, "timeout": settings.timeout_s}
         if token := secret(settings.token_file):
             how["token"] = token
-        self._client = self._asked(lambda: pymilvus.MilvusClient(**how))
+        self._client = self._asked("manage", lambda: pymilvus.MilvusClient(**how))
 
     def close(self) -> None:
         """Close the connection."""
@@ -99,13 +105,14 @@ class VectorEngine:
         graph = {"M": settings.graph_links, "efConstruction": settings.build_width}
         index.add_index("vector", index_type="HNSW", metric_type="IP", params=graph)
         self._asked(
+            "manage",
             lambda: self._client.create_collection(
                 collection, schema=schema, index_params=index, num_shards=settings.shards, timeout=settings.timeout_s
-            )
+            ),
         )
         if settings.replicas > 1:  # creating loads one
-            self._asked(lambda: self._client.release_collection(collection))
-            self._asked(lambda: self._client.load_collection(collection, replica_number=settings.replicas))
+            self._asked("manage", lambda: self._client.release_collection(collection))
+            self._asked("manage", lambda: self._client.load_collection(collection, replica_number=settings.replicas))
 
     def insert(self, collection: str, rows: Sequence[NewRow]) -> int:
         """Add rows; a row of the same number is to have the same content. Returns the write's time."""
@@ -115,7 +122,8 @@ class VectorEngine:
         ]
         # `MilvusClient.insert` drops the time that the server gives, and the same call of its connection keeps it.
         made = self._asked(
-            lambda: self._client._get_connection().insert_rows(collection, listed, timeout=self._settings.timeout_s)
+            "write",
+            lambda: self._client._get_connection().insert_rows(collection, listed, timeout=self._settings.timeout_s),
         )
         return int(made.timestamp)
 
@@ -133,6 +141,7 @@ class VectorEngine:
         """
         width = min(MAX_FOUND * 2, max(self._settings.search_width, 2 * count))
         found = self._asked(
+            "search",
             lambda: self._client.search(
                 collection,
                 [vector.tolist()],
@@ -142,13 +151,14 @@ class VectorEngine:
                 search_params={"metric_type": "IP", "params": {"ef": width}},
                 timeout=self._settings.timeout_s,
                 **_seeing(after),
-            )
+            ),
         )
         return [FoundRow(int(hit["id"]), str(hit["entity"][ITEM]), float(hit["distance"])) for hit in found[0]]
 
     def rows(self, collection: str, where: str, *, last: int, count: int, after: int) -> list[tuple[int, str]]:
         """Numbers and ids of rows beyond `last`, ascending, those that an expression chooses; as for `search`."""
         found = self._asked(
+            "list",
             lambda: self._client.query(
                 collection,
                 filter=f"row > {last} && ({where})",
@@ -156,31 +166,37 @@ class VectorEngine:
                 output_fields=["row", ITEM],
                 timeout=self._settings.timeout_s,
                 **_seeing(after),
-            )
+            ),
         )
         return sorted((int(row["row"]), str(row[ITEM])) for row in found)
 
     def count(self, collection: str, *, after: int) -> int:
         """Rows of a collection."""
         found = self._asked(
+            "list",
             lambda: self._client.query(
                 collection, filter="", output_fields=["count(*)"], timeout=self._settings.timeout_s, **_seeing(after)
-            )
+            ),
         )
         return int(found[0]["count(*)"])
 
     def delete(self, collection: str, rows: Sequence[int]) -> None:
         """Take rows away; those that are not there are no error."""
-        self._asked(lambda: self._client.delete(collection, ids=list(rows), timeout=self._settings.timeout_s))
+        self._asked("write", lambda: self._client.delete(collection, ids=list(rows), timeout=self._settings.timeout_s))
 
     def flush(self, collection: str) -> None:
         """Write what was inserted as segments, whose graphs are then built."""
-        self._asked(lambda: self._client.flush(collection))
+        self._asked("manage", lambda: self._client.flush(collection))
+
+    def built(self, collection: str) -> int:
+        """Rows whose graph is built."""
+        found = self._asked("manage", lambda: self._client.describe_index(collection, "vector"))
+        return int(found["indexed_rows"])
 
     def in_service(self, alias: str) -> str | None:
         """The collection that an alias stands for; None where there is no such alias."""
         try:
-            found = self._asked(lambda: self._client.describe_alias(alias, timeout=self._settings.timeout_s))
+            found = self._asked("manage", lambda: self._client.describe_alias(alias, timeout=self._settings.timeout_s))
         except GalleryError as error:
             if getattr(error.__cause__, "code", None) == _NO_ALIAS:
                 return None
@@ -190,30 +206,39 @@ class VectorEngine:
     def put_in_service(self, alias: str, collection: str) -> None:
         """Let an alias stand for a collection: one step for everybody who asks."""
         move = self._client.create_alias if self.in_service(alias) is None else self._client.alter_alias
-        self._asked(lambda: move(collection_name=collection, alias=alias, timeout=self._settings.timeout_s))
+        self._asked("manage", lambda: move(collection_name=collection, alias=alias, timeout=self._settings.timeout_s))
 
     def collections(self) -> Iterator[str]:
         """All there are, somebody else's too."""
-        yield from sorted(self._asked(lambda: self._client.list_collections(timeout=self._settings.timeout_s)))
+        yield from sorted(
+            self._asked("manage", lambda: self._client.list_collections(timeout=self._settings.timeout_s))
+        )
 
     def drop(self, collection: str) -> None:
         """Take a collection away."""
-        self._asked(lambda: self._client.drop_collection(collection, timeout=self._settings.timeout_s))
+        self._asked("manage", lambda: self._client.drop_collection(collection, timeout=self._settings.timeout_s))
 
     def take_out_of_service(self, alias: str) -> None:
         """Take an alias away."""
-        self._asked(lambda: self._client.drop_alias(alias, timeout=self._settings.timeout_s))
+        self._asked("manage", lambda: self._client.drop_alias(alias, timeout=self._settings.timeout_s))
 
-    def _asked(self, call: Callable[[], T]) -> T:
+    def _asked(self, kind: Kind, call: Callable[[], T]) -> T:
+        started = time.monotonic()
+        outcome: Outcome = "unavailable"
         try:
-            return call()
+            answer = call()
+            outcome = "answered"
+            return answer
         except pymilvus.MilvusException as error:
             said = str(error.message).split("\n")[0][:300]
             if error.code in _REFUSED or any(sign in said for sign in _REFUSED_SIGNS):
+                outcome = "refused"
                 raise GalleryError(f"Milvus at {self._settings.uri} refused a call: {said}") from error
             raise StoreUnavailableError(f"Milvus at {self._settings.uri} does not answer: {said}") from error
         except grpc.RpcError as error:
             raise StoreUnavailableError(f"Milvus at {self._settings.uri} does not answer: {error.code()}") from error
+        finally:
+            self.calls.ended("milvus", kind, time.monotonic() - started, outcome)
 
 
 def _seeing(after: int) -> dict[str, Any]:

@@ -20,14 +20,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from threadmatch.service.bench.hosts import LOCAL, Host
+
 START_S: Final = 240
-_DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--bind", "127.0.0.1")
+_DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 """A write is in the log before it is answered."""
 
 
@@ -72,6 +74,7 @@ class Server:
         port: where it answers.
         answers: whether it does.
         environment: beside this process's own.
+        host: where it runs.
     """
 
     command: list[str]
@@ -79,13 +82,19 @@ class Server:
     port: int
     answers: Callable[[], bool]
     environment: dict[str, str] = field(default_factory=dict)
+    host: Host = LOCAL
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def place(self) -> str:
+        """host:port, as clients call it."""
+        return f"{self.host.address}:{self.port}"
 
     def begin(self) -> None:
         """Start it, and do not wait."""
         with (self.folder / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
-                self.command,
+                [*self.host.inside, *self.command],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -96,12 +105,16 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers; ChildProcessError with the end of its log where it ended."""
-        until(self._answers, f"{self.command[0]} answers at port {self.port}")
+        until(self._answers, f"{self.command[0]} answers at {self.place}")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.begin()
         self.wait()
+
+    def is_up(self) -> bool:
+        """Whether it runs and answers."""
+        return self.process is not None and self.process.poll() is None and self.answers()
 
     def kill(self) -> None:
         """With -9, and all that it started."""
@@ -130,31 +143,41 @@ def running(*servers: Server) -> Iterator[None]:
             server.kill()
 
 
-def redis(folder: Path, *options: str) -> Server:
+def redis(folder: Path, *options: str, host: Host = LOCAL) -> Server:
     """A Redis, not started yet.
 
     Args:
         folder: for what it keeps; made when missing.
         options: of `redis-server`, beside those that make writes durable.
+        host: where it is to run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     program = shutil.which("redis-server") or "redis-server"
-    command = [program, "--port", str(port), "--dir", str(folder), *_DURABLE, *options]
-    return Server(command, folder, port, lambda: _asked(port, b"PING\r\n").startswith(b"+PONG"))
+    reach = ["--bind", host.address, "--protected-mode", "no" if host.inside else "yes"]
+    command = [program, "--port", str(port), "--dir", str(folder), *reach, *_DURABLE, *options]
+    place = (host.address, port)
+    return Server(command, folder, port, lambda: _asked(place, b"PING\r\n").startswith(b"+PONG"), host=host)
 
 
-def redis_cluster(folder: Path, *, masters: int = 3) -> list[Server]:
-    """Masters, then a replica of each: started and joined."""
+def redis_cluster(folder: Path, *, masters: int = 3, replicas: int = 1, on: Sequence[Host] = (LOCAL,)) -> list[Server]:
+    """Masters, then their replicas, on hosts by turns: started and joined.
+
+    Where there are as many hosts as masters, a master and its replicas are on different ones.
+    """
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
-    servers = [redis(folder / str(number), *options) for number in range(2 * masters)]
+    servers = [
+        redis(folder / str(number), *options, host=on[number % len(on)]) for number in range((1 + replicas) * masters)
+    ]
     try:
         for server in servers:
-            server.start()
-        nodes = [f"127.0.0.1:{server.port}" for server in servers]
-        join = ["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes"]
+            server.begin()
+        for server in servers:
+            server.wait()
+        nodes = [server.place for server in servers]
+        join = ["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", str(replicas), "--cluster-yes"]
         subprocess.run(join, check=True, capture_output=True, timeout=START_S)  # noqa: S603
-        until(lambda: all(_is_whole(server.port) for server in servers), "the Redis Cluster is whole")
+        until(lambda: is_whole(servers), "the Redis Cluster is whole")
     except BaseException:
         for server in servers:
             server.kill()
@@ -162,12 +185,13 @@ def redis_cluster(folder: Path, *, masters: int = 3) -> list[Server]:
     return servers
 
 
-def milvus(folder: Path, programs: Path) -> Server:
+def milvus(folder: Path, programs: Path, *, host: Host = LOCAL) -> Server:
     """A Milvus of one process, not started yet.
 
     Args:
         folder: for what it keeps; made when missing.
         programs: where its program is unpacked to, once for all that come.
+        host: where it is to run.
     """
     import milvus as package
 
@@ -189,8 +213,9 @@ def milvus(folder: Path, programs: Path) -> Server:
         [str(programs / "milvus"), "run", "standalone"],
         folder,
         int(config.get("proxy_port")),
-        lambda: b"OK" in _asked(health, b"GET /healthz HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")[2],
+        lambda: b"OK" in _asked((host.address, health), b"GET /healthz HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")[2],
         environment,
+        host,
     )
 
 
@@ -202,9 +227,9 @@ def settings_file(folder: Path, *, stores: list[Server], milvus: Server | None =
         stores, milvus: the engines.
         of_store: further settings of the store.
     """
-    nodes = ", ".join(f'"127.0.0.1:{server.port}"' for server in stores)
+    nodes = ", ".join(f'"{server.place}"' for server in stores)
     more = "\n".join(f"{name} = {str(value).lower()}" for name, value in of_store.items())
-    uri = f"http://127.0.0.1:{1 if milvus is None else milvus.port}"
+    uri = f"http://{'127.0.0.1:1' if milvus is None else milvus.place}"
     path = folder / "cluster.toml"
     path.write_text(
         f'staging = "{folder}/staging"\n[milvus]\nuri = "{uri}"\n[store]\nnodes = [{nodes}]\n{more}\n', "utf-8"
@@ -239,10 +264,10 @@ def _unpack(packed: Path, programs: Path) -> None:
             partial.replace(target)
 
 
-def _asked(port: int, question: bytes) -> bytes:
-    """What a port says to a question, until it pauses or closes; b"" where nobody is there."""
+def _asked(place: tuple[str, int], question: bytes) -> bytes:
+    """What is said there to a question, until it pauses or closes; b"" where nobody is there."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        with socket.create_connection(place, timeout=2) as connection:
             connection.sendall(question)
             said = b""
             while part := connection.recv(4096):
@@ -254,15 +279,34 @@ def _asked(port: int, question: bytes) -> bytes:
         return b""
 
 
-def _is_whole(port: int) -> bool:
-    """Whether a node of a Redis Cluster sees all slots served and, as a replica, follows its master."""
+def masters_of(servers: Sequence[Server]) -> list[Server]:
+    """Those nodes of a Redis Cluster that are masters now."""
     import redis as client
 
-    with client.Redis(port=port) as node:
-        state: Any = node.execute_command("CLUSTER INFO")
-        linked: Any = node.info("replication")
-    said = state.decode() if isinstance(state, bytes) else str(state)
-    return "ok" in said.partition("cluster_state")[2][:8] and linked.get("master_link_status", "up") == "up"
+    found = []
+    for server in servers:
+        with client.Redis(server.host.address, server.port, socket_timeout=2) as node:
+            role: Any = node.execute_command("ROLE")
+            if role[0] == b"master":
+                found.append(server)
+    return found
+
+
+def is_whole(servers: Sequence[Server]) -> bool:
+    """Whether every node of a Redis Cluster sees all slots served and, as a replica, follows its master."""
+    import redis as client
+
+    try:
+        for server in servers:
+            with client.Redis(server.host.address, server.port, socket_timeout=2) as node:
+                state: Any = node.execute_command("CLUSTER INFO")
+                linked: Any = node.info("replication")
+            said = state.decode() if isinstance(state, bytes) else str(state)
+            if "ok" not in said.partition("cluster_state")[2][:8] or linked.get("master_link_status", "up") != "up":
+                return False
+    except (client.RedisError, OSError):
+        return False
+    return True
 
 
 def main() -> None:

@@ -56,11 +56,14 @@ class Truth:
     order: Sequence[str]
 
 
-def faults_of(answer: Mapping[str, Any], truth: Truth, *, reranked: bool) -> list[str]:
+def faults_of(
+    answer: Mapping[str, Any], truth: Truth, *, reranked: bool, others: tuple[str, ...] = (OWN,)
+) -> list[str]:
     """What is wrong with a search's answer; empty where nothing is.
 
-    Items that the load test put come and go, so they are passed over; the gallery's own must have the distance and the
-    score that they have without the service, stand in their order, and none may be missing before a farther one.
+    Items whose ids begin with one of `others` come and go, so they are passed over; the gallery's own must have the
+    distance and the score that they have without the service, stand in their order, and none may be missing before a
+    farther one.
     """
     faults: list[str] = []
     matches = answer["matches"]
@@ -68,7 +71,7 @@ def faults_of(answer: Mapping[str, Any], truth: Truth, *, reranked: bool) -> lis
     if len(set(ids)) != len(ids) or [match["rank"] for match in matches] != list(range(1, len(matches) + 1)):
         faults.append(f"ranks or ids repeat: {ids[:5]}")
     for match in matches:
-        if match["id"].startswith(OWN):
+        if match["id"].startswith(others):
             continue
         if match["id"] not in truth.distances:
             faults.append(f"{match['id']} is not in the gallery")
@@ -80,7 +83,7 @@ def faults_of(answer: Mapping[str, Any], truth: Truth, *, reranked: bool) -> lis
     if any(later < earlier - TOLERANCE for earlier, later in itertools.pairwise(keys)):
         faults.append("the matches are not in order")
     if not reranked:
-        own = [match["id"] for match in matches if not match["id"].startswith(OWN)]
+        own = [match["id"] for match in matches if not match["id"].startswith(others)]
         nearest = [truth.distances[item_id] for item_id in truth.order[: len(own)]]
         found = [truth.distances.get(item_id, 9.0) for item_id in own]
         if any(abs(one - other) > TOLERANCE for one, other in zip(found, nearest, strict=True)):

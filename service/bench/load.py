@@ -239,16 +239,23 @@ def run_load(options: LoadOptions, happenings: Happenings | None = None) -> dict
     return _report(options, shared, lost, told) | {"drained_s": round(drained_s, 2)}
 
 
-def truths_of(gallery: Gallery, model: Model, photos: list[bytes]) -> list[Truth]:
-    """What each photo must find, by the model and the gallery's own reading, without the service."""
+def truths_of(gallery: Gallery, model: Model, photos: list[bytes], *, matcher: str = "") -> list[Truth]:
+    """What each photo must find, by the model and the gallery's own reading, without the service.
+
+    Args:
+        gallery: that is served.
+        model: that serves it.
+        photos: image files' bytes.
+        matcher: that scores; "" for the chain's last.
+    """
+    scoring = model.matchers[matcher or model.chain[-1].matcher]
     truths = []
     for photo in photos:
         prepared, _ = load_image(photo, image_px=model.image_px, framing=model.framing)
         features = model.encode(prepared.pixels[None])
         candidates = gallery.shortlist(features[EMBEDDING][0], gallery.item_count)
-        needs = model.matchers[model.chain[-1].matcher].needs
-        held = {name: gallery.current.features(name, candidates) for name in needs}
-        scores = model.score({name: features[name][0] for name in needs}, held)
+        held = {name: gallery.current.features(name, candidates) for name in scoring.needs}
+        [scores] = scoring.score_many([{name: features[name][0] for name in scoring.needs}], [held])
         truths.append(
             Truth(
                 distances={candidate.id: candidate.distance for candidate in candidates},

@@ -1,7 +1,7 @@
 """Galleries of any size with made-up items, written through the store as an ingestion writes them.
 
-Nothing is encoded: vectors are those of `indexer.index_bench.made_up`, cells are random, photos come from a small set.
-Sizes on the disk are real but for the photo, which is small (PHOTO_PX) so that a million of them have room.
+Nothing is encoded: vectors are those of `indexer.index_bench.made_up`, other features are random, photos come from a
+small set. Sizes on the disk are real but for the photo, which is small (PHOTO_PX) so that a million of them have room.
 
 Letters  E embedding size
 """
@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +25,9 @@ from threadmatch.indexer.index_bench import made_up
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import Content
 from threadmatch.indexer.store.manifest import Manifest
-from threadmatch.indexer.store.publish import Occasion, publish, tie
+from threadmatch.indexer.store.publish import Maker, Occasion, publish, tie
 from threadmatch.indexer.store.versions import Store, Version
-from threadmatch.model.features import CELLS, EMBEDDING, FeatureSpec
+from threadmatch.model.features import CELLS, EMBEDDING, FeatureSpec, indexed_feature
 from threadmatch.model.progress import Progress
 
 DIM: Final = 512  # E, as the model that ships
@@ -39,13 +39,15 @@ PHOTO_PX: Final = (192, 256)
 PHOTOS: Final = 512
 PHOTO_BYTES: Final = 4096
 """About what one of those has."""
-CELL_RECORDS: Final = 512
+RECORDS: Final = 512
 COMMIT_ROWS: Final = 500
 SHARES: Final = 1000
 """Column `part` has each of 0 to 999 equally often: `part < 100` lets a tenth of the items through."""
 
 
-def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures: bool = True) -> tuple[Manifest, float]:
+def add_items(
+    folder: Path, first: int, count: int, tell: Progress, *, pictures: bool = True, model: Maker | None = None
+) -> tuple[Manifest, float]:
     """Write items `first` and on, and publish a generation of them and what was there.
 
     Args:
@@ -53,20 +55,22 @@ def add_items(folder: Path, first: int, count: int, tell: Progress, *, pictures:
         first, count: numbers of the items.
         tell: hears how far it is.
         pictures: False for photos that are none, which nobody compares: a million of them take long.
+        model: whose features they are to look like; None for SPECS.
 
     Returns:
         The manifest, and the seconds that publishing took.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    model = model or MadeUp(features=SPECS)
     with generations.lock(folder):
         store = Store(folder)
         try:
-            tie(store, MadeUp(features=SPECS))
+            tie(store, model)
             current = generations.current_name(folder)
             base = generations.read_manifest(folder, current) if current else None
             run = store.start_run(kind="ingest", plan=f"scale {first}", base=base)
             store.commit()
-            for number, (version, content) in enumerate(items(first, count, pictures=pictures)):
+            for number, (version, content) in enumerate(items(first, count, pictures=pictures, specs=model.features)):
                 added = store.add_content(content)
                 store.put_version(run, Version(version.id, version.product_id, version.metadata, "", added))
                 if number % COMMIT_ROWS == COMMIT_ROWS - 1:
@@ -93,13 +97,16 @@ def put_items(folder: Path, first: int, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def items(first: int, count: int, *, pictures: bool = True) -> Iterator[tuple[Version, Content]]:
+def items(
+    first: int, count: int, *, pictures: bool = True, specs: Sequence[FeatureSpec] = SPECS
+) -> Iterator[tuple[Version, Content]]:
     """Items by number; the same each time."""
     photos = [_photo(seed) if pictures else bytes(PHOTO_BYTES) for seed in range(PHOTOS)]
-    cells = [_cells(seed) for seed in range(CELL_RECORDS)]
+    indexed, gathered = indexed_feature(specs), [spec for spec in specs if not spec.indexed]
+    records = [{spec.key: _record(spec, seed) for spec in gathered} for seed in range(RECORDS)]
     random = np.random.default_rng(first)
-    for numbers, vectors in made_up(count, DIM, seed=first)():
-        choices = random.integers(0, PHOTOS * CELL_RECORDS, len(numbers))
+    for numbers, vectors in made_up(count, indexed.shape[0], seed=first)():
+        choices = random.integers(0, PHOTOS * RECORDS, len(numbers))
         for number, vector, choice in zip((numbers + first).tolist(), vectors, choices.tolist(), strict=True):
             yield (
                 Version(f"item-{number}", f"product-{number // 3}", _metadata(number), "", 0),
@@ -110,8 +117,8 @@ def items(first: int, count: int, *, pictures: bool = True) -> Iterator[tuple[Ve
                     width=900,
                     height=1200,
                     box=(0.0, 0.0, 900.0, 1200.0),
-                    features={EMBEDDING: vector.tobytes(), CELLS: cells[choice % CELL_RECORDS]},
-                    photo=photos[choice // CELL_RECORDS],
+                    features={indexed.key: vector.tobytes(), **records[choice % RECORDS]},
+                    photo=photos[choice // RECORDS],
                 ),
             )
 
@@ -141,6 +148,6 @@ def _photo(seed: int) -> bytes:
         return file.getvalue()
 
 
-def _cells(seed: int) -> bytes:
-    values = np.random.default_rng(seed).standard_normal((49, 256)).astype(np.float32)
-    return SPECS[1].pack(values / np.linalg.norm(values, axis=1, keepdims=True))
+def _record(spec: FeatureSpec, seed: int) -> bytes:
+    values = np.random.default_rng(seed).standard_normal(spec.shape).astype(np.float32)
+    return spec.pack(values / np.linalg.norm(values, axis=-1, keepdims=True))

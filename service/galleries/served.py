@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from threadmatch.indexer.errors import IndexerError
+from threadmatch.indexer.opening import watch_calls
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.service.config import DEFAULT_GALLERY
@@ -78,6 +79,7 @@ class ServedGallery:
     def put_in_service(self, gallery: OpenGallery, queues: ModelQueues, limits: EditLimits) -> None:
         """Answer searches from `gallery`, and take edits of it; on the running loop."""
         metrics = queues.metrics
+        watch_calls(gallery, metrics.engine_calls)
         self.writer = ItemWriter(
             self.name, gallery, queues, max_waiting=limits.max_waiting, max_unfolded=limits.max_unfolded
         )

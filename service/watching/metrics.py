@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from threadmatch.service.watching.engine_calls import EngineCalls
 from threadmatch.service.watching.process_vitals import Vitals
 from threadmatch.service.watching.search_outcomes import Outcomes
 
@@ -64,6 +65,7 @@ class Metrics:
             "threadmatch_searches_in_progress", "searches begun", multiprocess_mode="livesum", registry=here
         )
         self.outcomes = Outcomes(here)
+        self.engine_calls = EngineCalls(here)
         self.vitals = Vitals(here)
         self.gallery_damaged = self._by_gallery("damaged_items", "items that searches could not read", "livemax")
         self.gallery_items = self._by_gallery("items", "items of the gallery in service", "livemax")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from threadmatch.service.bench.engines import (
 
 if TYPE_CHECKING:
     from threadmatch.indexer.cluster.gallery import Cluster, ClusterGallery
+    from threadmatch.model.inference import Model
 
 PROGRAMS = Path.home() / ".cache" / "threadmatch" / "milvus"
 numbers = itertools.count(1)
@@ -71,6 +73,29 @@ def connected(place: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
+
+
+@asynccontextmanager
+async def served_from(place: str, model: Model, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the whole service over a cluster's gallery.
+
+    Args:
+        place: of the gallery.
+        model: that searches it.
+        changes: of the settings that tests have.
+    """
+    from tests.support import serving  # torch and the whole service: not before a test asks for it
+    from threadmatch.indexer.opening import open_gallery
+    from threadmatch.service.app import create_app
+
+    gallery = open_gallery(place, features_fingerprint=model.features_fingerprint)
+    try:
+        async with serving.running(
+            create_app(serving.settings(Path(place), **changes), model=model, gallery=gallery)
+        ) as client:
+            yield client
+    finally:
+        gallery.close()
 
 
 def fill(

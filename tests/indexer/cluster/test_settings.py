@@ -71,4 +71,4 @@ def test_a_folders_gallery_imports_nothing_of_a_cluster() -> None:
                 waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     assert "threadmatch.indexer.reading.gallery" in seen
     of_cluster = {module for module in seen if module.startswith("threadmatch.indexer.cluster.")}
-    assert of_cluster == {"threadmatch.indexer.cluster.settings"}
+    assert of_cluster == {"threadmatch.indexer.cluster.settings", "threadmatch.indexer.cluster.calls"}

@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.checkout import ROOT
 from tests.support.patience import PATIENCE_S
 from tests.support.serving import post
+from threadmatch.service.watching.metrics import Metrics
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "threadmatch.json").read_text())
@@ -52,12 +54,24 @@ async def exposed(client: httpx.AsyncClient) -> dict[str, set[str]]:
     async with asyncio.timeout(PATIENCE_S):  # until the service has looked for a newer generation once
         while "threadmatch_gallery_newer_refused{" not in (text := (await client.get("/metrics")).text):
             await asyncio.sleep(0.05)
-    for family in text_string_to_metric_families(text):
+    for family in [*text_string_to_metric_families(text), *of_a_cluster()]:
         for sample in family.samples:
             series.setdefault(sample.name, set()).update(sample.labels)
         if family.type == "counter":  # one with labels has no series before it first counts
             series.setdefault(f"{family.name}_total", set())
     return series
+
+
+def of_a_cluster() -> list[Metric]:
+    """What a service over a cluster exposes beside that, once an engine was asked in vain."""
+    metrics = Metrics()
+    metrics.engine_calls.retried("store")
+    metrics.engine_calls.ended("store", "read", 2.0, "unavailable")
+    return [
+        family
+        for family in text_string_to_metric_families(metrics.exposition("")[0].decode())
+        if family.name.startswith("threadmatch_cluster_")
+    ]
 
 
 async def test_every_expression_names_metrics_and_labels_that_exist(client: httpx.AsyncClient) -> None:
