@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.model.attributes.values import Floats
+from threadmatch.model.coded import floats
 from threadmatch.model.features import ATTRIBUTES
 from threadmatch.model.matching import Items, Photo
 
@@ -48,5 +49,5 @@ class AttributeMatcher:
         for query, items in zip(queries, candidates, strict=True):
             count = query[ATTRIBUTES].shape[0]
             weights = np.asarray(query.get(WEIGHTS, np.full(count, 1 / count, np.float32)), np.float32)
-            scores.append(attribute_similarity(query[ATTRIBUTES], items[ATTRIBUTES]) @ weights)
+            scores.append(attribute_similarity(query[ATTRIBUTES], floats(items[ATTRIBUTES])) @ weights)
         return scores

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.coded import Coded, Stored, floats
 from threadmatch.model.framing import Framing
 
 FeatureType = Literal["float32", "float16", "int8", "int4"]
@@ -109,22 +110,35 @@ class FeatureSpec:
         Raises:
             ValueError: a record of another size.
         """
+        return floats(self.stored(records))
+
+    def stored(self, records: Sequence[bytes | memoryview]) -> Stored:
+        """The same without a multiplication: what is kept as whole numbers stays so.
+
+        Raises:
+            ValueError: a record of another size.
+        """
         for record in records:
             if len(record) != self.size_bytes:
                 raise ValueError(f"a record of {self.name!r} has {len(record)} bytes, expected {self.size_bytes}")
         joined = np.frombuffer(bytearray().join(records), np.uint8).reshape(len(records), self.size_bytes)
         if self.dtype not in _LEVELS:
             kind = np.dtype(self.dtype)
-            stored = joined.reshape(-1).view(kind.newbyteorder("<"))
-            return stored.astype(kind, copy=False).reshape(len(records), *self.shape)
+            plain = joined.reshape(-1).view(kind.newbyteorder("<"))
+            return plain.astype(kind, copy=False).reshape(len(records), *self.shape)
         count = math.prod(self.shape) * _BITS[self.dtype] // 8
-        pairs = joined[:, :count].reshape(len(records), self.vectors, -1)
+        packed = joined[:, :count].reshape(len(records), self.vectors, count // self.vectors)
         if self.dtype == "int4":
-            codes = np.concatenate([pairs & 15, pairs >> 4], axis=2).astype(np.int8) - np.int8(8)
+            half = packed.shape[2]
+            codes = np.empty((len(records), self.vectors, 2 * half), np.uint8)
+            np.bitwise_and(packed, 15, out=codes[..., :half])
+            np.right_shift(packed, 4, out=codes[..., half:])
+            codes -= np.uint8(8)  # wraps round: 1..15 to -7..7
         else:
-            codes = pairs.view(np.int8)
-        scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE)  # (N, vectors)
-        return (codes * scales.astype(np.float32)[:, :, None]).reshape(len(records), *self.shape)
+            codes = np.ascontiguousarray(packed)
+        scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE).astype(np.float32)  # (N, vectors)
+        shape = (len(records), *self.shape)
+        return Coded(codes.view(np.int8).reshape(shape), scales.reshape(shape[:-1]))
 
     def _codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
         """(vectors, V) -> whole numbers; a zero vector stays one."""

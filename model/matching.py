@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.coded import Coded, floats
+
 if TYPE_CHECKING:  # who only names a matcher imports no torch
     from threadmatch.model.explain import Explanation, Side
 
 Floats = NDArray[np.float16] | NDArray[np.float32]
 Photo = Mapping[str, Floats]
 """One photo's features by name: (*shape) each."""
-Items = Mapping[str, Floats]
-"""N items' features by name: (N, *shape) each."""
+Items = Mapping[str, Floats | Coded]
+"""N items' features by name: (N, *shape) each, those of a gallery as it keeps them."""
+
+
+def as_photo(items: Items, place: int) -> Photo:
+    """One of N items, as a photo's features are given."""
+    return {name: floats(values[place : place + 1])[0] for name, values in items.items()}
 
 
 class Matcher(Protocol):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from threadmatch.model.coded import Coded
 from threadmatch.model.engine import in_chunks
 from threadmatch.model.features import REGIONS
 from threadmatch.model.grnet import SimilarityHead
@@ -89,6 +90,11 @@ class LiteralMatcher(FeatureMatcher):
         )
 
 
-def tensor(values: Floats | NDArray[np.uint8]) -> Tensor:
-    """Wrap without a copy, but for read-only arrays, such as those over a database's bytes: torch warns of them."""
+def tensor(values: Floats | NDArray[np.uint8] | NDArray[np.int8] | Coded) -> Tensor:
+    """Wrap without a copy, but for read-only arrays, such as those over a database's bytes: torch warns of them.
+
+    What is coded becomes float32.
+    """
+    if isinstance(values, Coded):
+        return tensor(values.codes) * tensor(values.scales)[..., None]
     return torch.from_numpy(values if values.flags.writeable else values.copy())

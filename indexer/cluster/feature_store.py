@@ -16,6 +16,7 @@ from threadmatch.indexer.cluster.contents import FEATURE, Contents
 from threadmatch.indexer.cluster.items import Items
 from threadmatch.indexer.errors import FeatureMissingError
 from threadmatch.indexer.reading.feature_store import DamagedRecordError
+from threadmatch.model.coded import Stored, floats
 from threadmatch.model.features import FeatureSpec
 
 _REMEMBERED: Final = 100_000
@@ -71,6 +72,10 @@ class StoredFeatures:
 
     def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """See FeatureStore."""
+        return floats(self.stored(name, rows))
+
+    def stored(self, name: str, rows: Sequence[int]) -> Stored:
+        """See FeatureStore."""
         if name not in self._specs:
             raise FeatureMissingError(name, self._specs)
         spec = self._specs[name]
@@ -82,4 +87,4 @@ class StoredFeatures:
             if record is None or len(record) != spec.size_bytes:
                 raise DamagedRecordError(row, name)
             records.append(record)
-        return spec.unpack(records)
+        return spec.stored(records)

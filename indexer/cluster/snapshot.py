@@ -37,6 +37,7 @@ from threadmatch.indexer.reading.snapshot import Item, StoredItem
 from threadmatch.indexer.store.cards import Card
 from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
+from threadmatch.model.coded import Stored, floats
 from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
@@ -126,8 +127,12 @@ class ClusterSnapshot:
 
     def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[Any]:
         """See `Snapshot.features`."""
+        return floats(self.stored_features(name, candidates))
+
+    def stored_features(self, name: str, candidates: Sequence[Candidate]) -> Stored:
+        """See `Snapshot.stored_features`."""
         try:
-            return self._of.features.get(name, [candidate.row for candidate in candidates])
+            return self._of.features.stored(name, [candidate.row for candidate in candidates])
         except DamagedRecordError as error:
             damaged = next(candidate.id for candidate in candidates if candidate.row == error.row)
             raise DamagedItemError(damaged, name) from error

@@ -15,6 +15,7 @@ from threadmatch.indexer.reading.connections import Readers
 from threadmatch.indexer.reading.rows import by_row
 from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.store import records
+from threadmatch.model.coded import Stored, floats
 from threadmatch.model.features import FeatureSpec
 
 
@@ -40,6 +41,10 @@ class FeatureStore(Protocol):
         ...
 
     def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
+        """What `stored` gives, as floats (N, *shape)."""
+        ...
+
+    def stored(self, name: str, rows: Sequence[int]) -> Stored:
         """One feature of some rows.
 
         Args:
@@ -47,7 +52,7 @@ class FeatureStore(Protocol):
             rows: N numbers, as a `Shortlist` gives them; one may come twice.
 
         Returns:
-            (N, *shape) as `FeatureSpec.unpack` gives it, in the order of `rows`; writable, the caller's own.
+            N of them as `FeatureSpec.stored` gives them, in the order of `rows`; writable, the caller's own.
 
         Raises:
             FeatureMissingError: it does not keep this feature.
@@ -82,11 +87,15 @@ class SqliteFeatures:
 
     def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """See FeatureStore."""
+        return floats(self.stored(name, rows))
+
+    def stored(self, name: str, rows: Sequence[int]) -> Stored:
+        """See FeatureStore."""
         found = self.records(name, rows)
-        return self.spec(name).unpack([found[row] for row in rows])
+        return self.spec(name).stored([found[row] for row in rows])
 
     def records(self, name: str, rows: Sequence[int]) -> dict[int, bytes]:
-        """Packed records by row; FeatureMissingError, DamagedRecordError, GalleryError as `FeatureStore.get`."""
+        """Packed records by row; FeatureMissingError, DamagedRecordError, GalleryError as `FeatureStore.stored`."""
         spec = self.spec(name)
         with self._readers.connection() as connection:
             contents = {row: fields[0] for row, fields in by_row(connection, "i.content", rows).items()}
@@ -115,9 +124,13 @@ class MappedFeatures:
 
     def get(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """See FeatureStore."""
+        return floats(self.stored(name, rows))
+
+    def stored(self, name: str, rows: Sequence[int]) -> Stored:
+        """See FeatureStore."""
         spec = self._behind.spec(name)
         found = self._side.features(name, [row for row in rows if row > 0])
         missing = [row for row in rows if row not in found]
         if missing:
             found |= self._behind.records(name, missing)
-        return spec.unpack([found[row] for row in rows])
+        return spec.stored([found[row] for row in rows])

@@ -21,6 +21,7 @@ from threadmatch.indexer.reading.shortlist import Candidate
 from threadmatch.indexer.reading.snapshot import Item, StoredItem
 from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
+from threadmatch.model.coded import Stored
 from threadmatch.model.features import FeatureSpec
 
 
@@ -66,6 +67,10 @@ class OpenSnapshot(Protocol):
 
     def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[Any]:
         """(N, *shape) one feature of the candidates, in their order."""
+        ...
+
+    def stored_features(self, name: str, candidates: Sequence[Candidate]) -> Stored:
+        """The same as they are kept: whole numbers and scales, where they are."""
         ...
 
     def embeddings(self, candidates: Sequence[Candidate]) -> Vectors:

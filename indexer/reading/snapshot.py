@@ -29,6 +29,7 @@ from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.indexer.store.records import checksum
 from threadmatch.indexer.store.versions import NEWEST_EDITS
+from threadmatch.model.coded import Stored, floats
 from threadmatch.model.features import FeatureSpec
 from threadmatch.model.images import Box
 
@@ -161,8 +162,12 @@ class Snapshot:
             FeatureMissingError: the gallery does not keep it.
             DamagedItemError: a record is missing or fails its checksum.
         """
+        return floats(self.stored_features(name, candidates))
+
+    def stored_features(self, name: str, candidates: Sequence[Candidate]) -> Stored:
+        """The same as `FeatureSpec.stored` gives it: whole numbers and scales, where those are kept."""
         try:
-            return self._features.get(name, [candidate.row for candidate in candidates])
+            return self._features.stored(name, [candidate.row for candidate in candidates])
         except DamagedRecordError as error:
             damaged = next(candidate.id for candidate in candidates if candidate.row == error.row)
             raise DamagedItemError(damaged, name) from error

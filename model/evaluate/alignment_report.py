@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from threadmatch.model.alignment.config import SLOT_MAPS, SLOTS
 from threadmatch.model.alignment.part import AlignmentPart
 from threadmatch.model.chain import STAGE_ONE
+from threadmatch.model.coded import floats
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.errors import ConfigError
@@ -82,7 +83,7 @@ class OtherMatcher:
         """See `Matcher.score_many`."""
 
         def own(of: Photo | Items) -> Photo:
-            return {EMBEDDING: of[EMBEDDING], SLOTS: of[f"{self.name}:{SLOTS}"]}
+            return {EMBEDDING: floats(of[EMBEDDING]), SLOTS: floats(of[f"{self.name}:{SLOTS}"])}
 
         return self.matcher.score_many([own(query) for query in queries], [own(items) for items in candidates])
 

@@ -20,7 +20,7 @@ from threadmatch.model.grnet_matcher import GRNetMatcher
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
 from threadmatch.model.matchers import named
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Items, Photo, as_photo
 from threadmatch.model.similarity import scale_spans
 
 METHODS: Final = {
@@ -148,7 +148,7 @@ def _named(model: Model, query: NDArray[np.uint8], photo: Photo, shown: Items) -
         return max(pairs, key=lambda pair: pair.edge).query_region
 
     after = told.after[0].query_region
-    cam = matcher.grad_cam(query, {name: values[0] for name, values in shown.items()}, side="query")
+    cam = matcher.grad_cam(query, as_photo(shown, 0), side="query")
     rows, columns = cam.shape
     in_region = {}
     for region in _siblings(model, after):

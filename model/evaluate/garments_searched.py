@@ -28,10 +28,10 @@ from threadmatch.model.detection.parsing.garments import Garment, choose, soft_m
 from threadmatch.model.detection.parsing.quieting import garment_of_box, quiet, searched_box
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.evaluate.garments_found import TrueGarment, TruePhoto, true_photos
-from threadmatch.model.features import EMBEDDING
+from threadmatch.model.features import EMBEDDING, Features
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, decode_image, prepare_for
 from threadmatch.model.inference import Model, load_model
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Photo
 from threadmatch.model.synthetic.street.street_set import SourcePhoto, read_sources
 
 BATCH: Final = 16
@@ -61,7 +61,7 @@ class Matching:
         self.model = model
         self._known: dict[bytes, Photo] = {}
 
-    def encode(self, images: Sequence[PreparedImage]) -> Items:
+    def encode(self, images: Sequence[PreparedImage]) -> Features:
         """Encode prepared photos, each once however often it is asked for: (n, *shape) of each feature."""
         names = [hashlib.sha256(one.pixels.tobytes()).digest() for one in images]
         new = {name: one.pixels for name, one in zip(names, images, strict=True) if name not in self._known}
@@ -75,7 +75,7 @@ class Matching:
             for spec in self.model.features
         }
 
-    def first(self, queries: Items, gallery: Items) -> dict[str, NDArray[np.int64]]:
+    def first(self, queries: Features, gallery: Features) -> dict[str, NDArray[np.int64]]:
         """Of each way the first item of every query, (n,)."""
         found = {"global": (queries[EMBEDDING] @ gallery[EMBEDDING].T).argmax(axis=1)}
         for name in ("greedy", "dense"):

@@ -6,13 +6,13 @@ Letters  N candidates, n of them
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Candidate
 from threadmatch.indexer.reading.opened import OpenSnapshot
+from threadmatch.model.coded import Stored
 from threadmatch.model.matching import Items
 
 
@@ -26,7 +26,7 @@ class Gathered:
 
     def __init__(self, snapshot: OpenSnapshot, candidates: Sequence[Candidate]) -> None:
         self._snapshot, self._candidates = snapshot, candidates
-        self._values: dict[str, NDArray[Any]] = {}  # (n, *shape) of the places read last
+        self._values: dict[str, Stored] = {}  # (n, *shape) of the places read last
         self._rows: dict[str, NDArray[np.int64]] = {}  # (N,) where among them each place is; -1: nowhere
 
     def has(self, places: NDArray[np.int64], names: Iterable[str]) -> bool:
@@ -41,14 +41,14 @@ class Gathered:
         """
         for name in names:
             if not self.has(places, [name]):
-                values = self._snapshot.features(name, [self._candidates[place] for place in places])
+                values = self._snapshot.stored_features(name, [self._candidates[place] for place in places])
                 rows = np.full(len(self._candidates), -1)
                 rows[places] = np.arange(len(places))
                 self._values[name], self._rows[name] = values, rows
 
     def at(self, places: NDArray[np.int64], names: Iterable[str]) -> Items:
         """(n, *shape) of each feature, read before, in the order of the places."""
-        found = {}
+        found: dict[str, Stored] = {}
         for name in names:
             rows = self._rows[name][places]
             values = self._values[name]

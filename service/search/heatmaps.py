@@ -23,7 +23,7 @@ from threadmatch.model.images import (
     part_seen,
     prepare_for,
 )
-from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining
+from threadmatch.model.matching import ExplainingMatcher, Floats, GradCam, Items, as_explaining, as_photo
 from threadmatch.service.errors import InvalidFieldError, SearchNotFoundError
 from threadmatch.service.search.by_attributes import attributes_alike, attributes_of
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, evidence_boxes, share
@@ -125,7 +125,7 @@ async def _decided(
             f"method=gradcam: {matcher.name} decided that search and has no Grad-CAM; its heat maps are exact "
             "contributions: ask for method=graph"
         )
-    other = {name: values[place] for name, values in shown.items()} if side == "query" else search.features
+    other = as_photo(shown, place) if side == "query" else search.features
     heat = await queues.explainer.submit(partial(matcher.grad_cam, pixels, other, side=side))
     return heat
 

@@ -9,10 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.conftest import TINY_CONFIG
+from threadmatch.model.coded import Coded, floats
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.dense import DenseMatcher, dense_similarity
+from threadmatch.model.dense import DenseMatcher, dense_similarity, dense_similarity_coded
+from threadmatch.model.features import FeatureSpec, FeatureType
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model
+from threadmatch.model.matching import as_photo
 
 
 def _cells(*shape: int, seed: int = 0) -> Tensor:
@@ -47,6 +50,44 @@ def test_each_of_several_photos_has_the_scores_of_itself_alone() -> None:
     for photo, block, scores in zip(photos, items, together, strict=True):
         [alone] = DenseMatcher().score_many([photo], [block])
         np.testing.assert_allclose(scores, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "int8"])
+def test_whole_numbers_as_a_gallery_keeps_them_are_multiplied_without_loss(dtype: FeatureType) -> None:
+    spec = FeatureSpec("cells", (5, 32), dtype)
+    items = _unit(300, 5, 32, seed=1).numpy()
+    items[7, 2] = 0
+    stored = spec.stored([spec.pack(one) for one in items])
+    assert isinstance(stored, Coded)
+    photo = _unit(3, 32)
+    photo[1] *= 1e-3  # each vector has a scale of its own
+    photo[2] = 0
+    expected = dense_similarity(photo[None], torch.from_numpy(stored.floats()))
+    found = dense_similarity_coded(photo, torch.from_numpy(stored.codes), torch.from_numpy(stored.scales))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+def test_the_matcher_scores_what_is_coded_as_its_floats_on_every_processor() -> None:
+    spec = FeatureSpec("cells", (5, 32), "int4")
+    stored = [spec.stored([spec.pack(one) for one in _unit(n, 5, 32, seed=n).numpy()]) for n in (300, 2)]
+    photos = [{"cells": _unit(3, 32, seed=n).numpy()} for n in range(2)]
+    expected = DenseMatcher().score_many(photos, [{"cells": floats(each)} for each in stored])
+    for codes in (None, False):
+        found = DenseMatcher(codes=codes).score_many(photos, [{"cells": each} for each in stored])
+        for scores, reference in zip(found, expected, strict=True):
+            np.testing.assert_allclose(scores, reference, atol=2e-5)
+    assert len(DenseMatcher().score_many(photos[:1], [{"cells": spec.stored([])}])[0]) == 0
+
+
+def test_what_is_coded_is_cut_as_an_array_is_and_is_one_for_numpy() -> None:
+    spec = FeatureSpec("cells", (5, 4), "int4")
+    stored = spec.stored([spec.pack(one) for one in _unit(6, 5, 4).numpy()])
+    assert isinstance(stored, Coded)
+    assert (len(stored), stored.shape) == (6, (6, 5, 4))
+    for places in (slice(1, 3), [4, 0], np.array([5, 5])):
+        np.testing.assert_array_equal(stored[places].floats(), stored.floats()[places])
+    np.testing.assert_array_equal(np.asarray(stored, np.float32), stored.floats())
+    np.testing.assert_array_equal(as_photo({"cells": stored}, 2)["cells"], stored.floats()[2])
 
 
 def test_a_model_with_cells_keeps_its_whole_map_as_unit_vectors() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Snapshot
+from threadmatch.model.coded import Stored
 from threadmatch.model.features import EMBEDDING, REGIONS
 from threadmatch.service.search.gathering import Gathered
 
@@ -20,9 +20,9 @@ class Counting:
         self._snapshot = snapshot
         self.read: list[tuple[str, int]] = []
 
-    def features(self, name: str, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+    def stored_features(self, name: str, candidates: Sequence[Candidate]) -> Stored:
         self.read.append((name, len(candidates)))
-        return self._snapshot.features(name, candidates)
+        return self._snapshot.stored_features(name, candidates)
 
 
 @pytest.fixture
