@@ -23,6 +23,8 @@ from threadmatch.model.region_matchers import FeatureMatcher, tensor
 DENSE_CHUNK_PAIRS = 256
 FULL: Final = 127
 """Largest whole number of one byte that has its opposite."""
+MOST_CHANNELS: Final = 512
+"""Numbers a cell whose products still add up in 32 bits: FULL * (2 FULL + 1) * FULL each."""
 TINIEST: Final = 1e-30
 """In place of a vector's largest number where all are zero."""
 
@@ -71,21 +73,22 @@ def dense_similarity_coded(query: Tensor, codes: Tensor, scales: Tensor) -> Tens
 
     Args:
         query: (P, K) x, float32.
-        codes: (B, Q, K) c, int8.
+        codes: (B, Q, K) c, int8; K at most MOST_CHANNELS.
         scales: (B, Q) t, float32, 0 or more.
 
     Returns:
         (B,).
     """
-    b, cells, channels = codes.shape
+    (b, cells, channels), photo_cells = codes.shape, len(query)
+    assert channels <= MOST_CHANNELS, "beyond it, 32 bits would not hold the sums"
     widths = query.abs().amax(dim=1, keepdim=True).clamp(min=TINIEST) / FULL  # (P, 1) h
     steps = query / widths
     coarse = steps.round()
     both = torch.cat([coarse, ((steps - coarse) * (2 * FULL)).round()]).to(torch.int8)  # (2 P, K) a, b
-    products = torch._int_mm(codes.view(b * cells, channels), both.T).view(b, cells, 2, -1)  # int32, exact
-    whole = products[:, :, 0].float().add_(products[:, :, 1], alpha=1 / (2 * FULL))  # (B, Q, P)
-    best = whole.mul_(scales[:, :, None]).amax(dim=1)  # (B, P): h is above 0, so it may come later
-    return (best @ widths)[:, 0] / len(query)
+    products = torch._int_mm(both, codes.view(b * cells, channels).T)  # (2 P, B * Q) int32, exact
+    whole = products[photo_cells:].add_(products[:photo_cells], alpha=2 * FULL)  # 2F (a . c) + b . c
+    best = (whole * scales.view(1, -1)).view(photo_cells, b, cells).amax(dim=2)  # (P, B)
+    return (widths.T @ best)[0] / (2 * FULL * photo_cells)  # h is above 0, so it may come behind the maximum
 
 
 def multiplies_codes() -> bool:
@@ -114,13 +117,10 @@ class DenseMatcher(FeatureMatcher):
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """See `Matcher.score_many`."""
         items = [each[CELLS] for each in candidates]
-        if not self._codes or not all(isinstance(each, Coded) and len(each) for each in items):
+        coded = [each for each in items if isinstance(each, Coded) and len(each) and each.shape[2] <= MOST_CHANNELS]
+        if not self._codes or len(coded) < len(items):
             return super().score_many(queries, candidates)
-        return [
-            self._coded(tensor(query[CELLS]).float(), each)
-            for query, each in zip(queries, items, strict=True)
-            if isinstance(each, Coded)
-        ]
+        return [self._coded(tensor(query[CELLS]).float(), each) for query, each in zip(queries, coded, strict=True)]
 
     def _coded(self, photo: Tensor, items: Coded) -> NDArray[np.float32]:
         """(N,), so many items at a time as a processor keeps near."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tests.conftest import TINY_CONFIG
 from threadmatch.model.coded import Coded, floats
 from threadmatch.model.config import GRNetConfig
-from threadmatch.model.dense import DenseMatcher, dense_similarity, dense_similarity_coded
+from threadmatch.model.dense import FULL, MOST_CHANNELS, DenseMatcher, dense_similarity, dense_similarity_coded
 from threadmatch.model.features import FeatureSpec, FeatureType
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model
@@ -77,6 +77,17 @@ def test_the_matcher_scores_what_is_coded_as_its_floats_on_every_processor() -> 
         for scores, reference in zip(found, expected, strict=True):
             np.testing.assert_allclose(scores, reference, atol=2e-5)
     assert len(DenseMatcher().score_many(photos[:1], [{"cells": spec.stored([])}])[0]) == 0
+
+
+def test_the_largest_whole_numbers_of_the_widest_cells_do_not_run_over() -> None:
+    codes, scales = torch.full((1, 1, MOST_CHANNELS), -FULL, dtype=torch.int8), torch.ones(1, 1)
+    photo = torch.full((1, MOST_CHANNELS), 1 - 1 / (2.001 * FULL))
+    photo[0, 0] = 1.0
+    expected = -FULL * float(photo.sum())
+    assert dense_similarity_coded(photo, codes, scales).item() == pytest.approx(expected, rel=1e-4)
+    wide = Coded(torch.ones(1, 1, MOST_CHANNELS + 2, dtype=torch.int8).numpy(), scales.numpy())
+    [scores] = DenseMatcher().score_many([{"cells": np.ones((1, MOST_CHANNELS + 2), np.float32)}], [{"cells": wide}])
+    assert scores.tolist() == [MOST_CHANNELS + 2]
 
 
 def test_what_is_coded_is_cut_as_an_array_is_and_is_one_for_numpy() -> None:
