@@ -62,6 +62,7 @@ def finish(connection: sqlite3.Connection) -> None:
         if not count:
             break
         moved += count
+        logger.debug("a batch has moved", extra={"contents": moved})
         time.sleep(REST_SHARE * (time.monotonic() - batch_started))
     seconds = round(time.monotonic() - started, 3)
     logger.info("gallery brought to a newer format", extra={"contents": moved, "seconds": seconds})
