@@ -1,21 +1,29 @@
 """Whether two ways to compute answer alike: torch against the engine that serves, floats against whole numbers.
 
-    python -m threadmatch.service.bench.equal_answers GALLERY PHOTOS [--count 1000]
+    OMP_NUM_THREADS=1 python -m threadmatch.service.bench.equal_answers GALLERY PHOTOS [--count 1000]
 
 Each photo of the folder is searched in each way, over the same gallery. Answers are compared match by match: where they
-differ, by how much the scores of what changed places lie apart, which says whether it was a tie.
+differ, by how much the scores of what changed places lie apart, which says whether it was a tie. Gathering the cells of
+200 items and matching them is timed besides, with floats and with whole numbers in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
+
+from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.dense import DenseMatcher
+from threadmatch.model.features import CELLS
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matching import Matcher
 from threadmatch.service.client.calls import SearchFields
@@ -112,6 +120,33 @@ def _answer(gallery: LocalGallery, photo: Path, fields: SearchFields) -> Answer:
     return [(match.id, -match.distance if match.score is None else match.score) for match in found.matches]
 
 
+def match_ms(gallery: Path, *, candidates: int = 200, rounds: int = 60) -> dict[str, dict[str, float]]:
+    """Processor time of this thread to gather cells and match them densely, ms: best and median, by way, in turns.
+
+    Args:
+        gallery: whose model keeps cells.
+        candidates: items.
+        rounds: of each way.
+    """
+    took: dict[str, list[float]] = {"floats": [], "whole numbers": []}
+    with contextlib.closing(Gallery.open(gallery)) as opened:
+        snapshot, random = opened.current, np.random.default_rng(0)
+        for _ in range(rounds):
+            vector = random.standard_normal(opened.manifest.embedding_dim).astype(np.float32)
+            found = snapshot.shortlist(vector / np.linalg.norm(vector), candidates)
+            photo = {CELLS: snapshot.features(CELLS, found[-1:])[0]}
+            for way, gather, codes in (
+                ("floats", snapshot.features, False),
+                ("whole numbers", snapshot.stored_features, None),
+            ):
+                started = time.thread_time()
+                DenseMatcher(codes=codes).score_many([photo], [{CELLS: gather(CELLS, found)}])
+                took[way].append(1000 * (time.thread_time() - started))
+    return {
+        way: {"best": round(min(each), 2), "median": round(statistics.median(each), 2)} for way, each in took.items()
+    }
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Whether two ways to compute give the same answers.")
@@ -122,7 +157,8 @@ def main() -> None:
     given = parser.parse_args()
     photos = sorted(path for path in given.photos.iterdir() if path.suffix == ".jpg")[: given.count]
     found = measure(given.gallery, photos, model=given.model)
-    print(json.dumps({way: {name: asdict(one) for name, one in each.items()} for way, each in found.items()}, indent=2))
+    said = {way: {name: asdict(one) for name, one in each.items()} for way, each in found.items()}
+    print(json.dumps({"answers": said, "gather and dense match, ms": match_ms(given.gallery)}, indent=2))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import load_model
-from threadmatch.service.bench.equal_answers import SEARCHES, Equal, compare, measure
+from threadmatch.service.bench.equal_answers import SEARCHES, Equal, compare, match_ms, measure
 
 
 def test_what_changes_places_tells_how_far_apart_it_stood() -> None:
@@ -41,3 +41,5 @@ def test_torch_the_engine_and_whole_numbers_answer_alike(tmp_path: Path) -> None
             assert one.photos == one.first_equal == 3
             assert one.apart_at_most == pytest.approx(0, abs=1e-3)
             assert 0 <= one.scores_apart_at_most < 1e-2
+    for taken in match_ms(folder, rounds=3).values():
+        assert 0 < taken["best"] <= taken["median"]
