@@ -6,11 +6,21 @@ Paper    Kuang et al., ICCV 2019, Eq. 2 and 3, with the grid as fine as the map 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
+from threadmatch.model.explain import Explanation
 from threadmatch.model.features import CELLS
-from threadmatch.model.region_matchers import FeatureMatcher
+from threadmatch.model.matching import Items, Photo
+from threadmatch.model.pyramid import region_boxes
+from threadmatch.model.region_matchers import FeatureMatcher, tensor
 
 DENSE_CHUNK_PAIRS = 256
 
@@ -50,7 +60,49 @@ def dense_similarity_across(queries: Tensor, items: Tensor) -> Tensor:
 
 
 class DenseMatcher(FeatureMatcher):
-    """Mean cosine of each cell's best partner, -1..1, straight from the cells that a gallery keeps."""
+    """Mean cosine of each cell's best partner, -1..1, straight from the cells that a gallery keeps.
 
-    def __init__(self, *, device: str = "cpu") -> None:
-        super().__init__("dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS)
+    Args:
+        grid: tells rows and columns of the cells; asked for when something is to be explained.
+        device: "cpu" or "cuda".
+        calibrated: see `Matcher`.
+    """
+
+    explains = True
+
+    def __init__(self, grid: Callable[[], tuple[int, int]], *, device: str = "cpu", calibrated: bool = False) -> None:
+        super().__init__(
+            "dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS, calibrated=calibrated
+        )
+        self._ask_grid = grid
+
+    @functools.cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the cells."""
+        return self._ask_grid()
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        """(P, 4) x0, y0, x1, y1 of each cell in 0..1 of the crop."""
+        boxes: NDArray[np.float32] = region_boxes([self.grid], *self.grid).numpy()
+        return boxes
+
+    @torch.inference_mode()
+    def evidence(self, query: Photo, candidates: Items, *, top: int = 5) -> list[Explanation]:
+        """The cells with the closest partners; what all cells contribute adds up to the score."""
+        said, partners = self._said(query, candidates)
+        found = [heaviest(own, at, grid=self.grid, top=top) for own, at in zip(said, partners, strict=True)]
+        return [Explanation(before=one, after=one) for one in found]
+
+    @torch.inference_mode()
+    def heat(self, query: Photo, candidates: Items) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How much closer than the farthest each cell's partner is, of the photo and of the item: (N, h, w) twice."""
+        of_photo, of_item = heat_of(*self._said(query, candidates), grid=self.grid)
+        return of_photo.numpy(), of_item.numpy()
+
+    def _said(self, query: Photo, candidates: Items) -> tuple[Tensor, Tensor]:
+        """(N, P) parts of the scores, and the partners."""
+        photo, items = tensor(query[CELLS]).float(), tensor(candidates[CELLS]).float()
+        if not len(items):
+            return torch.empty(0, len(photo)), torch.empty(0, len(photo), dtype=torch.int64)
+        closest = (items @ photo.T).amax(dim=1)  # (N, P)
+        return closest / len(photo), partners_of(photo, items)
