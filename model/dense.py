@@ -6,7 +6,8 @@ Paper    Kuang et al., ICCV 2019, Eq. 2 and 3, with the grid as fine as the map 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
 from threadmatch.model.coded import Coded
+from threadmatch.model.explain import Explanation
 from threadmatch.model.features import CELLS
 from threadmatch.model.matching import Items, Photo
+from threadmatch.model.pyramid import region_boxes
 from threadmatch.model.region_matchers import FeatureMatcher, tensor
 
 DENSE_CHUNK_PAIRS = 256
@@ -104,12 +108,26 @@ class DenseMatcher(FeatureMatcher):
     """Mean cosine of each cell's best partner, -1..1, straight from the cells that a gallery keeps.
 
     Args:
-        device: where to compute.
+        grid: tells rows and columns of the cells; asked for when something is to be explained.
+        device: "cpu" or "cuda".
+        calibrated: see `Matcher`.
         codes: whether to multiply what is coded as it is, on a CPU; None where it can.
     """
 
-    def __init__(self, *, device: str = "cpu", codes: bool | None = None) -> None:
-        super().__init__("dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS)
+    explains = True
+
+    def __init__(
+        self,
+        grid: Callable[[], tuple[int, int]],
+        *,
+        device: str = "cpu",
+        calibrated: bool = False,
+        codes: bool | None = None,
+    ) -> None:
+        super().__init__(
+            "dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS, calibrated=calibrated
+        )
+        self._ask_grid = grid
         can = self._device.type == "cpu" and multiplies_codes()
         self._codes = can if codes is None else codes and can
 
@@ -121,6 +139,37 @@ class DenseMatcher(FeatureMatcher):
         if not self._codes or len(coded) < len(items):
             return super().score_many(queries, candidates)
         return [self._coded(tensor(query[CELLS]).float(), each) for query, each in zip(queries, coded, strict=True)]
+
+    @functools.cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the cells."""
+        return self._ask_grid()
+
+    def region_boxes(self) -> NDArray[np.float32]:
+        """(P, 4) x0, y0, x1, y1 of each cell in 0..1 of the crop."""
+        boxes: NDArray[np.float32] = region_boxes([self.grid], *self.grid).numpy()
+        return boxes
+
+    @torch.inference_mode()
+    def evidence(self, query: Photo, candidates: Items, *, top: int = 5) -> list[Explanation]:
+        """The cells with the closest partners; what all cells contribute adds up to the score."""
+        said, partners = self._said(query, candidates)
+        found = [heaviest(own, at, grid=self.grid, top=top) for own, at in zip(said, partners, strict=True)]
+        return [Explanation(before=one, after=one) for one in found]
+
+    @torch.inference_mode()
+    def heat(self, query: Photo, candidates: Items) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How much closer than the farthest each cell's partner is, of the photo and of the item: (N, h, w) twice."""
+        of_photo, of_item = heat_of(*self._said(query, candidates), grid=self.grid)
+        return of_photo.numpy(), of_item.numpy()
+
+    def _said(self, query: Photo, candidates: Items) -> tuple[Tensor, Tensor]:
+        """(N, P) parts of the scores, and the partners."""
+        photo, items = tensor(query[CELLS]).float(), tensor(candidates[CELLS]).float()
+        if not len(items):
+            return torch.empty(0, len(photo)), torch.empty(0, len(photo), dtype=torch.int64)
+        closest = (items @ photo.T).amax(dim=1)  # (N, P)
+        return closest / len(photo), partners_of(photo, items)
 
     def _coded(self, photo: Tensor, items: Coded) -> NDArray[np.float32]:
         """(N,), so many items at a time as a processor keeps near."""

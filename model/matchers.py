@@ -38,7 +38,12 @@ def _greedy(network: GRNet, device: str) -> Matcher | None:
 def _dense(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.dense import DenseMatcher
 
-    return DenseMatcher(device=device) if CELLS in network.config.features else None
+    if CELLS not in network.config.features:
+        return None
+    # A calibration belongs to the end of the chain; who never fitted one knows no gallery's size.
+    last = network.chain[-1].matcher if network.chain else None
+    fitted = last == "dense" and network.calibration.gallery_items is not None
+    return DenseMatcher(network.map_grid, device=device, calibrated=fitted)
 
 
 def _sparse(network: GRNet, device: str) -> Matcher | None:

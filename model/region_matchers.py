@@ -33,9 +33,9 @@ class FeatureMatcher:
         score: (B or 1, *shape) of photos and (B, *shape) of items, float32 on the device -> (B,).
         device: where to compute.
         chunk_pairs: pairs computed at a time.
+        calibrated: see `Matcher`.
     """
 
-    calibrated = False
     explains = False
     pointwise = True
     cost = 0.05
@@ -48,7 +48,9 @@ class FeatureMatcher:
         *,
         device: str = "cpu",
         chunk_pairs: int = GREEDY_CHUNK_PAIRS,
+        calibrated: bool = False,
     ) -> None:
+        self.calibrated = calibrated
         self.name, self.feature, self.needs = name, feature, frozenset({feature})
         self._score, self._device, self._chunk_pairs = score, torch.device(device), chunk_pairs
 

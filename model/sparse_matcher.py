@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from threadmatch.model.explain import Evidence, Explanation
+from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
+from threadmatch.model.explain import Explanation
 from threadmatch.model.features import CELLS
 from threadmatch.model.matching import Items, Photo
 from threadmatch.model.node_inputs import INPUTS, node_inputs
@@ -69,18 +70,19 @@ class SparseGraphMatcher:
             return []
         given, partners = self.graph.contributions(inputs), self._partners(query, candidates)
         return [
-            Explanation(before=self._heaviest(cosines, at, top), after=self._heaviest(own, at, top))
+            Explanation(
+                before=heaviest(cosines, at, grid=self.graph.grid, top=top),
+                after=heaviest(own, at, grid=self.graph.grid, top=top),
+            )
             for own, cosines, at in zip(given, inputs[..., INPUTS.index("cosine")], partners, strict=True)
         ]
 
     @torch.inference_mode()
     def heat(self, query: Photo, candidates: Items) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What each cell of the photo adds, and each cell of the item by its partners: (N, h, w) twice, 0 or more."""
-        inputs, (rows, columns) = self._inputs(query, candidates), self.graph.grid
-        given = self.graph.contributions(inputs)
-        given = (given - given.amin(dim=1, keepdim=True)).clamp(min=0)  # (N, P): every cell adds; what more some add
-        of_item = torch.zeros_like(given).scatter_reduce(1, self._partners(query, candidates), given, reduce="amax")
-        return given.view(-1, rows, columns).cpu().numpy(), of_item.view(-1, rows, columns).cpu().numpy()
+        given = self.graph.contributions(self._inputs(query, candidates))  # (N, P)
+        of_photo, of_item = heat_of(given, self._partners(query, candidates), grid=self.graph.grid)
+        return of_photo.cpu().numpy(), of_item.cpu().numpy()
 
     def _inputs(self, query: Photo, items: Items) -> Tensor:
         """(N, P, F) of `node_inputs`."""
@@ -91,24 +93,7 @@ class SparseGraphMatcher:
 
     def _partners(self, query: Photo, items: Items) -> Tensor:
         """(N, P) the cell of each item that each cell of the photo found."""
-        return (self._cells(items) @ self._cells(query).T).argmax(dim=1)
+        return partners_of(self._cells(query), self._cells(items))
 
     def _cells(self, of: Photo | Items) -> Tensor:
         return tensor(of[CELLS]).to(self._device, torch.float32)
-
-    def _heaviest(self, said: Tensor, partners: Tensor, top: int) -> list[Evidence]:
-        """The `top` cells that say most, (P,) each; weights are parts of all that speaks for the match."""
-        rows, columns = self.graph.grid
-        for_it = said.clamp(min=0)
-        whole = float(for_it.sum()) or 1.0
-        return [
-            Evidence(
-                scale=f"{rows}x{columns}",
-                query_region=int(cell),
-                item_region=int(partners[cell]),
-                weight=float(for_it[cell]) / whole,
-                edge=0.0,
-                contribution=float(said[cell]),
-            )
-            for cell in said.argsort(descending=True)[:top]
-        ]

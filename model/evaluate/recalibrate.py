@@ -59,20 +59,21 @@ def recalibrate(
         progress: hears how many photos are encoded and how many queries are ranked.
 
     Returns:
-        What calibration.json says: "before" and "after", each measured on these pairs; "after" on held-out folds.
+        What calibration.json says: "before" and "after", each measured on these pairs; "after" on held-out folds;
+        "before" is None of a model that stated no probabilities.
 
     Raises:
-        CheckpointError: no such model. DataError: an image cannot be read, too few pairs, or a model whose scores are
-            no probabilities.
+        CheckpointError: no such model. DataError: an image cannot be read, too few pairs, or a model whose chain ends
+            in scores that nothing can be fitted to.
     """
     if (products := len({image.product_id for image in queries})) < MIN_OF_EACH:
         raise DataError(f"the queries show {products} products; a calibration needs at least {MIN_OF_EACH}")
     model = load_model(name, device=device)
-    last = model.chain[-1].matcher
-    if not model.matchers[last].calibrated:
+    matcher = model.matchers[model.chain[-1].matcher]
+    if not (matcher.calibrated or matcher.pointwise):
         raise DataError(
-            f"the chain of {model.name} ends in {last!r}, whose scores are no probabilities; train GRNet's head on top "
-            "(a recipe with start, for `threadmatch train`), which calibrates it too"
+            f"the chain of {model.name} ends in {matcher.name!r}, whose scores depend on the rest of the shortlist; "
+            "train GRNet's head on top (a recipe with start, for `threadmatch train`)"
         )
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
     rankings = rank(model, gallery, queries, settings=settings, progress=progress)
@@ -82,7 +83,7 @@ def recalibrate(
     else:
         assert rankings.scored is not None, "grnet was among the methods"
         network.calibration = calibrate(rankings.scored, max_false_reject=max_false_reject)
-        compared = _compared(model, network.calibration, rankings.scored)
+        compared = _compared(model if matcher.calibrated else None, network.calibration, rankings.scored)
     prints = save_checkpoint(network, out)
     report = {
         "checkpoint": str(out),
@@ -133,8 +134,11 @@ def _said(certainty: Certainty, judged: Sequence[JudgedQuery]) -> dict[str, Any]
     }
 
 
-def _compared(model: Model, fitted: Calibration, scored: ScoredQueries) -> dict[str, Any]:
-    """The model's own calibration and the new one on these pairs, the new one on held-out folds."""
+def _compared(model: Model | None, fitted: Calibration, scored: ScoredQueries) -> dict[str, Any]:
+    """The model's own calibration, where it has one, and the new one on these pairs, the new one on held-out folds."""
+    after = {**fitted.to_dict(), "ece_held_out": held_out_error(scored)}
+    if model is None:
+        return {"before": None, "after": after, "bins_before": []}
     scores, same = scored.first_pages()
     stated = model.probability(scores, items=scored.gallery_items)
     rates = no_match_rates(model.calibration, scored, items=scored.gallery_items)
@@ -144,5 +148,4 @@ def _compared(model: Model, fitted: Calibration, scored: ScoredQueries) -> dict[
         "false_accept": rates.false_accept,
         "false_reject": rates.false_reject,
     }
-    after = {**fitted.to_dict(), "ece_held_out": held_out_error(scored)}
     return {"before": before, "after": after, "bins_before": reliability(stated, same)}

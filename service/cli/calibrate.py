@@ -60,9 +60,8 @@ def calibrate(
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
         return
     before, after = report["before"], report["after"]
-    typer.echo(
-        f"expected calibration error {before['ece']:.3f} before, {after['ece_held_out']:.3f} after (held-out folds)"
-    )
+    stated = "no probabilities" if before is None else f"{before['ece']:.3f}"
+    typer.echo(f"expected calibration error {stated} before, {after['ece_held_out']:.3f} after (held-out folds)")
     typer.echo(
         f"no match below {after['no_match_below']:.3f}: said of {after['false_reject']:.1%} of the searches whose "
         f"product is there, not said of {after['false_accept']:.1%} of those whose product is not (held-out folds)"

@@ -11,6 +11,7 @@ const SHOWN = 5; // chips at once; the others are one step further
 let chips = []; // {name, button}
 let searched = ""; // kind of the garment, where it is known
 let all = false; // whether those further down are shown
+let none = false; // whether the photo shows no garment, so nothing that could be alike
 
 const pressed = ({ button }) => button.getAttribute("aria-pressed") === "true";
 
@@ -26,7 +27,6 @@ export function offer(attributes, { changed, look }) {
     return { name, button };
   });
   byId("alike-chips").replaceChildren(...chips.map(({ button }) => button), byId("alike-more"));
-  byId("alike").hidden = !chips.length;
   settle();
 }
 
@@ -36,7 +36,14 @@ export function suit(kind) {
   settle();
 }
 
+// A photo without a garment has no neckline: no chips, unless one is pressed and can be let go.
+export function suitAnswer({ no_match_reason: why }) {
+  none = why === "no_garment";
+  settle();
+}
+
 function settle() {
+  byId("alike").hidden = !chips.length || (none && !asked().length);
   const fit = chips.filter((chip) => pressed(chip) || fits(searched, chip.name));
   for (const chip of chips) chip.button.hidden = !pressed(chip) && (!fit.includes(chip) || (!all && fit.indexOf(chip) >= SHOWN));
   byId("alike-more").hidden = all || fit.length <= SHOWN;

@@ -173,6 +173,7 @@ function show() {
   byId("view").hidden = !found.matches.length;
   byId("matches").hidden = both || !found.matches.length;
   byId("stages").hidden = !both || !found.matches.length;
+  alike.suitAnswer(found);
   const same = alike.asked().length ? alike.words() : "";
   matches.tell(found, { filtered: Boolean(filters.expression()), garment: garment.name, same, alone: alike.alone() });
   const open = (answer, at) => comparison.open(answer, photo, at, { garment, asked: alike.asked() });

@@ -15,6 +15,7 @@ from threadmatch.indexer.catalogue.garments import AUTO
 from threadmatch.model.detection import LOOK_PX
 from threadmatch.model.detection.parsing.cutting import LEAST_PX, framed
 from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
+from threadmatch.model.detection.parsing.presence import shows_none
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.detection.structure import has_structure
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, prepare_for
@@ -106,7 +107,7 @@ def _seen(parsing: Parsing, image: DecodedImage) -> Seen:
         chosen_by="detector" if main else "nobody",
         garment=main.kind if main else None,
         garments=tuple((_in_original(found.box, image), found) for found in parsing.proposals),
-        no_garment=not (parsing.shows_garment and has_structure(image.pixels)),
+        no_garment=shows_none(parsing.presence, structured=has_structure(image.pixels)),
     )
 
 

@@ -17,6 +17,8 @@ from threadmatch.model.grnet import GRNet
 from threadmatch.model.inference import Model
 from threadmatch.model.matching import as_photo
 
+DENSE = DenseMatcher(lambda: (2, 3))
+
 
 def _cells(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -45,10 +47,10 @@ def test_a_photo_matches_itself_wherever_its_parts_stand() -> None:
 def test_each_of_several_photos_has_the_scores_of_itself_alone() -> None:
     photos = [{"cells": _unit(3, 7, seed=n).numpy()} for n in range(3)]
     items = [{"cells": _unit(count, 5, 7, seed=9 + count).numpy()} for count in (4, 0, 300)]
-    together = DenseMatcher().score_many(photos, items)
+    together = DENSE.score_many(photos, items)
     assert [len(scores) for scores in together] == [4, 0, 300]
     for photo, block, scores in zip(photos, items, together, strict=True):
-        [alone] = DenseMatcher().score_many([photo], [block])
+        [alone] = DENSE.score_many([photo], [block])
         np.testing.assert_allclose(scores, alone, atol=1e-6)
 
 
@@ -71,12 +73,12 @@ def test_the_matcher_scores_what_is_coded_as_its_floats_on_every_processor() -> 
     spec = FeatureSpec("cells", (5, 32), "int4")
     stored = [spec.stored([spec.pack(one) for one in _unit(n, 5, 32, seed=n).numpy()]) for n in (300, 2)]
     photos = [{"cells": _unit(3, 32, seed=n).numpy()} for n in range(2)]
-    expected = DenseMatcher().score_many(photos, [{"cells": floats(each)} for each in stored])
+    expected = DENSE.score_many(photos, [{"cells": floats(each)} for each in stored])
     for codes in (None, False):
-        found = DenseMatcher(codes=codes).score_many(photos, [{"cells": each} for each in stored])
+        found = DenseMatcher(lambda: (2, 3), codes=codes).score_many(photos, [{"cells": each} for each in stored])
         for scores, reference in zip(found, expected, strict=True):
             np.testing.assert_allclose(scores, reference, atol=2e-5)
-    assert len(DenseMatcher().score_many(photos[:1], [{"cells": spec.stored([])}])[0]) == 0
+    assert len(DENSE.score_many(photos[:1], [{"cells": spec.stored([])}])[0]) == 0
 
 
 def test_the_largest_whole_numbers_of_the_widest_cells_do_not_run_over() -> None:
@@ -86,7 +88,7 @@ def test_the_largest_whole_numbers_of_the_widest_cells_do_not_run_over() -> None
     expected = -FULL * float(photo.sum())
     assert dense_similarity_coded(photo, codes, scales).item() == pytest.approx(expected, rel=1e-4)
     wide = Coded(torch.ones(1, 1, MOST_CHANNELS + 2, dtype=torch.int8).numpy(), scales.numpy())
-    [scores] = DenseMatcher().score_many([{"cells": np.ones((1, MOST_CHANNELS + 2), np.float32)}], [{"cells": wide}])
+    [scores] = DENSE.score_many([{"cells": np.ones((1, MOST_CHANNELS + 2), np.float32)}], [{"cells": wide}])
     assert scores.tolist() == [MOST_CHANNELS + 2]
 
 
@@ -99,6 +101,26 @@ def test_what_is_coded_is_cut_as_an_array_is_and_is_one_for_numpy() -> None:
         np.testing.assert_array_equal(stored[places].floats(), stored.floats()[places])
     np.testing.assert_array_equal(np.asarray(stored, np.float32), stored.floats())
     np.testing.assert_array_equal(as_photo({"cells": stored}, 2)["cells"], stored.floats()[2])
+
+
+def test_what_all_cells_contribute_is_the_score_and_the_map_shows_it_written_as_loops() -> None:
+    query, items = _unit(6, 5, seed=1), _unit(3, 6, 5, seed=2)
+    photo, shown = {"cells": query.numpy()}, {"cells": items.numpy()}
+    [scores] = DENSE.score_many([photo], [shown])
+    of_photo, of_item = DENSE.heat(photo, shown)
+    assert of_photo.shape == of_item.shape == (3, 2, 3)
+    for n, told in enumerate(DENSE.evidence(photo, shown, top=6)):
+        assert sum(one.contribution for one in told.after) == pytest.approx(scores[n], abs=1e-6)
+        best = [max((float(query[i] @ items[n, j]), j) for j in range(6)) for i in range(6)]
+        least = min(cosine for cosine, _ in best)
+        for one in told.after:
+            cosine, partner = best[one.query_region]
+            assert (one.scale, one.item_region) == ("2x3", partner)
+            assert one.contribution == pytest.approx(cosine / 6, abs=1e-6)
+            assert of_photo[n].flat[one.query_region] == pytest.approx((cosine - least) / 6, abs=1e-6)
+            assert of_item[n].flat[partner] >= of_photo[n].flat[one.query_region] - 1e-6
+    assert DENSE.evidence(photo, {"cells": np.empty((0, 6, 5), np.float32)}) == []
+    assert DENSE.region_boxes().shape == (6, 4)
 
 
 def test_a_model_with_cells_keeps_its_whole_map_as_unit_vectors() -> None:

@@ -40,7 +40,7 @@ def _scores(graph: SparseGraph, query: NDArray[np.float32], items: NDArray[np.fl
 
 def test_a_graph_without_weights_scores_as_the_dense_match() -> None:
     query, items = _cells(P, seed=1), _cells(7, P, seed=2)
-    [dense] = DenseMatcher().score_many([{"cells": query}], [{"cells": items}])
+    [dense] = DenseMatcher(lambda: (2, 3)).score_many([{"cells": query}], [{"cells": items}])
     np.testing.assert_allclose(_scores(SparseGraph((2, 3)), query, items), 40 * dense, rtol=1e-5)
 
 

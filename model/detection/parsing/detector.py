@@ -31,7 +31,7 @@ from threadmatch.model.detection.parsing.garments import (
 )
 from threadmatch.model.detection.parsing.kinds import KINDS
 from threadmatch.model.detection.parsing.network import Parser, kind_probabilities
-from threadmatch.model.detection.parsing.presence import LEAST_PRESENCE, Presence, load_presence
+from threadmatch.model.detection.parsing.presence import Presence, load_presence, shows_none
 from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.plain import plain_ground
 from threadmatch.model.detection.proposals import Proposal
@@ -53,19 +53,19 @@ class Parsing:
         plain: the ground is plain.
         kept: (h, w) uint8 over all of the photo, 255 where it stays when its background is quieted.
         presence: probability that the photo holds a garment at all, 0..1; 1 where the parser is sure of it by itself,
-            or cannot say.
+            None where it cannot say.
     """
 
     garments: list[Garment]
     person: float
     plain: bool
     kept: Mask
-    presence: float = 1.0
+    presence: float | None = None
 
     @property
     def shows_garment(self) -> bool:
         """Whether the photo holds a garment at all, as far as the parser can say."""
-        return self.presence >= LEAST_PRESENCE
+        return not shows_none(self.presence, structured=True)
 
     @property
     def shows_person(self) -> bool:
@@ -205,10 +205,10 @@ class ParserDetector:
         presence = self._shown(looked.mean, photo)
         return Parsing(find_garments(kinds), person, plain_ground(photo), kept_of_ground(kinds[0]), presence)
 
-    def _shown(self, mean: Floats, photo: Pixels) -> float:
+    def _shown(self, mean: Floats, photo: Pixels) -> float | None:
         """`Parsing.presence`; most photos of garments need no second network."""
         if self._presence is None:
-            return 1.0
+            return None
         own = self._presence.own(mean)
         return 1.0 if own >= self._presence.sure else self._presence(own, self._things(photo))
 

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
-from threadmatch.model.detection.parsing.presence import Presence, load_presence, said_by, save_presence
+from threadmatch.model.detection.parsing.presence import Presence, load_presence, said_by, save_presence, shows_none
 from threadmatch.model.detection.parsing.weights import fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.structure import has_structure
 from threadmatch.model.detection.things.network import Things
@@ -106,8 +106,10 @@ def print_table(looked: Looked, presence: Presence) -> None:
     """For each group of the judged part, how many are said to show none, and how often the second network was asked."""
     own = looked.means @ presence.weight + presence.offset
     asked = own < presence.sure
-    told = np.array([presence(float(one), classes) < 0.5 for one, classes in zip(own, looked.classes, strict=True)])
-    told = asked & told | ~looked.structure
+    told = np.array([
+        shows_none(presence(one, classes) if unsure else 1.0, structured=bool(structured))
+        for one, classes, unsure, structured in zip(own.tolist(), looked.classes, asked, looked.structure, strict=True)
+    ])  # fmt: skip
     print("| | n | said to show none | second network asked |\n|---|---|---|---|")
     for holds in (True, False):
         print(f"| **{'with a garment' if holds else 'without'}** | | | |")

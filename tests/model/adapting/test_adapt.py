@@ -13,17 +13,18 @@ import torch
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from tests.model.striped import draw_set
 from tests.support.encoders import write_open_clip, write_photos, write_timm
 from tests.support.serving import make_catalogue, photo
 from threadmatch.indexer.ingest import IngestOptions, ingest
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.adapting.adapt import AdaptSettings, adapt
 from threadmatch.model.adapting.sizes import ITEM_BYTES, choose_sizes
+from threadmatch.model.chain import Ranking
 from threadmatch.model.components import rotate, whiten
-from threadmatch.model.data.pairs import LabelledImage
+from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.encoding import OpenVinoEngine
 from threadmatch.model.errors import ConfigError, DataError
-from threadmatch.model.evaluate.calibration import MIN_OF_EACH
 from threadmatch.model.evaluate.evaluation import EvaluationSettings, evaluate
 from threadmatch.model.evaluate.recalibrate import recalibrate
 from threadmatch.model.grnet import load_checkpoint
@@ -131,9 +132,10 @@ async def test_a_gallery_of_the_adapted_model_finds_its_own_photos(tmp_path: Pat
     ingest(catalogue, tmp_path / "gallery", model=model, options=IngestOptions(images=tmp_path / "images", workers=1))
     async with ModelQueues(model) as queues:
         gallery = Gallery.open(tmp_path / "gallery", features_fingerprint=model.features_fingerprint)
-        result = await Retriever(gallery, queues).search(photo(7), SearchOptions())
+        result = await Retriever(gallery, queues).search(photo(7), SearchOptions(explain=True))
     assert (result.matches[0].item.id, result.matches[0].stage) == ("item-6", "dense"), "the photo itself"
     assert result.matches[0].score == pytest.approx(1, abs=0.02), "but for four bits a number"
+    assert result.matches[0].evidence, "and what decided"
 
 
 @pytest.mark.parametrize("library", ["timm", "open_clip"])
@@ -193,11 +195,20 @@ def test_a_head_trained_on_top_ends_the_chain_and_reads_regions(adapted: Path) -
     assert len(network.chain) == 2, "only once"
 
 
-def test_a_model_without_probabilities_is_not_calibrated(tmp_path: Path, adapted: Path) -> None:
-    images = [LabelledImage(Path("unread.jpg"), str(n), str(n), None, "", "") for n in range(MIN_OF_EACH)]
-    with pytest.raises(DataError, match="ends in 'dense', whose scores are no probabilities"):
-        recalibrate(str(adapted), images, images, out=tmp_path / "out", device="cpu")
-    assert not (tmp_path / "out").exists()
+def test_pairs_give_an_adapted_model_its_probabilities_and_its_gallery_stays(tmp_path: Path, adapted: Path) -> None:
+    folder = draw_set(tmp_path / "pairs", range(22))
+    gallery, queries = (read_labelled(folder / f"{kind}.csv") for kind in ("gallery", "queries"))
+    report = recalibrate(str(adapted), gallery, [*queries] * 2, out=tmp_path / "out", device="cpu")
+    assert report["before"] is None
+    assert report["after"]["ece_held_out"] < 0.1
+    before, after = load_model(adapted, engine="torch"), load_model(tmp_path / "out", engine="torch")
+    assert after.features_fingerprint == before.features_fingerprint
+    assert (before.matchers["dense"].calibrated, after.matchers["dense"].calibrated) == (False, True)
+    ranking = Ranking(4)
+    ranking.rerank("dense", np.array([0.95, 0.4, 0.3, 0.2], np.float32))
+    assert np.isnan(before.judge(ranking).probabilities).all()
+    likely = after.judge(ranking).probabilities
+    assert likely[0] > 0.8 > 0.2 > likely[3]
 
 
 def test_the_command_says_what_was_made_and_evaluate_takes_it(tmp_path: Path, photos: Path, encoder: str) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.browser import edges, explained, jpeg, show, whole
+from threadmatch.model.synthetic.nonsense import as_jpeg, nonsense
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import FilePayload, Locator, Page
 
 
 def press(page: Page, button: Locator) -> dict[str, Any]:
@@ -45,6 +46,15 @@ def test_a_chip_brings_up_what_is_alike_and_each_card_tells_what_it_did(desktop:
     assert [own["name"] for own in again.value.json()["matches"][0]["attributes"]] == ["neckline", "mood"]
     desktop.get_by_role("button", name="Same mood", pressed=True).wait_for()
     assert desktop.locator("#alike-alone").is_checked(), "a reload loses nothing"
+
+
+def test_a_photo_of_nothing_has_nothing_that_could_be_alike(desktop: Page) -> None:
+    chips = desktop.get_by_role("group", name="What must be alike above all")
+    wall: FilePayload = {"name": "wall.jpg", "mimeType": "image/jpeg", "buffer": as_jpeg(nonsense("flat", 0))}
+    for photo, shown in ((wall, False), (jpeg(9), True)):
+        show(desktop, photo)
+        desktop.locator("#results[aria-busy=false]").wait_for()
+        chips.wait_for(state="visible" if shown else "hidden")
 
 
 def test_where_an_attribute_is_seen_lies_over_both_photos_while_it_is_pointed_at(desktop: Page) -> None:

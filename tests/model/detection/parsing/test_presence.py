@@ -19,6 +19,7 @@ from threadmatch.model.detection.parsing.presence import (
     load_presence,
     said_by,
     save_presence,
+    shows_none,
 )
 from threadmatch.model.detection.parsing.weights import ParserConfig, fingerprint, load_parser, parser_folder
 from threadmatch.model.detection.structure import has_structure
@@ -58,6 +59,23 @@ def test_mere_grain_has_no_structure_and_a_grainy_photo_has() -> None:
     photo = decode_image(sorted(SHIPPED_PHOTOS.rglob("*.jpg"))[0].read_bytes()).pixels
     grainy = photo + grain[:1, :1] + np.random.default_rng(1).normal(0, 25, photo.shape)
     assert has_structure(np.clip(grainy, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("presence", "structured", "none"),
+    [
+        (None, True, False),
+        (None, False, True),
+        (0.4, True, True),
+        (0.6, True, False),
+        (0.6, False, True),
+        (1, False, False),
+    ],
+)
+def test_plain_cloth_that_fills_a_photo_is_a_garment_where_the_networks_are_sure(
+    presence: float | None, structured: bool, none: bool
+) -> None:
+    assert shows_none(presence, structured=structured) is none
 
 
 def presence() -> Presence:
