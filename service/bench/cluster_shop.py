@@ -41,7 +41,6 @@ class Shop:
         name: of the gallery.
         place: its address.
         staging: the folder that it was ingested in.
-        model_name: name or folder of its model; "" for the gallery's own.
         model: that encoded it.
         count: photos ingested.
         photos: some of them, JPEG.
@@ -51,7 +50,6 @@ class Shop:
     name: str
     place: str
     staging: Path
-    model_name: str
     model: Model
     count: int
     photos: list[bytes] = field(default_factory=list)
@@ -78,7 +76,7 @@ class Shop:
         run_command(["ingest", str(catalogue), "--images", images, "--gallery", place, *named])
         gallery = Gallery.open(work / "staging" / NAME)
         loaded = load_model(model or gallery.manifest.model.name, device="cpu")
-        shop = cls(NAME, place, work / "staging" / NAME, model, loaded, gallery.item_count)
+        shop = cls(NAME, place, work / "staging" / NAME, loaded, gallery.item_count)
         shop.photos = [file.read_bytes() for file in files[:: max(1, len(files) // ASKED_FOR)][:ASKED_FOR]]
         shop.truths = truths_of(gallery, loaded, shop.photos, matcher=loaded.chain[0].matcher)
         gallery.close()
@@ -97,7 +95,7 @@ class Shop:
         Raises:
             CommandError: the answers differ.
         """
-        with LocalGallery(self.place, model=self.model_name) as opened:  # what `threadmatch.open` is
+        with LocalGallery(self.place, model=self.model) as opened:  # what `threadmatch.open` is
             for photo in self.photos[:LOOKED_AT]:
                 expected = [match.id for match in opened.search(photo, top_k=5).matches]
                 for replica in replicas:
