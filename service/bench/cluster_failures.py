@@ -29,12 +29,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from threadmatch.indexer.errors import IndexerError
 from threadmatch.service.bench.balancing import Known
 from threadmatch.service.bench.cluster_clients import Asked, Call, Client, Seen, lost_writes
 from threadmatch.service.bench.cluster_shop import Shop, move_there_and_back
 from threadmatch.service.bench.cluster_site import HOSTS, Site, site
 from threadmatch.service.bench.engines import lacking_milvus, until
 from threadmatch.service.bench.hosts import enter_own_network, hosts
+from threadmatch.service.errors import StartError
 from threadmatch.service.process.commands import NOT_OURS, CommandError
 
 CALM_S: Final = 2.0
@@ -299,7 +301,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         try:
             result = run(plan, work)
-        except (CommandError, TimeoutError, ChildProcessError) as error:
+        except (CommandError, TimeoutError, ChildProcessError, IndexerError, StartError) as error:
             sys.exit(f"it did not come to an end: {error}")
         print(table(result))
         if given.out:

@@ -95,7 +95,7 @@ class Shop:
         Raises:
             CommandError: the answers differ.
         """
-        with LocalGallery(self.place) as opened:  # what `threadmatch.open` is
+        with LocalGallery(self.place, model=self.model) as opened:  # what `threadmatch.open` is
             for photo in self.photos[:LOOKED_AT]:
                 expected = [match.id for match in opened.search(photo, top_k=5).matches]
                 for replica in replicas:

@@ -163,7 +163,8 @@ def _replica(host: Host, place: str, folder: Path, model: str) -> Server:
         except httpx.TransportError:
             return False
 
-    return Server(command, folder, port, answers, {variable(name): value for name, value in SERVICE.items()}, host)
+    settings = SERVICE | {"allowed_hosts": host.address}  # 127.0.0.2 is not among the names that loopback has
+    return Server(command, folder, port, answers, {variable(name): value for name, value in settings.items()}, host)
 
 
 def _groups(servers: Sequence[Server]) -> list[int]:

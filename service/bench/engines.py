@@ -166,9 +166,10 @@ def redis_cluster(folder: Path, *, masters: int = 3, replicas: int = 1, on: Sequ
     Where there are as many hosts as masters, a master and its replicas are on different ones.
     """
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
-    servers = [
-        redis(folder / str(number), *options, host=on[number % len(on)]) for number in range((1 + replicas) * masters)
-    ]
+    servers = []
+    for number in range((1 + replicas) * masters):
+        host = on[number % len(on)]  # a node of 127.0.0.2 calls others from 127.0.0.1, and would be known by that
+        servers.append(redis(folder / str(number), *options, "--cluster-announce-ip", host.address, host=host))
     try:
         for server in servers:
             server.begin()

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from threadmatch.indexer.errors import IndexerError
+from threadmatch.indexer.errors import IndexerError, StoreUnavailableError
 from threadmatch.indexer.opening import watch_calls
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.opened import OpenGallery
@@ -50,6 +50,7 @@ class ServedGallery:
     fold: Folding | None = None
     missing: str = "the gallery is being opened"  # why there is no retriever
     newer_refused: str | None = None  # why a newer generation is not in service
+    engine_away: bool = False  # the last look for one got no answer from an engine of a cluster
 
     @property
     def named_in_links(self) -> str | None:
@@ -108,6 +109,11 @@ class ServedGallery:
         try:
             moved = await asyncio.to_thread(gallery.refresh)
             pending = (await asyncio.to_thread(lambda: gallery.current)).pending
+        except StoreUnavailableError as error:  # refuses no generation: its calls are counted, searches are told 503
+            if not self.engine_away:
+                logger.warning("an engine does not answer", extra={"gallery": self.name, "reason": str(error)})
+            self.engine_away = True
+            return
         except (IndexerError, OSError) as error:
             if self.newer_refused != str(error):  # say it once, not every second
                 logger.error(
@@ -117,7 +123,7 @@ class ServedGallery:
             self.newer_refused = str(error)
             metrics.gallery_refusals.labels(self.name).set(1)
             return
-        self.newer_refused = None
+        self.newer_refused, self.engine_away = None, False
         metrics.gallery_refusals.labels(self.name).set(0)
         if moved:
             logger.info("gallery moved", extra={"gallery": self.name, "generation": gallery.generation})

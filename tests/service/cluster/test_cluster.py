@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.clusters import address
+from tests.support.patience import until
 from tests.support.processes import ENVIRONMENT, command
 from tests.support.serving import is_error, photo, post, running, settings
 from threadmatch.indexer import keeping
@@ -23,6 +24,7 @@ from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.bench.engines import Server, redis, settings_file
 from threadmatch.service.bench.engines import running as engines_running
+from threadmatch.service.shared import state_of
 
 pytestmark = pytest.mark.cluster
 SEARCHES: tuple[dict[str, object], ...] = (
@@ -126,12 +128,21 @@ async def test_what_an_engine_does_not_answer_is_503_with_retry_after(
         place = address(settings_file(tmp_path, stores=[store], milvus=milvus_server, retry_s=0))
         keeping.copy(gallery_folder, place)
         gallery = open_gallery(place)
-        async with running(create_app(settings(Path(place)), model=tiny_model, gallery=gallery)) as client:
+        app = create_app(settings(Path(place)), model=tiny_model, gallery=gallery)
+        async with running(app) as client:
             assert (await post(client, photo(1))).status_code == 200
+            told = (await client.get("/metrics")).text
+            for engine, kind in (("store", "read"), ("milvus", "search")):
+                assert f'threadmatch_cluster_call_seconds_count{{engine="{engine}",kind="{kind}"}}' in told
+            assert "threadmatch_cluster_calls_failed_total{" not in told
             store.kill()
             for response in (await post(client, photo(1)), await client.get("/v1/items/plain")):
                 is_error(response, 503, "StoreUnavailable")
                 assert int(response.headers["Retry-After"]) > 0
+            failed = 'threadmatch_cluster_calls_failed_total{engine="store",kind="read",outcome="unavailable"}'
+            assert failed in (await client.get("/metrics")).text
+            await until(lambda: state_of(app).default.engine_away)  # seen by whoever looks for newer generations
+            assert state_of(app).default.newer_refused is None, "an engine that is away refuses no generation"
             store.start()
             assert (await post(client, photo(1))).status_code == 200
         gallery.close()
