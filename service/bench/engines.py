@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 START_S: Final = 240
+LOG: Final = "log.txt"
 _DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--bind", "127.0.0.1")
 """A write is in the log before it is answered."""
 
@@ -68,7 +69,7 @@ class Server:
 
     Fields:
         command: starts it.
-        folder: it works in, its log `log.txt` too.
+        folder: it works in, its log (LOG) too.
         port: where it answers.
         answers: whether it does.
         environment: beside this process's own.
@@ -83,7 +84,7 @@ class Server:
 
     def begin(self) -> None:
         """Start it, and do not wait."""
-        with (self.folder / "log.txt").open("ab") as log:
+        with (self.folder / LOG).open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
                 self.command,
                 cwd=self.folder,
@@ -111,7 +112,7 @@ class Server:
 
     def _answers(self) -> bool:
         if self.process is None or self.process.poll() is not None:
-            said = (self.folder / "log.txt").read_text("utf-8", "replace")[-2000:]
+            said = (self.folder / LOG).read_text("utf-8", "replace")[-2000:]
             raise ChildProcessError(f"{self.command[0]} has ended: {said}")
         return self.answers()
 
