@@ -82,8 +82,7 @@ def ingest(
 
     console = Console(stderr=True)
     try:
-        # Ray prints which node died; stdout is the result's
-        with ended_by_sigterm_too(), redirect_stdout(sys.stderr), Shown(console) as show:
+        with ended_by_sigterm_too(), redirect_stdout(sys.stderr), Shown(console) as show:  # Ray prints; stdout is ours
             result = run(
                 catalogue,
                 gallery,
