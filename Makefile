@@ -5,6 +5,7 @@
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
 #   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
 #   make failures                  three hosts, a gallery on them, and what happens when they die; FLAGS=--short
+#   make test-ray                 what needs a Ray cluster: ingestion and replicas on nodes that die (docs/cluster.md)
 #   make docs                      the documents as a site, in build/site
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
@@ -27,7 +28,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test test-cluster failures lint format bench docs lock clean
+.PHONY: help venv demo test test-cluster test-ray failures lint format bench docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -61,6 +62,14 @@ failures: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[cluster,cluster-server]'
 	@$(BIN)/python -m threadmatch.service.bench.cluster_failures $(FLAGS)
 
+# Ray's own environment: it comes with some forty packages, and the locked ones stay as they are.
+test-ray: $(READY)
+	$(BIN)/python -m venv $(VENV)-ray
+	$(VENV)-ray/bin/python -c 'import site, sys; open(site.getsitepackages()[0] + "/locked.pth", "w").write(sys.argv[1])' \
+		"$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(VENV)-ray/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[cpu,ray]'
+	$(VENV)-ray/bin/python -m pytest -m ray --durations=10 $(PYTEST_FLAGS)
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -87,4 +96,4 @@ lock:
 	$(UV) --extra gpu --extra otel --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:
-	rm -rf $(VENV) build dist demo-data bench-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray build dist demo-data bench-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,12 +1,10 @@
 """From a catalogue to a new generation of a gallery: resumable, never stopped by a bad image, flat in memory.
 
-    catalogue rows -> [claimed, named] -> loading (threads and processes) -> batches -> model -> one transaction a batch
+    catalogue rows -> [claimed, named] -> a `making.Maker`: photos to contents -> one transaction a batch
                                       at most a window of images is anywhere in between
 
 Rows are taken in the catalogue's order whatever order they load in, so that a resumed ingestion equals an uninterrupted
 one. What is committed stays done: features belong to the photo's bytes and box, so whatever comes later takes them.
-
-Letters  B images in a batch
 """
 
 from __future__ import annotations
@@ -15,37 +13,29 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from threadmatch.indexer.catalogue.decoding.pool import Decoded, DecodePool, Same
-from threadmatch.indexer.catalogue.fetch import HostList
-from threadmatch.indexer.catalogue.garments import WHOLE, CatalogueGarments, given_box, looks
-from threadmatch.indexer.catalogue.host_manners import HostHeaders
+from threadmatch.indexer.catalogue.decoding.pool import Same
+from threadmatch.indexer.catalogue.garments import WHOLE, CatalogueGarments
 from threadmatch.indexer.catalogue.rows import Catalogue, CatalogueRow, Reject
-from threadmatch.indexer.catalogue.sources import ImageFolder, Loader
 from threadmatch.indexer.errors import CatalogueError
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
+from threadmatch.indexer.making import Begun, Fresh, LocalMaker, Maker, Wanted
 from threadmatch.indexer.predicting import Predictor
 from threadmatch.indexer.rejects import RejectFile, prune, refuse_too_many
 from threadmatch.indexer.stamps import CatalogueStamp
 from threadmatch.indexer.store import generations
-from threadmatch.indexer.store.contents import content_of
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import BOX_KEY, Occasion, lost_features, publish, recover, tie
 from threadmatch.indexer.store.versions import IN_TABLE, Run, Store, Version
 from threadmatch.indexer.store.write_errors import disk_errors
-from threadmatch.model.detection import LOOK_PX
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.features import Encoder
 
 logger = logging.getLogger(__name__)
-
-MIN_WINDOW = 32  # images between catalogue and model; more where batches or processes ask for more
 
 
 def ingest(
@@ -90,12 +80,11 @@ def ingest(
 
 @dataclass(slots=True)
 class _Waiting:
-    """A row on its way: its box in normal form, its source's name, and the load under way."""
+    """A row on its way, and its photo."""
 
     row: CatalogueRow
-    box: str
-    source: str
-    load: Future[Decoded | Same]
+    wanted: Wanted
+    photo: Begun[Fresh]
 
 
 class _Ingestion:
@@ -115,10 +104,7 @@ class _Ingestion:
         self.garments = CatalogueGarments(model, options.box)
         self.progress = Progress(stage="encoding", rows=catalogue.rows)
         self.started = time.monotonic()
-        self.ready: list[
-            tuple[_Waiting, Decoded | int]
-        ] = []  # rows of the next commit: an image, or a content's number
-        self.window = max(2 * options.batch_size, 4 * options.workers, MIN_WINDOW)
+        self.ready: list[tuple[_Waiting, Fresh | int]] = []  # rows of the next commit: a photo, or a content's number
 
     def run(self, images: Path, started: float) -> IngestResult:
         self.started, options = started, self.options
@@ -210,32 +196,30 @@ class _Ingestion:
         seconds = time.monotonic() - self.started
         self.tell(replace(self.progress, stage=stage, done=done, rows=total, seconds=seconds))
 
+    def _maker(self, images: Path) -> Maker[Any]:
+        """Who makes photos into contents: this machine, or the nodes of a cluster."""
+        if self.options.ray is None:
+            return LocalMaker(images, self.model, self.options, self.store.features)
+        from threadmatch.indexer.ray.maker import RayMaker
+
+        return RayMaker(images, self.model, self.options, self.store.features)
+
     def _encode_all(self, run: Run, images: Path, rejects: RejectFile) -> None:
-        options = self.options
-        pool = DecodePool(
-            options.workers,
-            image_px=self.model.image_px,
-            framing=self.model.framing,
-            limits=options.limits,
-            time_limit_s=options.image_limit_s,
-        )
-        hosts = HostList(options.allow_hosts, private=options.allow_private_network)
         waiting: deque[_Waiting | Reject] = deque()
         self.store.forget_claims()
-        headers = HostHeaders(options.headers)
-        with Loader(ImageFolder(images), pool, workers=options.workers, hosts=hosts, headers=headers) as loader:
+        with self._maker(images) as maker:
             for row in self.catalogue:
-                entry = self._start(row, run, loader)
+                entry = self._start(row, run, maker)
                 if entry is not None:
                     waiting.append(entry)
-                while len(waiting) > self.window:
-                    self._take(waiting.popleft(), run, rejects)
+                while len(waiting) > maker.window:
+                    self._take(waiting.popleft(), run, rejects, maker)
             while waiting:
-                self._take(waiting.popleft(), run, rejects)
-            self._commit(run)
+                self._take(waiting.popleft(), run, rejects, maker)
+            self._commit(run, maker)
 
-    def _start(self, row: CatalogueRow | Reject, run: Run, loader: Loader) -> _Waiting | Reject | None:
-        """Begin to load a row's image; None when an earlier attempt at this run has done the row."""
+    def _start(self, row: CatalogueRow | Reject, run: Run, maker: Maker[Any]) -> _Waiting | Reject | None:
+        """Begin with a row's image; None when an earlier attempt at this run has done the row."""
         if isinstance(row, Reject):
             return row
         first = self.store.claim(row.id, row.number)
@@ -246,82 +230,64 @@ class _Ingestion:
             return None
         try:
             box = self.garments.asked_box(row.box, row.metadata)
-            source = f"{IN_TABLE}{row.image}" if row.photo is not None else loader.source_name(row.image)
+            source = f"{IN_TABLE}{row.image}" if row.photo is not None else maker.source_name(row.image)
         except InvalidImageError as error:
             return _reject(row, error.reason, str(error))
         known = self.store.known_sha256(source, box, first=run.first_content)
-        load = loader.submit(
-            row.image, box=given_box(box), known=known, photo=row.photo, view_px=LOOK_PX if looks(box) else 0
-        )
-        return _Waiting(row, box, source, load)
+        wanted = Wanted(row.image, source, box, known, row.photo)
+        return _Waiting(row, wanted, maker.begin(wanted))
 
-    def _take(self, entry: _Waiting | Reject, run: Run, rejects: RejectFile) -> None:
+    def _take(self, entry: _Waiting | Reject, run: Run, rejects: RejectFile, maker: Maker[Any]) -> None:
         """Wait for a row's image and put it into the next commit; a full one is committed."""
         if isinstance(entry, _Waiting):
             try:
-                loaded = entry.load.result()
+                loaded = entry.photo.result()
             except InvalidImageError as error:
                 entry = _reject(entry.row, error.reason, str(error))
             else:
-                content = self.store.content_of(loaded.sha256, entry.box, first=run.first_content)
-                if content is None and isinstance(loaded, Same):
+                content = self.store.content_of(loaded.sha256, entry.wanted.asked_box, first=run.first_content)
+                if content is not None:
+                    self.ready.append((entry, content))
+                elif isinstance(loaded, Same):
                     raise AssertionError("a known photo has lost its features while it was read")
-                self.ready.append((entry, loaded if content is None else content))  # type: ignore[arg-type]
+                else:
+                    self.ready.append((entry, loaded))
         if isinstance(entry, Reject):
             rejects.write(entry)
             self._report(done=1, rejected=1)
             return
-        encoding = sum(isinstance(what, Decoded) for _, what in self.ready)
+        encoding = sum(not isinstance(what, int) for _, what in self.ready)
         if encoding >= self.options.batch_size or len(self.ready) >= 8 * self.options.batch_size:
-            self._commit(run)
+            self._commit(run, maker)
 
-    def _commit(self, run: Run) -> None:
-        """Encode what needs it and make this batch's rows durable."""
-        fresh: dict[tuple[str, str], tuple[_Waiting, Decoded]] = {}
+    def _commit(self, run: Run, maker: Maker[Any]) -> None:
+        """Finish what is new and make this batch's rows durable."""
+        fresh: dict[tuple[str, str], tuple[Wanted, Fresh]] = {}
         for entry, what in self.ready:
-            if isinstance(what, Decoded):
-                fresh.setdefault((what.sha256, entry.box), (entry, what))  # one photo of two rows is encoded once
-        numbers = dict(zip(fresh, self._encoded(list(fresh.values())), strict=True))
+            if not isinstance(what, int):  # one photo of two rows is encoded once
+                fresh.setdefault((what.sha256, entry.wanted.asked_box), (entry.wanted, what))
+        made = maker.finish(list(fresh.values()))
+        self._report(framed=sum(one.framed for one in made))
+        numbers = {key: self.store.add_content(one.content) for key, one in zip(fresh, made, strict=True)}
         used: set[tuple[str, str]] = set()
         skipped = 0
         for entry, what in self.ready:
-            if isinstance(what, Decoded):
-                key = (what.sha256, entry.box)
+            if isinstance(what, int):
+                content = what
+                skipped += 1
+            else:
+                key = (what.sha256, entry.wanted.asked_box)
                 content = numbers[key]
                 skipped += key in used
                 used.add(key)
-            else:
-                content = what
-                skipped += 1
             row = entry.row
             metadata = row.metadata if self.predictor is None else self.predictor.added(row.metadata, content)
-            version = Version(row.id, row.product_id, metadata, entry.source, content)
+            version = Version(row.id, row.product_id, metadata, entry.wanted.source, content)
             if version != self.store.live_version(row.id):
                 self.store.put_version(run, version, row=row.number)
         self.store.commit()
         done, self.ready = len(self.ready), []
         self._report(done=done, encoded=len(fresh), skipped=skipped)
-
-    def _encoded(self, images: list[tuple[_Waiting, Decoded]]) -> Iterator[int]:
-        """Encode (B) images and add their contents; gives the contents' numbers."""
-        if not images:
-            return
-        given = [(entry.box, decoded) for entry, decoded in images]
-        seen = self.garments.framed(given)
-        self._report(framed=sum(one is not was for one, (_, was) in zip(seen, given, strict=True)))
-        made = self.model.encode(np.stack([decoded.pixels for decoded in seen]))
-        for place, (entry, decoded) in enumerate(zip((entry for entry, _ in images), seen, strict=True)):
-            content = content_of(
-                {name: values[place] for name, values in made.items()},
-                self.store.features,
-                source=entry.source,
-                sha256=decoded.sha256,
-                asked_box=entry.box,
-                size=(decoded.width, decoded.height),
-                box=decoded.box,
-                photo=decoded.photo,
-            )
-            yield self.store.add_content(content)
 
     def _report(
         self,

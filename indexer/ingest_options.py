@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -11,7 +12,23 @@ from threadmatch.indexer.catalogue.decoding.pool import TIME_LIMIT_S
 from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
 from threadmatch.indexer.rejects import RejectBound
 from threadmatch.indexer.store.manifest import BoxRule
+from threadmatch.model.features import Encoder
 from threadmatch.model.images import ImageLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayNodes:
+    """A Ray cluster that photos are made into features on, in place of this machine.
+
+    Fields:
+        address: as Ray writes it: "auto" for the cluster that this machine is a node of, "host:port", "ray://host:port".
+        opens: opens the same model on a node; it is sent there, so a function or class of an installed module.
+        gpus: that it needs there.
+    """
+
+    address: str
+    opens: Callable[[], Encoder] = field(repr=False)
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +38,7 @@ class IngestOptions:
     Args:
         images: the folder that paths are below; None for the catalogue's own.
         batch_size: images a model call, and a commit.
-        workers: decoding processes.
+        workers: decoding processes; on a Ray cluster each task has one of its own.
         fresh: forget an unfinished run and encode every row again.
         prune: delete the items that the catalogue does not hold; nothing where a row's item is not known.
         max_rejects: rows that may be rejected before nothing is put in service.
@@ -37,6 +54,7 @@ class IngestOptions:
             where the photo shows somebody (`catalogue.garments`).
         predict: add to each item's metadata the values of attributes that the model reads off its photo, in columns
             that begin with "predicted.".
+        ray: where photos are read, decoded and encoded; None for this machine.
     """
 
     images: Path | None = None
@@ -55,6 +73,7 @@ class IngestOptions:
     flat_max: int = FLAT_MAX_ITEMS
     box: BoxRule = "none"
     predict: bool = False
+    ray: RayNodes | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 1:

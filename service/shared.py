@@ -52,16 +52,25 @@ class ServiceState:
         """Why searches cannot be answered now, in words; None when they can.
 
         The default gallery decides, and the model: a further gallery that is missing must not take the others out of
-        service. After a failed model call a probe has to pass through the real batchers first.
+        service.
+        """
+        if self.default.retriever is None or self.queues is None:
+            return self.default.missing
+        if (damaged := len(self.default.retriever.damaged)) > self.settings.max_damaged:
+            return f"{damaged} items of the gallery are damaged; `threadmatch gallery verify` says which"
+        return await self.model_fails_because()
+
+    async def model_fails_because(self) -> str | None:
+        """Why the model cannot be asked now, in words; None when it can, or is not open yet.
+
+        After a failed call a probe has to pass through the real batchers first.
         """
         queues = self.queues
-        if self.default.retriever is None or queues is None:
-            return self.default.missing
+        if queues is None:
+            return None
         busy_s = queues.thread.busy_s()
         if busy_s > self.settings.stall_s:
             return f"one call of the model has taken {busy_s:.0f} s so far"
-        if (damaged := len(self.default.retriever.damaged)) > self.settings.max_damaged:
-            return f"{damaged} items of the gallery are damaged; `threadmatch gallery verify` says which"
         if any(batcher.failure is not None for batcher in queues.batchers):
             return await self._probe(queues)
         return None

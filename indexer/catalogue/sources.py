@@ -59,6 +59,34 @@ def normal_box(text: str) -> str:
     return ",".join(f"{edge!r}" for edge in (float(box.x0), float(box.y0), float(box.x1), float(box.y1)))
 
 
+def source_name(image: str, folder: ImageFolder, hosts: HostList) -> str:
+    """The name under which an image is remembered.
+
+    Args:
+        image: path below the folder, or address.
+        folder: for paths.
+        hosts: for addresses; an empty list allows none.
+
+    Raises:
+        InvalidImageError: there is none.
+    """
+    if not is_address(image):
+        return folder.find(image)[1]
+    image = whole_address(image)
+    try:
+        scheme, host = urlsplit(image).scheme.lower(), urlsplit(image).hostname or ""
+    except ValueError as error:
+        raise InvalidImageError(f"{image[:200]!r} is not an address: {error}", reason="bad_url") from error
+    if scheme not in ("http", "https"):
+        raise InvalidImageError(f"the address begins with {scheme!r}, expected http or https", reason="url_scheme")
+    if not hosts:
+        raise InvalidImageError(
+            f"addresses are not fetched unless their host is allowed: --allow-host {host}",
+            reason="url_host_not_allowed",
+        )
+    return image
+
+
 class Loader:
     """Loads images in the background: fetching in threads, decoding in processes. Use as a context manager.
 
@@ -101,24 +129,6 @@ class Loader:
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
-
-    def source_name(self, image: str) -> str:
-        """The name under which an image is remembered; InvalidImageError where there is none."""
-        if not is_address(image):
-            return self.folder.find(image)[1]
-        image = whole_address(image)
-        try:
-            scheme, host = urlsplit(image).scheme.lower(), urlsplit(image).hostname or ""
-        except ValueError as error:
-            raise InvalidImageError(f"{image[:200]!r} is not an address: {error}", reason="bad_url") from error
-        if scheme not in ("http", "https"):
-            raise InvalidImageError(f"the address begins with {scheme!r}, expected http or https", reason="url_scheme")
-        if self._fetcher is None:
-            raise InvalidImageError(
-                f"addresses are not fetched unless their host is allowed: --allow-host {host}",
-                reason="url_host_not_allowed",
-            )
-        return image
 
     def submit(
         self, image: str, *, box: str, known: frozenset[str], photo: bytes | None = None, view_px: int = 0

@@ -29,6 +29,7 @@ from typing import Any, Final
 from threadmatch.service.bench.hosts import LOCAL, Host
 
 START_S: Final = 240
+LOG: Final = "log.txt"
 _DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 """A write is in the log before it is answered."""
 
@@ -70,7 +71,7 @@ class Server:
 
     Fields:
         command: starts it.
-        folder: it works in, its log `log.txt` too.
+        folder: it works in, its log (LOG) too.
         port: where it answers.
         answers: whether it does.
         environment: beside this process's own.
@@ -92,7 +93,7 @@ class Server:
 
     def begin(self) -> None:
         """Start it, and do not wait."""
-        with (self.folder / "log.txt").open("ab") as log:
+        with (self.folder / LOG).open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
                 [*self.host.inside, *self.command],
                 cwd=self.folder,
@@ -124,7 +125,7 @@ class Server:
 
     def _answers(self) -> bool:
         if self.process is None or self.process.poll() is not None:
-            said = (self.folder / "log.txt").read_text("utf-8", "replace")[-2000:]
+            said = (self.folder / LOG).read_text("utf-8", "replace")[-2000:]
             raise ChildProcessError(f"{self.command[0]} has ended: {said}")
         return self.answers()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from threadmatch.model.descriptions import DEFAULT_MODEL
 from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 from threadmatch.service.cli.stopping import ended_by_sigterm_too
@@ -37,6 +39,10 @@ Box = Annotated[
         help="for rows without a box, of photos that show somebody: encode the garment that the row means, or all"
     ),
 ]
+Ray = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes read, decode, encode: auto, HOST:PORT or ray://..."),
+]
 Headers = Annotated[
     list[str] | None,
     typer.Option(
@@ -60,6 +66,7 @@ def ingest(
     max_rejects: MaxRejects = "100%",
     mapped: Mapped = None,
     preset: Preset = None,
+    ray: Ray = "",
     allow_host: AllowHost = None,
     header: Headers = None,
     allow_private_network: Private = False,
@@ -70,19 +77,19 @@ def ingest(
     from rich.console import Console
 
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.service.galleries.filling import ingest as run
 
     console = Console(stderr=True)
     try:
-        with ended_by_sigterm_too(), Shown(console) as show:
+        with ended_by_sigterm_too(), redirect_stdout(sys.stderr), Shown(console) as show:  # Ray prints; stdout is ours
             result = run(
                 catalogue,
                 gallery,
                 images=images,
                 model=model or DEFAULT_MODEL,
                 device=device,
+                ray=ray,
                 progress=lambda now: _show(show, now),
                 batch_size=batch_size,
                 workers=workers or os.cpu_count() or 1,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypedDict, Unpack
 
 from threadmatch.indexer.cluster.settings import is_cluster
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
-from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress
+from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress, RayNodes
 from threadmatch.indexer.rejects import RejectBound
 from threadmatch.indexer.store.manifest import BoxRule
 from threadmatch.model.descriptions import DEFAULT_MODEL
@@ -48,6 +49,7 @@ def ingest(
     images: AnyPath | None = None,
     model: AnyPath | Model = DEFAULT_MODEL,
     device: str = "auto",
+    ray: str = "",
     progress: Callable[[Progress], None] = lambda _: None,
     **options: Unpack[IngestChoices],
 ) -> IngestResult:
@@ -66,18 +68,30 @@ def ingest(
         images: folder that image paths are below; None for the catalogue's own.
         model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave.
         device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
+        ray: address of a Ray cluster whose nodes read, decode and encode (docs/cluster.md); "" for this machine.
         progress: called now and then, in this thread.
         options: `batch_size`, `workers`, `fresh`, `prune` and others; see IngestChoices.
 
     Raises:
         IndexerError: the catalogue cannot be read or the gallery cannot take it; a bad photo is counted, not raised.
         CheckpointError: no such model.
+        ValueError: a model that is loaded already, and nodes that are to load it.
     """
     loaded = model if isinstance(model, Model) else load_model(os.fspath(model), device=device)
     options.setdefault("box", "auto")
-    chosen = IngestOptions(images=None if images is None else Path(images), **options)
+    nodes = _nodes(ray, model, loaded.device) if ray else None
+    chosen = IngestOptions(images=None if images is None else Path(images), ray=nodes, **options)
     if is_cluster(gallery):
         from threadmatch.indexer.cluster.staged_ingest import ingest_to_cluster
 
         return ingest_to_cluster(Path(catalogue), gallery, model=loaded, options=chosen, progress=progress)
     return ingest_catalogue(Path(catalogue), Path(gallery), model=loaded, options=chosen, progress=progress)
+
+
+def _nodes(address: str, model: AnyPath | Model, device: str) -> RayNodes:
+    if isinstance(model, Model):
+        raise ValueError("nodes of a Ray cluster load the model themselves; give its name or its folder")
+    name = os.fspath(model)
+    name = str(Path(name).resolve()) if Path(name).is_dir() else name  # a node has another current folder
+    opens = partial(load_model, name, device=device, threads=1)
+    return RayNodes(address=address, opens=opens, gpus=int(device == "cuda"))

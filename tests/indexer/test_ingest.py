@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tests.support.hostile import hostile_images
 from tests.support.shop import PixelEncoder, Shop, answers, contents, photo
 from threadmatch.indexer.errors import CatalogueError, GalleryBusyError, GalleryError, GalleryModelMismatchError
-from threadmatch.indexer.ingest import MIN_WINDOW, ingest
+from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions, Progress
+from threadmatch.indexer.making import MIN_WINDOW
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store.generations import lock
 from threadmatch.model.features import EMBEDDING, REGIONS, Features
