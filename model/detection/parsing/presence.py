@@ -6,7 +6,7 @@ knows other things too.
 
 p are the classes' probabilities for the photo, f their mean over photos of garments, G those with f_k > LEAST_SHARE.
 A parser trained on photos of garments sees some in a page of text or a plate of food, and is sure of them. Its deepest
-map tells most of these apart all the same, but not a cat or a cup, which it was never taught. Where own >= SURE it is
+map tells most of these apart all the same, but not a cat or a cup, which it was never taught. Where own >= sure it is
 not asked further: most photos of garments are there, and next to nothing else.
 
 FOLDER/presence.safetensors   weight (C,), offset (1,), sure (1,), shares (K,), mix (4,): m and c;

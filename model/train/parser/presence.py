@@ -134,11 +134,11 @@ def main() -> None:
     photos = shown(options.data, options.others, options.unseen, fit=options.out is not None, judged=True)
     groups = frozenset(folder.name for folder in options.others)
     looked = look(photos, load_parser_detector(options.parser), Things(), groups)
-    print_fingerprint = fingerprint(load_parser(options.parser)[0])
+    belongs_to = fingerprint(load_parser(options.parser)[0])
     if options.out is not None:
         presence = fitted(looked)
-        save_presence(presence, options.out, print_fingerprint)
-    found = load_presence(options.out or parser_folder(options.parser), print_fingerprint)
+        save_presence(presence, options.out, belongs_to)
+    found = load_presence(options.out or parser_folder(options.parser), belongs_to)
     if found is None:
         parser.error(f"nothing is fitted for parser {options.parser}; --out fits it")
     print_table(looked, found)
