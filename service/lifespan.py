@@ -75,7 +75,12 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
 async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
     settings = state.settings
     detector = await asyncio.to_thread(
-        open_detector, settings.detector, device=settings.device, engine=settings.engine, cache=settings.cache
+        open_detector,
+        settings.detector,
+        device=settings.device,
+        engine=settings.engine,
+        cache=settings.cache,
+        whole=True,
     )
     queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
     await asyncio.to_thread(queues.decoding.warm)

@@ -102,13 +102,16 @@ def open_all(settings: Settings) -> tuple[Model, Mapping[str, OpenGallery]]:
     return model, {DEFAULT_GALLERY: default, **further}
 
 
-def open_detector(name: str, *, device: str = "auto", engine: str = "auto", cache: Path | None = None) -> Detector:
+def open_detector(
+    name: str, *, device: str = "auto", engine: str = "auto", cache: Path | None = None, whole: bool = False
+) -> Detector:
     """A garment detector.
 
     Args:
         name: DEFAULT_PARSER, GRABCUT, or the folder of one that the user has.
         device: "auto", "cpu" or "cuda"; the parser and GrabCut run on the CPU.
         engine, cache: of the parser, see `detection.parsing.detector.load_parser_detector`.
+        whole: read at once what only some photos need, as whoever serves many wants it.
 
     Raises:
         StartError: nothing usable is there.
@@ -117,7 +120,10 @@ def open_detector(name: str, *, device: str = "auto", engine: str = "auto", cach
         if name == GRABCUT:
             return GrabCutDetector()
         if name == DEFAULT_PARSER:
-            return load_parser_detector(name, engine=engine, cache=cache)
+            detector = load_parser_detector(name, engine=engine, cache=cache)
+            if whole:
+                detector.make_ready()
+            return detector
         return load_detector(name, device=device)
     except CheckpointError as error:
         raise StartError(f"{error}") from error

@@ -162,6 +162,15 @@ class ParserDetector:
             engine=engine, cache=cache,
         )  # fmt: skip
 
+    def make_ready(self) -> None:
+        """Read now what only some photos need, so that none of them waits for it.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        if self._presence is not None and isinstance(self._things, Things):
+            self._things.ready()
+
     def detect(self, photo: Pixels) -> list[Proposal]:
         """See `detection.Detector.detect`."""
         return self.parse(photo).proposals

@@ -17,6 +17,7 @@ from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.data.setups import Setup
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.proposals import Proposal
+from threadmatch.model.detection.things import weights
 from threadmatch.model.images import Box
 from threadmatch.model.inference import Model
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
@@ -95,6 +96,15 @@ async def test_another_detector_takes_its_place(gallery_folder: Path, gallery: G
 def test_a_detector_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"detector\.json"):
         open_detector(str(tmp_path / "nowhere"))
+
+
+def test_what_only_some_photos_need_is_missed_at_the_start_not_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    open_detector(DEFAULT_PARSER)
+    with pytest.raises(StartError, match=weights.WEIGHTS_FILE):
+        open_detector(DEFAULT_PARSER, whole=True)
 
 
 def _overlap(one: Sequence[float], other: Box) -> float:
