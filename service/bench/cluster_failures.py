@@ -250,7 +250,7 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"{result['searches']} searches were answered as they should be. {result['writes_answered']} writes were "
         f"answered; {len(lost)} items are not as their last one says {lost[:5]}.",
-        f"Moved to a folder and back: {moved['items']} items, the same checksum three times: {moved['same']}, in "
+        f"Moved to a folder and back: {moved['items']} items, the same checksum on all sides: {moved['same']}, in "
         f"{moved['seconds']} s.",
         *(f"- {fault}" for fault in result["faults"]),
     ]
