@@ -32,6 +32,7 @@ from threadmatch.model.evaluate.provenance import provenance
 from threadmatch.model.evaluate.ranking import JudgedQuery
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, load_model, model_folder
+from threadmatch.model.matching import Matcher
 from threadmatch.model.progress import Progress, unheard
 
 
@@ -69,12 +70,7 @@ def recalibrate(
     if (products := len({image.product_id for image in queries})) < MIN_OF_EACH:
         raise DataError(f"the queries show {products} products; a calibration needs at least {MIN_OF_EACH}")
     model = load_model(name, device=device)
-    matcher = model.matchers[model.chain[-1].matcher]
-    if not (matcher.calibrated or matcher.pointwise):
-        raise DataError(
-            f"the chain of {model.name} ends in {matcher.name!r}, whose scores depend on the rest of the shortlist; "
-            "train GRNet's head on top (a recipe with start, for `threadmatch train`)"
-        )
+    matcher = _last(model)
     settings = EvaluationSettings(methods=("grnet",), candidates=candidates, exhaustive=False, cache=cache)
     rankings = rank(model, gallery, queries, settings=settings, progress=progress)
     network = load_checkpoint(model_folder(name))
@@ -96,6 +92,17 @@ def recalibrate(
     }
     (out / "calibration.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _last(model: Model) -> Matcher:
+    """The matcher that has the last word, where probabilities can be fitted to its scores; DataError where not."""
+    matcher = model.matchers[model.chain[-1].matcher]
+    if not (matcher.calibrated or matcher.pointwise):
+        raise DataError(
+            f"the chain of {model.name} ends in {matcher.name!r}, whose scores depend on the rest of the shortlist; "
+            "train GRNet's head on top (a recipe with start, for `threadmatch train`)"
+        )
+    return matcher
 
 
 def _sure(network: GRNet, judged: Sequence[JudgedQuery], max_false_reject: float | None) -> dict[str, Any]:
