@@ -62,14 +62,13 @@ def drop_entry(folder: Path, key: str) -> None:
     shutil.rmtree(folder / key, ignore_errors=True)
 
 
-def keep_entry(folder: Path, key: str, write: Callable[[Path], None], *, instead: bool = False) -> None:
+def keep_entry(folder: Path, key: str, write: Callable[[Path], None]) -> None:
     """Keep what `write` puts into the folder that it is given; where that cannot be, say so and go on.
 
     Args:
         folder: of the cache; made if missing, for its owner alone.
         key: of the entry.
         write: writes plain files, no folders.
-        instead: of an entry that is there.
     """
     staging: Path | None = None
     try:
@@ -78,8 +77,6 @@ def keep_entry(folder: Path, key: str, write: Callable[[Path], None], *, instead
         write(staging)
         receipt = {path.name: _digest(path) for path in sorted(staging.iterdir())}
         (staging / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n")
-        if instead:
-            drop_entry(folder, key)
         staging.rename(folder / key)
         _drop_oldest(folder)
     except OSError as error:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import shutil
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,15 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from threadmatch.model.compiling.cache import RECEIPT, drop_entry, keep_entry, read_entry
-from threadmatch.model.compiling.trial import ANSWERS_FILE, Answers, Pixels, Trial
+from threadmatch.model.compiling.cache import drop_entry, keep_entry, read_entry
 from threadmatch.model.errors import CompileError
 
 logger = logging.getLogger(__name__)
 
+Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-FORM: Final = 2
+FORM: Final = 1
 """Of what is kept; raised when the conversion changes."""
 TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
@@ -60,6 +60,15 @@ class CompiledNetwork:
             return [np.asarray(found[place], np.float32) for place in range(self._outputs)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a compiled network is held to: torch's own, on photos, in which precision."""
+
+    network: nn.Module
+    probes: tuple[Pixels, ...]
+    bfloat16: bool
+
+
 def compile_network(
     network: nn.Module,
     probes: Sequence[Pixels],
@@ -82,48 +91,30 @@ def compile_network(
     """
     openvino = import_openvino()
     key = f"{key}-openvino{openvino.__version__.partition('-')[0]}-{FORM}"
-    trial = Trial(network, probes)
-    if (kept := _kept(openvino, trial, key, cache, bfloat16=bfloat16)) is not None:
+    trial = _Trial(network, tuple(probes), bfloat16)
+    if (kept := _kept(openvino, trial, key, cache)) is not None:
         return kept
     graph = _converted(openvino, network, probes)
     made = _compiled(openvino, graph, bfloat16=bfloat16)
-    several = Trial(network, [np.repeat(probes[0][:1], 3, axis=0)])
-    answers = trial.asked()
-    _check(made, trial, answers, bfloat16=bfloat16)
-    _check(made, several, several.asked(), bfloat16=bfloat16)
-    if cache is None:
-        return made
-
-    def write(folder: Path) -> None:
-        openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False)
-        trial.keep(folder, answers)
-
-    keep_entry(cache, key, write)
-    # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
-    return _kept(openvino, trial, key, cache, bfloat16=bfloat16) or made
+    _check(made, replace(trial, probes=(*probes, np.repeat(probes[0][:1], 3, axis=0))))
+    if cache is not None:
+        keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
+        # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
+        return _kept(openvino, trial, key, cache) or made
+    return made
 
 
-def _kept(openvino: Any, trial: Trial, key: str, cache: Path | None, *, bfloat16: bool) -> CompiledNetwork | None:
+def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> CompiledNetwork | None:
     """What the cache has of the network; None where that is nothing, or answers otherwise than torch."""
     if cache is None or (entry := read_entry(cache, key)) is None:
         return None
     with contextlib.suppress(CompileError):
-        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=bfloat16)
-        answers = trial.kept(entry)
-        _check(kept, trial, answers or (asked := trial.asked()), bfloat16=bfloat16)
-        if answers is None and trial.identity is not None:  # so that the next start need not ask torch again
-            keep_entry(cache, key, lambda folder: _copied(entry, folder, trial, asked), instead=True)
+        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=trial.bfloat16)
+        _check(kept, trial)
         return kept
     drop_entry(cache, key)
     logger.warning("converted network answers otherwise than torch, made again", extra={"key": key})
     return None
-
-
-def _copied(entry: Path, folder: Path, trial: Trial, answers: Answers) -> None:
-    for path in entry.iterdir():
-        if path.name not in (RECEIPT, ANSWERS_FILE):
-            shutil.copyfile(path, folder / path.name)
-    trial.keep(folder, answers)
 
 
 def probe_photo(height: int, width: int) -> Pixels:
@@ -199,14 +190,16 @@ def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
         raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
 
 
-def _check(compiled: CompiledNetwork, trial: Trial, answers: Answers, *, bfloat16: bool) -> None:
-    """Hold to torch's answers to the trial's probes.
+def _check(compiled: CompiledNetwork, trial: _Trial) -> None:
+    """Hold to torch.
 
     Raises:
         CompileError: numbers differ by more than the tolerance, or there are none.
     """
-    tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE
-    for probe, expected in zip(trial.probes, answers, strict=True):
+    tolerance = BFLOAT16_TOLERANCE if trial.bfloat16 else TOLERANCE
+    for probe in trial.probes:
+        with torch.inference_mode():
+            expected = [values.numpy() for values in trial.network(torch.from_numpy(probe))]
         try:
             found = compiled(probe)
         except Exception as error:  # as above

@@ -47,18 +47,6 @@ class Frozen(Small):
         return first * float(pixels.float().std()), maps
 
 
-class Counting(Small):
-    """Remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[tuple[int, ...]] = []
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        self.asked.append(tuple(pixels.shape))
-        return super().forward(pixels)
-
-
 def photos(count: int, height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
@@ -114,22 +102,6 @@ def test_what_is_kept_of_another_network_is_not_believed(tmp_path: Path, caplog:
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
         "converted network answers otherwise than torch, made again"
     ]
-
-
-def test_a_later_start_believes_what_torch_said_of_the_same_network_and_asks_it_of_any_other(tmp_path: Path) -> None:
-    probes = [probe_photo(16, 16), probe_photo(16, 24)]
-    network = Counting().eval()
-    compile_network(network, probes, key="small", cache=tmp_path)
-    network.asked.clear()
-    agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
-    assert network.asked == []
-    with torch.no_grad():
-        network.convolution.weight += 1e-7  # another network, by too little for its answers to be told apart
-    agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
-    assert network.asked == [(1, 16, 16, 3), (1, 16, 24, 3)]
-    network.asked.clear()
-    agree(Small().eval(), compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 24))
-    assert network.asked == [], "what it was asked then is kept"
 
 
 @pytest.mark.parametrize("kind", [Sorted, Frozen])
