@@ -5,7 +5,7 @@
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
 #   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
 #   make failures                  three hosts, a gallery on them, and what happens when they die; FLAGS=--short
-#   make test-ray                 what needs a Ray cluster: ingestion and replicas on nodes that die (docs/cluster.md)
+#   make test-ray                  what needs a Ray cluster: ingestion and replicas on nodes that die (docs/cluster.md)
 #   make docs                      the documents as a site, in build/site
 #   make PYTHON=python3.12 ...     another interpreter (3.11 or newer) for the virtual environment
 
