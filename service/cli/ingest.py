@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from threadmatch.model.descriptions import DEFAULT_MODEL
 from threadmatch.service.cli.feed_options import Mapped, Preset, mapping
 from threadmatch.service.cli.progress import Shown
 from threadmatch.service.cli.stopping import ended_by_sigterm_too
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from threadmatch.indexer.ingest_options import IngestResult, Progress
     from threadmatch.indexer.rejects import RejectBound
 
@@ -77,6 +78,7 @@ def ingest(
     from rich.console import Console
 
     from threadmatch.indexer.errors import IndexerError
+    from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.service.galleries.filling import ingest as run
 
@@ -108,9 +110,13 @@ def ingest(
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        console.print("Stopped. What was encoded is kept: type the same command again to go on.")
-        raise typer.Exit(130) from None
+        raise _stopped(console) from None
     _say(result, as_json=as_json)
+
+
+def _stopped(console: Console) -> typer.Exit:
+    console.print("Stopped. What was encoded is kept: type the same command again to go on.")
+    return typer.Exit(130)
 
 
 def _bound(text: str) -> RejectBound:
