@@ -15,10 +15,9 @@ import pytest
 
 from tests.support.checkout import ROOT
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.shop import Shop, answers, contents
+from tests.support.shop import Shop, answers, committed, contents
 from tests.support.webserver import web_server
 from threadmatch.indexer.store import generations
-from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import verify
 from threadmatch.model.inference import Model
 
@@ -57,19 +56,6 @@ def finish(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.returncode == 0, log
     result: dict[str, object] = json.loads(out)
     return result
-
-
-def committed(folder: Path) -> int:
-    """Photos whose features are durable."""
-    if not (folder / "gallery.sqlite3").exists():
-        return 0
-    try:
-        connection = open_read_only(folder)
-    except Exception:  # being made at this moment
-        return 0
-    count = connection.execute("SELECT count(*) FROM contents").fetchone()[0]
-    connection.close()
-    return int(count)
 
 
 def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool], how: int = signal.SIGKILL) -> str:

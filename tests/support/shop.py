@@ -5,10 +5,12 @@ Run as a program it ingests like `threadmatch ingest`, but without torch, so tha
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
+import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.ingest import ingest
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
 from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.store.database import open_read_only
 from threadmatch.model.features import EMBEDDING, REGIONS, Features, FeatureSpec
 from threadmatch.model.framing import SQUASHED
 
@@ -175,6 +179,15 @@ class HeldEncoder(PixelEncoder):
         if self.encoded >= self._after:
             sys.stdin.readline()
         return super().encode(pixels)
+
+
+def committed(folder: Path) -> int:
+    """Photos whose features are durable in a gallery's folder, while somebody else makes it."""
+    try:
+        with contextlib.closing(open_read_only(folder)) as connection:
+            return int(connection.execute("SELECT count(*) FROM contents").fetchone()[0])
+    except (GalleryError, sqlite3.Error):  # not there yet, or being made at this moment
+        return 0
 
 
 def main() -> None:

@@ -15,9 +15,8 @@ import pytest
 from tests.support.checkout import ROOT
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.ray_nodes import Nodes, two_nodes
-from tests.support.shop import Shop, answers, contents, photo
+from tests.support.shop import Shop, answers, committed, contents, photo
 from threadmatch.indexer.ingest_options import IngestResult
-from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import verify
 from threadmatch.service.galleries.filling import ingest as ingest_with_a_model
 
@@ -74,7 +73,7 @@ def test_a_node_killed_in_the_midst_loses_nothing_and_doubles_nothing(nodes: Nod
         (gate / "go").touch()
         killing.join()
     assert (result.items, result.encoded, result.rejected) == (COUNT, COUNT, 0)
-    assert stored(shop.gallery) == COUNT
+    assert committed(shop.gallery) == COUNT
     whole.ingest(whole.rows(COUNT))
     assert contents(shop.open()) == contents(whole.open())
     assert answers(shop.open()) == answers(whole.open())
@@ -90,7 +89,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(nodes: Nodes, tmp_path: Path) 
     driver = subprocess.Popen(
         [*command, nodes.address, str(gate), "8"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: stored(shop.gallery) >= 8 or driver.poll() is not None, "some photos are committed")
+    wait_until(lambda: committed(shop.gallery) >= 8 or driver.poll() is not None, "some photos are committed")
     driver.send_signal(signal.SIGKILL)
     _, said = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == -signal.SIGKILL, said
@@ -99,7 +98,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(nodes: Nodes, tmp_path: Path) 
     assert result.items == COUNT
     assert result.skipped >= 8
     assert result.encoded + result.skipped == COUNT
-    assert stored(shop.gallery) == COUNT
+    assert committed(shop.gallery) == COUNT
     whole.ingest(whole.rows(COUNT))
     assert contents(shop.open()) == contents(whole.open())
 
@@ -112,16 +111,3 @@ def test_nodes_open_the_model_by_its_folder(nodes: Nodes, tmp_path: Path, tiny_m
     )
     assert (result.items, result.encoded) == (6, 6)
     assert verify(shop.gallery).problems == []
-
-
-def stored(gallery: Path) -> int:
-    """Contents in a gallery's database, 0 where it is being made."""
-    if not (gallery / "gallery.sqlite3").exists():
-        return 0
-    try:
-        connection = open_read_only(gallery)
-    except Exception:  # being made at this moment
-        return 0
-    count = connection.execute("SELECT count(*) FROM contents").fetchone()[0]
-    connection.close()
-    return int(count)
