@@ -18,6 +18,7 @@ from threadmatch.service.cli.data_import import (
 )
 from threadmatch.service.cli.data_sample import sample
 from threadmatch.service.cli.from_feedback import from_feedback
+from threadmatch.service.cli.retake import retake
 from threadmatch.service.cli.streetify import streetify
 
 data_app = typer.Typer(help="Make and check training and evaluation data.", no_args_is_help=True)
@@ -25,6 +26,7 @@ data_app.command("check")(check)
 data_app.command("draw")(draw)
 data_app.command("sample")(sample)
 data_app.command("streetify")(streetify)
+data_app.command("retake")(retake)
 data_app.command("from-feedback")(from_feedback)
 data_app.command("import-deepfashion")(import_deepfashion)
 data_app.command("import-deepfashion-c2s")(import_deepfashion_c2s)
