@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from threadmatch.model.config import Calibration
+from threadmatch.model.convex import minimise
 from threadmatch.model.errors import DataError
 from threadmatch.model.inference import calibrated
 
@@ -182,17 +183,9 @@ def _fit_size_slope(calibration: Calibration, scored: ScoredQueries) -> float:
 
 def _maximise(x: Tensor, y: Tensor, base: Tensor, *, start: list[float]) -> list[float]:
     """Weights w of the likeliest sigmoid(base + x w): (n, k), (n,), (n,) -> k numbers."""
-    weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(base + x @ weights, y)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    found: list[float] = weights.detach().tolist()
+    found: list[float] = minimise(
+        lambda weights: F.binary_cross_entropy_with_logits(base + x @ weights, y), torch.tensor(start).double()
+    ).tolist()
     return found
 
 

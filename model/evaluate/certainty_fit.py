@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from threadmatch.model.certainty import VALUES, Certainty, probability, says_no_match
+from threadmatch.model.convex import logistic
 from threadmatch.model.errors import DataError
 
 MIN_OF_EACH = 20
@@ -66,10 +65,10 @@ def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = WRON
     """
     share = _shares(searches)
     values = np.concatenate([s.values[:PAGE] for s in searches]) if searches else np.zeros((0, len(VALUES)))
-    same = np.concatenate([s.same[:PAGE] for s in searches]).astype(np.float64) if searches else np.zeros(0)
-    if min(same.sum(), (1 - same).sum()) < MIN_OF_EACH:
+    same = np.concatenate([s.same[:PAGE] for s in searches]) if searches else np.zeros(0, bool)
+    if min(same.sum(), (~same).sum()) < MIN_OF_EACH:
         raise DataError(
-            f"{int(same.sum())} right and {int((1 - same).sum())} wrong matches; a certainty needs {MIN_OF_EACH}"
+            f"{int(same.sum())} right and {int((~same).sum())} wrong matches; a certainty needs {MIN_OF_EACH}"
         )
     weight = np.concatenate(
         [
@@ -78,7 +77,7 @@ def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = WRON
         ]
     )
     low, high = np.percentile(values, RANGE, axis=0)
-    weights, offset = _logistic(np.clip(values, low, high), same, weight / weight.mean())
+    weights, offset = logistic(np.clip(values, low, high), same, weight / weight.mean(), pull=PULL)
     fitted = Certainty(
         weights=tuple(round(float(w), 6) for w in weights),
         offset=round(offset, 6),
@@ -125,26 +124,3 @@ def _threshold(best: NDArray[np.float64], share: NDArray[np.float64], wrongly_sa
     below = np.cumsum(share[order]) / share.sum()
     at = int(np.searchsorted(below, wrongly_said, side="right"))
     return round(float(min(best[order][min(at, len(best) - 1)], 0.999)), 6)
-
-
-def _logistic(
-    values: NDArray[np.float64], same: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """(n, V), (n,), (n,) -> weights (V,) and the offset, by maximum likelihood with a light pull to zero."""
-    mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-9
-    x = torch.from_numpy((values - mean) / deviation)
-    y, share = torch.from_numpy(same), torch.from_numpy(weight)
-    found = torch.zeros(len(VALUES) + 1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([found], max_iter=300, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(x @ found[:-1] + found[-1], y, weight=share)
-        loss = loss + PULL * found[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    standard = found.detach().numpy()
-    weights = standard[:-1] / deviation
-    return weights, float(standard[-1] - (weights * mean).sum())

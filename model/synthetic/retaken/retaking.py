@@ -227,4 +227,4 @@ def _shake(length: float, rng: np.random.Generator) -> NDArray[np.float32]:
     dx, dy = middle * np.cos(angle), middle * np.sin(angle)
     start, end = (round(middle - dx), round(middle - dy)), (round(middle + dx), round(middle + dy))
     cv2.line(kernel, start, end, 1.0)
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum(), np.float32)

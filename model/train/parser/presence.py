@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
+from threadmatch.model.convex import logistic
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
 from threadmatch.model.detection.parsing.presence import Presence, load_presence, said_by, save_presence, shows_none
@@ -160,25 +159,8 @@ def _own(looked: Looked, part: Booleans) -> tuple[Doubles, float]:
 
 
 def _regression(inputs: Doubles, holds: Booleans, counts: Doubles, penalty: float) -> tuple[Doubles, float]:
-    """Logistic: weights and offset of inputs (N, C) for holds (N,), each counted so often."""
-    center, deviation = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
-    x = torch.from_numpy((inputs - center) / deviation)
-    y, times = torch.from_numpy(holds.astype(np.float64)), torch.from_numpy(counts)
-    weight, offset = torch.zeros(x.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    weight.requires_grad_()
-    offset.requires_grad_()
-    solver = torch.optim.LBFGS([weight, offset], max_iter=500, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        solver.zero_grad()
-        missed = F.binary_cross_entropy_with_logits(x @ weight + offset, y, weight=times, reduction="sum")
-        loss = missed + penalty / 2 * weight.square().sum()
-        loss.backward()
-        return float(loss.detach())
-
-    solver.step(closure)
-    scaled = weight.detach().numpy() / deviation
-    return scaled, float(offset.detach()) - float(center @ scaled)
+    """`logistic` with a penalty beside the sum of all losses, not beside their mean."""
+    return logistic(inputs, holds, counts, pull=penalty / 2 / len(inputs))
 
 
 if __name__ == "__main__":

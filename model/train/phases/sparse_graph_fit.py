@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from threadmatch.model.certainty import match_values
+from threadmatch.model.convex import minimise
 from threadmatch.model.dense import dense_similarity
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.certainty_fit import KnownSearch
@@ -178,22 +179,16 @@ def _padded(
 
 def _descend(parts: Sequence[tuple[Tensor, Tensor, Tensor]], share: Tensor, pull: float) -> NDArray[np.float64]:
     """(T,) weights of standardised terms; sets may have lists of different lengths."""
-    weights = torch.zeros(len(TERMS), requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=150, line_search_fn="strong_wolfe")
     shares = share.split([len(same) for _, _, same in parts])
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
+    def loss(weights: Tensor) -> Tensor:
         losses = [
             list_loss(base + terms @ weights, same, own) * len(same)
             for (terms, base, same), own in zip(parts, shares, strict=True)
         ]
-        loss = torch.stack(losses).sum() / len(share) + pull * weights.square().sum()
-        loss.backward()
-        return loss
+        return torch.stack(losses).sum() / len(share) + pull * weights.square().sum()
 
-    optimiser.step(closure)
-    return weights.detach().double().numpy()
+    return minimise(loss, torch.zeros(len(TERMS))).double().numpy()
 
 
 def score_lists(graph: SparseGraph, lists: Lists) -> NDArray[np.float32]:
