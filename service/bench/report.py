@@ -78,17 +78,21 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
     )
     _table(
         console,
-        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds",
-        ("clients", "asked", "searches", "a second", "p50", "p95", "p99"),
+        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds, "
+        "processor time by search, mean searches in a call of the model",
+        ("workers", "clients", "asked", "a second", "p50", "p95", "p99", "service", "clients'", "batches"),
         [
             (
+                row["workers"],
                 row["clients"],
                 row["way"],
-                row["searches"],
                 f"{row['searches_per_s']:.1f}",
                 f"{row['p50_ms']:.0f}",
                 f"{row['p95_ms']:.0f}",
                 f"{row['p99_ms']:.0f}",
+                "unknown" if row["processor_ms"] is None else f"{row['processor_ms']:.1f}",
+                f"{row['clients_ms']:.1f}",
+                ", ".join(f"{stage} {size:.1f}" for stage, size in row["batches"].items()),
             )
             for row in result["latency"]
         ],
@@ -97,9 +101,9 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Where that time went, waiting for a turn included",
-        ("clients", "asked", *stages),
+        ("workers", "clients", "asked", *stages),
         [
-            (row["clients"], row["way"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages))
+            (row["workers"], row["clients"], row["way"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages))
             for row in result["latency"]
         ],
     )

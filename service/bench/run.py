@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from threadmatch.service.bench.latency import WAYS, measure_latency
 from threadmatch.service.process.commands import CommandError, program, service
 
 QUERIES: Final = 32
+WARM_S: Final = 1.0
 SMALL_PART: Final = 5
 """Memory is compared between the whole gallery and one of this part of its size."""
 LARGE_PHOTO: Final = (1500, 2000)
@@ -49,6 +50,7 @@ class BenchOptions:
     seed: int
     work: Path
     with_service: bool
+    workers: tuple[int, ...] = (1,)
 
 
 def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
@@ -101,25 +103,29 @@ def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
         arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(gallery), *named]
         _say_command(arguments, say)
         result["ingestion"].append(asdict(measure_ingestion(arguments)))
-    serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
-    _say_command(serve, say)
     result["gallery_items"] = options.gallery_items
     result["candidates"] = options.candidates
-    result["latency"] = []
-    with service(serve, options.work / "serve.log") as running:
+    serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
+    result["latency"] = [row for workers in options.workers for row in _load(serve, workers, photos, options, say)]
+    return result
+
+
+def _load(
+    serve: list[str], workers: int, photos: list[bytes], options: BenchOptions, say: Say
+) -> Iterator[dict[str, Any]]:
+    """What clients see of a service of so many processes."""
+    arguments = [*serve, "--workers", str(workers)]
+    _say_command(arguments, say)
+    with service(arguments, options.work / "serve.log") as running:
+        for way in WAYS:  # so that no first call of a size of batch is counted
+            measure_latency(running, photos, clients=16, candidates=options.candidates, seconds=WARM_S, way=way)
         for clients in options.clients:
             for way in WAYS:
                 say(f"{clients} clients ask for {options.seconds:g} s, {way}")
                 measured = measure_latency(
-                    running.address,
-                    photos,
-                    clients=clients,
-                    candidates=options.candidates,
-                    seconds=options.seconds,
-                    way=way,
+                    running, photos, clients=clients, candidates=options.candidates, seconds=options.seconds, way=way
                 )
-                result["latency"].append(asdict(measured))
-    return result
+                yield {"workers": workers, **asdict(measured)}
 
 
 def _run(arguments: list[str], say: Say) -> None:
