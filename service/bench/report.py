@@ -13,6 +13,15 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     machine = result["machine"]
     console.print(f"$ {result['command']}", soft_wrap=True)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
+    if "rerank" in result:
+        _show_parts(result, console)
+    if "ingestion" in result:
+        _show_ingestion(result, console)
+    if "latency" in result:
+        _show_searches(result, console)
+
+
+def _show_parts(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Reranking, float32: pairs a second by both implementations, work of a pair",
@@ -56,11 +65,9 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
             for row in result["decode"]
         ],
     )
-    if "ingestion" in result:
-        _show_service(result, console)
 
 
-def _show_service(result: dict[str, Any], console: Console) -> None:
+def _show_ingestion(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Ingestion of drawn garments: pace, and highest memory in MiB",
@@ -76,6 +83,9 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
             for row in result["ingestion"]
         ],
     )
+
+
+def _show_searches(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds, "

@@ -28,6 +28,9 @@ def bench(
         bool, typer.Option("--quick", help="A small gallery and short measurements; a first look.")
     ] = False,
     with_service: Annotated[bool, typer.Option("--service/--no-service", help="Ingestion and /search too.")] = True,
+    only_searches: Annotated[
+        bool, typer.Option("--only-searches", help="Only /search, over the gallery that an earlier run left in --work.")
+    ] = False,
     work: Annotated[Path, typer.Option(help="Folder for drawings and galleries.")] = Path("bench-data"),
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
 ) -> None:
@@ -55,6 +58,7 @@ def bench(
         work=work,
         with_service=with_service,
         workers=processes,
+        only_searches=only_searches,
     )
     stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
