@@ -40,4 +40,5 @@ class Kept(Generic[V]):
         with self._lock:
             if len(self._values) + len(values) > self._most:
                 self._values = dict(list(self._values.items())[-(self._most // 2) :])
-            self._values.update(list(values.items())[-self._most // 2 :])
+            room = self._most - len(self._values)
+            self._values.update(list(values.items())[-room:])
