@@ -9,7 +9,7 @@ Letters  B photos, S image side, E embedding size, R regions, C channels, h x w 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from threadmatch.model.checkpoint import features_fingerprint
-from threadmatch.model.compiling.network import compile_network, probe_photo
+from threadmatch.model.compiling.network import (
+    TOLERANCE,
+    CompiledNetwork,
+    check_answers,
+    compile_network,
+    probe_photo,
+)
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
 from threadmatch.model.fusing import fold_batch_norm
@@ -134,8 +140,23 @@ class EncoderEngine(Protocol):
     name: str
     own_numbers: bool
 
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
-        """(B, S, S, 3) uint8 RGB -> a (B, *shape) float32 array for each feature; ValueError for something else."""
+    def make_ready(self, names: Collection[str]) -> None:
+        """Be ready to compute these features alone, where that costs less than all of them."""
+        ...
+
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
+        """Compute features.
+
+        Args:
+            pixels: (B, S, S, 3) uint8 RGB.
+            names: of the features that are wanted; None for all of them.
+
+        Returns:
+            A (B, *shape) float32 array for each of `names`, perhaps for others too.
+
+        Raises:
+            ValueError: pixels of another shape or type.
+        """
         ...
 
 
@@ -159,14 +180,19 @@ class TorchEngine:
         network.to(device)
         network.to(memory_format=torch.channels_last)
 
+    def make_ready(self, names: Collection[str]) -> None:
+        """All features are computed, whatever is wanted."""
+
     @torch.inference_mode()
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
         """See `EncoderEngine.encode`."""
         photos = photo_tensor(pixels, self._image_px, self._device)
         with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
             found = self._features(photos)
         return {
-            name: values.contiguous().cpu().numpy() for name, values in zip(self._features.names, found, strict=True)
+            name: values.contiguous().cpu().numpy()
+            for name, values in zip(self._features.names, found, strict=True)
+            if names is None or name in names
         }
 
 
@@ -195,10 +221,30 @@ class OpenVinoEngine:
             cache=cache,
             bfloat16=network.config.bfloat16,
         )
+        self._some: tuple[tuple[str, ...], CompiledNetwork] | None = None  # for some features alone
 
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+    def make_ready(self, names: Collection[str]) -> None:
+        """Compile the network once more for these features, if it answers then as it does whole."""
+        wanted = tuple(name for name in self._names if name in names)
+        if not wanted or len(wanted) == len(self._names):
+            return
+        places = [self._names.index(name) for name in wanted]
+        probe = probe_photo(self._image_px, self._image_px)
+        try:
+            some = self._compiled.only(places)
+            whole = self._compiled(probe)
+            check_answers(some(probe), [whole[place] for place in places], TOLERANCE)
+        except CompileError as error:
+            logger.warning("all features are computed", extra={"wanted": wanted, "reason": str(error)})
+        else:
+            self._some = (wanted, some)
+
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
         """See `EncoderEngine.encode`."""
-        return dict(zip(self._names, self._compiled(checked(pixels, self._image_px)), strict=True))
+        made, compiled = self._names, self._compiled
+        if names is not None and self._some is not None and set(names) <= set(self._some[0]):
+            made, compiled = self._some
+        return dict(zip(made, compiled(checked(pixels, self._image_px)), strict=True))
 
 
 def checked(pixels: NDArray[np.uint8], image_px: int) -> NDArray[np.uint8]:

@@ -121,23 +121,26 @@ class FeatureSpec:
         for record in records:
             if len(record) != self.size_bytes:
                 raise ValueError(f"a record of {self.name!r} has {len(record)} bytes, expected {self.size_bytes}")
-        joined = np.frombuffer(bytearray().join(records), np.uint8).reshape(len(records), self.size_bytes)
+        return self.stored_rows(np.frombuffer(bytearray().join(records), np.uint8).reshape(-1, self.size_bytes))
+
+    def stored_rows(self, joined: NDArray[np.uint8]) -> Stored:
+        """The same of (N, size_bytes) records, one behind the other; they may become part of what is returned."""
         if self.dtype not in _LEVELS:
             kind = np.dtype(self.dtype)
             plain = joined.reshape(-1).view(kind.newbyteorder("<"))
-            return plain.astype(kind, copy=False).reshape(len(records), *self.shape)
+            return plain.astype(kind, copy=False).reshape(len(joined), *self.shape)
         count = math.prod(self.shape) * _BITS[self.dtype] // 8
-        packed = joined[:, :count].reshape(len(records), self.vectors, count // self.vectors)
+        packed = joined[:, :count].reshape(len(joined), self.vectors, count // self.vectors)
         if self.dtype == "int4":
             half = packed.shape[2]
-            codes = np.empty((len(records), self.vectors, 2 * half), np.uint8)
+            codes = np.empty((len(joined), self.vectors, 2 * half), np.uint8)
             np.bitwise_and(packed, 15, out=codes[..., :half])
             np.right_shift(packed, 4, out=codes[..., half:])
             codes -= np.uint8(8)  # wraps round: 1..15 to -7..7
         else:
             codes = np.ascontiguousarray(packed)
         scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE).astype(np.float32)  # (N, vectors)
-        shape = (len(records), *self.shape)
+        shape = (len(joined), *self.shape)
         return Coded(codes.view(np.int8).reshape(shape), scales.reshape(shape[:-1]))
 
     def _codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -6,7 +6,7 @@ Letters  B images, S image side, R regions, C channels, N candidates
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,19 +149,24 @@ class Model:
             setattr(network, part, getattr(self._network, part))
         return Model(network, device=self.device, fold=self.engine != TorchEngine.name)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+    def make_ready(self, names: Collection[str]) -> None:
+        """Be ready to encode these features alone, as whoever serves many searches wants it; takes a moment."""
+        self._engine.make_ready(names)
+
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
         """Encode prepared images.
 
         Args:
             pixels: (B, S, S, 3) uint8 RGB from `images.prepare_image`.
+            names: of the features that are wanted; None for all. It saves work after `make_ready` alone.
 
         Returns:
-            For each of `features` a (B, *shape) float32 array.
+            For each of `names`, and perhaps for others of `features`, a (B, *shape) float32 array.
 
         Raises:
             ValueError: another shape or type.
         """
-        return self._engine.encode(pixels)
+        return self._engine.encode(pixels, names)
 
     @torch.inference_mode()
     def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:
@@ -199,11 +204,12 @@ class Model:
         """
         probabilities = np.full(ranking.count, np.nan, np.float32)
         sure = self.certainty if ranking.stages and ranking.stages[-1].matcher == self.chain[-1].matcher else None
-        by_score = [name is not None and self.matchers[name].calibrated for name in ranking.scored_by]
         if sure is not None and len(ranking.stages) > 1:
             places, values = values_of(ranking)
             probabilities[places] = probability(sure, values)
             return Judged(probabilities, sure.no_match_below)
+        known = {name for name in set(ranking.scored_by) if name is not None and self.matchers[name].calibrated}
+        by_score = [name in known for name in ranking.scored_by]
         if any(by_score):
             probabilities[by_score] = self.probability(ranking.scores[by_score], items=items)
         return Judged(probabilities, self.calibration.no_match_below)

@@ -98,5 +98,5 @@ def tensor(values: Floats | NDArray[np.uint8] | NDArray[np.int8] | Coded) -> Ten
     What is coded becomes float32.
     """
     if isinstance(values, Coded):
-        return tensor(values.codes) * tensor(values.scales)[..., None]
+        return tensor(values.codes).float().mul_(tensor(values.scales)[..., None])  # mixed types take torch far longer
     return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -49,6 +49,15 @@ TERMS: Final = (
 )  # fmt: skip
 
 
+VALUES: Final = (*INPUTS, "agree", "agree_cosine", "square", "best_half", "best_quarter")
+"""v of a node: its inputs, and what comes of them."""
+WEIGHING: Final = (*ASKED, "agree")
+"""Whose values count, each a weight p of a node."""
+TINY: Final = 1e-6
+"""Beside a sum of weights, which may be 0."""
+_AT: Final = {name: at for at, name in enumerate(INPUTS)}
+
+
 def beside(grid: Grid) -> Tensor:
     """(P, P) float32: 1 / m where j is one of the m cells beside i, corners too; else 0."""
     rows, columns = grid
@@ -89,29 +98,41 @@ def node_terms(inputs: Tensor, grid: Grid) -> Tensor:
     Returns:
         (n, P, T) in the order of TERMS; summed over nodes a term is a weighted mean of a value.
     """
-    value = {name: inputs[..., at] for at, name in enumerate(INPUTS)}  # each (n, P)
-    cosine, nodes = value["cosine"], inputs.shape[1]
-    value["agree"] = agreement(torch.stack([value["dx"], value["dy"]], dim=-1), grid)
-    value["agree_cosine"], value["square"] = value["agree"] * cosine, cosine.clamp(min=0).square()
-    asked = {
-        "centre": torch.exp(-((value["off_centre"] / CENTRE) ** 2)),
-        "inside": (1 - value["border"]).clamp(min=LEAST),
-        "spread": value["spread"],
-        "mutual": value["mutual"] + 1e-3,
-        "distinct": (1 - value["alone"]).clamp(min=LEAST),
-        "partner_inside": (1 - value["partner_border"]).clamp(min=LEAST),
-        "agree": value["agree"] + 1e-3,
-    }
-    share = {name: weight / (weight.sum(dim=1, keepdim=True) + 1e-6) for name, weight in asked.items()}
-    place = cosine.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the best
-    for name, best in (("best_half", -(-nodes // 2)), ("best_quarter", max(1, nodes // 4))):
-        value[name] = (place < best) * cosine * (nodes / best)
-    return torch.stack([_term(name, value, share, nodes) for name in TERMS], dim=-1)
+    values, weights = node_values(inputs, grid)
+    value = dict(zip(VALUES, values.unbind(dim=-1), strict=True))  # each (n, P)
+    share = dict(zip(WEIGHING, (weights / (weights.sum(dim=1, keepdim=True) + TINY)).unbind(dim=-1), strict=True))
+    return torch.stack([_term(name, value, share, inputs.shape[1]) for name in TERMS], dim=-1)
 
 
 def _term(name: str, value: Mapping[str, Tensor], share: Mapping[str, Tensor], nodes: int) -> Tensor:
     who, of, what = name.partition(":")
     return share[who] * value[what] if of else value[name] / nodes
+
+
+def node_values(inputs: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """What terms are made of.
+
+    Args:
+        inputs: (n, P, F) of `node_inputs`.
+        grid: rows and columns of the map.
+
+    Returns:
+        (n, P, V) values v in the order of VALUES, and (n, P, who) weights p in the order of WEIGHING.
+    """
+    cosine, nodes = inputs[..., _AT["cosine"]], inputs.shape[1]
+    agree = agreement(inputs[..., _AT["dx"] : _AT["dy"] + 1], grid)
+    place = cosine.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the best
+    best = [(place < count) * cosine * (nodes / count) for count in (-(-nodes // 2), max(1, nodes // 4))]
+    further = torch.stack([agree, agree * cosine, cosine.clamp(min=0).square(), *best], dim=-1)
+    off_centre, mutual = inputs[..., _AT["off_centre"]], inputs[..., _AT["mutual"]]
+    inside, distinct, partner_inside = (
+        (1 - inputs[..., [_AT[name] for name in ("border", "alone", "partner_border")]]).clamp(min=LEAST).unbind(-1)
+    )
+    weights = [
+        torch.exp(-((off_centre / CENTRE) ** 2)), inside, inputs[..., _AT["spread"]], mutual + 1e-3, distinct,
+        partner_inside, agree + 1e-3,
+    ]  # fmt: skip
+    return torch.cat([inputs, further], dim=-1), torch.stack(weights, dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +150,28 @@ class SparseGraph:
     weights: Mapping[str, float] = field(default_factory=dict)
     cosine_scale: float = COSINE_SCALE
     bias: float = 0.0
+    _by_value: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
+    """The weights as (V,) of the values in a mean over nodes, and (who, V) of those in a weighted one."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.weights) - set(TERMS)):
             raise ConfigError(f"a sparse graph has no terms {unknown}; known are {', '.join(TERMS)}")
+        plain, asked = torch.zeros(len(VALUES)), torch.zeros(len(WEIGHING), len(VALUES))
+        plain[VALUES.index("cosine")] = self.cosine_scale
+        for name, weight in self.weights.items():
+            who, of, what = name.partition(":")
+            if of:
+                asked[WEIGHING.index(who), VALUES.index(what)] += weight
+            else:
+                plain[VALUES.index(name)] += weight
+        object.__setattr__(self, "_by_value", (plain, asked))
 
     def contributions(self, inputs: Tensor) -> Tensor:
         """What each node adds to the score: (n, P, F) -> (n, P)."""
-        weights = torch.tensor([self.weights.get(name, 0.0) for name in TERMS], device=inputs.device)
-        mean_cosine = inputs[..., INPUTS.index("cosine")] / inputs.shape[1]
-        return self.cosine_scale * mean_cosine + node_terms(inputs, self.grid) @ weights
+        plain, asked = (weights.to(inputs.device) for weights in self._by_value)
+        values, weights = node_values(inputs, self.grid)
+        share = weights / (weights.sum(dim=1, keepdim=True) + TINY)  # (n, P, who)
+        return values @ (plain / inputs.shape[1]) + (share @ asked * values).sum(dim=2)
 
     def score(self, inputs: Tensor) -> Tensor:
         """(n, P, F) -> (n,) logits: the contributions and the bias."""

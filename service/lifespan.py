@@ -16,6 +16,7 @@ from threadmatch.service.galleries.served import EditLimits, ServedGallery
 from threadmatch.service.queues.decoding import DecodeRules
 from threadmatch.service.queues.model_queues import Capacity, ModelQueues
 from threadmatch.service.queues.served_model import ServedModel
+from threadmatch.service.search.asking import features_wanted
 from threadmatch.service.shared import ServiceState
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
     )
     queues = await ModelQueues(model, capacity=_capacity(state), metrics=state.metrics, detector=detector).__aenter__()
     await asyncio.to_thread(queues.decoding.warm)
+    usual = features_wanted(model.chain, model, remembered=state.recent is not None)
+    await asyncio.to_thread(model.make_ready, usual)
     await queues.probe()  # the first call of a model is slow; let no client wait for it
     state.queues = queues
     logger.info("model in service", extra={"model": model.name})

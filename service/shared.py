@@ -127,6 +127,7 @@ def state_of(app: FastAPI) -> ServiceState:
     return state
 
 
-def service_of(request: Request) -> ServiceState:
-    """FastAPI dependency: the state of the app that got the request."""
+async def service_of(request: Request) -> ServiceState:
+    """FastAPI dependency: the state of the app that got the request. Not a plain function: each call of one is handed
+    to a thread, which costs more than it does."""
     return state_of(request.app)

@@ -31,9 +31,10 @@ from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.feature_store import DamagedRecordError
 from threadmatch.indexer.reading.filters import parse_filter
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.listing import START, Place
 from threadmatch.indexer.reading.shortlist import Candidate
-from threadmatch.indexer.reading.snapshot import Item, StoredItem
+from threadmatch.indexer.reading.snapshot import StoredItem
 from threadmatch.indexer.store.cards import Card
 from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest

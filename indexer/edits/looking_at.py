@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.opened import OpenSnapshot
-from threadmatch.indexer.reading.snapshot import Item
 from threadmatch.indexer.store.contents import Content
 from threadmatch.indexer.store.looking import MIN_COSINE, NEIGHBOURS, ROUGH_BOUND, Picture, picture, same
 from threadmatch.indexer.store.looks import look_of

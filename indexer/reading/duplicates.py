@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import DamagedItemError, ItemNotFoundError
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.opened import OpenSnapshot
 from threadmatch.indexer.reading.shortlist import Candidate
-from threadmatch.indexer.reading.snapshot import Item
 from threadmatch.indexer.store import looks
 from threadmatch.indexer.store.looking import MIN_COSINE, ROUGH_BOUND, Picture, picture, same
 from threadmatch.model.same_photo import roughness
@@ -74,10 +74,13 @@ class Duplicates:
         self._colors: dict[int, dict[str, Any]] = {}  # of an item and all that was folded into it
         self._left = MAX_PAIRS
 
-    def twin(self, place: int, shown: Sequence[int]) -> int | None:
-        """The place among `shown` whose item has the same photo, the likeliest first; None when there is none."""
-        for other in shown:
-            if other not in self._alike:
+    def twin(self, place: int, shown: Collection[int]) -> int | None:
+        """The place among `shown` whose item has the same photo, the likeliest first; None when there is none.
+
+        From one call to the next places may be added to `shown`, and none leaves it.
+        """
+        if len(self._alike) < len(shown):  # a search asks about 200 places, and ten of them are shown
+            for other in shown:
                 self._row(other)
         if not self._reached[place]:  # most are unlike all that is shown
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import FeatureMissingError
@@ -129,8 +130,11 @@ class MappedFeatures:
     def stored(self, name: str, rows: Sequence[int]) -> Stored:
         """See FeatureStore."""
         spec = self._behind.spec(name)
-        found = self._side.features(name, [row for row in rows if row > 0])
-        missing = [row for row in rows if row not in found]
-        if missing:
-            found |= self._behind.records(name, missing)
-        return spec.stored([found[row] for row in rows])
+        numbers = np.asarray(rows, np.int64)
+        records, whole = self._side.gather(name, numbers, spec.size_bytes)
+        if not whole.all():
+            missing = numbers[~whole].tolist()
+            found = self._behind.records(name, missing)
+            joined = b"".join(found[row] for row in missing)
+            records[~whole] = np.frombuffer(joined, np.uint8).reshape(len(missing), -1)
+        return spec.stored_rows(records)

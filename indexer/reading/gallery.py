@@ -23,10 +23,11 @@ from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import VectorIndex
 from threadmatch.indexer.reading.connections import Readers, identity
 from threadmatch.indexer.reading.generation import LoadedGeneration
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.overlay import ChangeLog, ChangesGoneError, describe_changes, latest_edit
 from threadmatch.indexer.reading.shortlist import Candidate
 from threadmatch.indexer.reading.side_files import SideFiles
-from threadmatch.indexer.reading.snapshot import Item, Snapshot
+from threadmatch.indexer.reading.snapshot import Snapshot
 from threadmatch.indexer.stamps import check_model
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.contents import find_content

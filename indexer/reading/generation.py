@@ -17,13 +17,18 @@ from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.connections import Readers
 from threadmatch.indexer.reading.filter_arrow import matches
 from threadmatch.indexer.reading.filter_sql import to_sql
-from threadmatch.indexer.reading.row_cards import RowCards
+from threadmatch.indexer.reading.items import Item
+from threadmatch.indexer.reading.kept import Kept
+from threadmatch.indexer.reading.row_cards import KEPT_CARDS, RowCards
 from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.store.database import ALIVE
+from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.vectors import item_vectors
 
 REMEMBERED_FILTERS = 32
+KEPT_LOOKS = 20_000
+"""Of a generation, half a KB each."""
 
 
 class LoadedGeneration:
@@ -40,11 +45,14 @@ class LoadedGeneration:
         late: (n,) ascending rows of the generation that came after the index.
         late_vectors: (n, E) their embeddings.
         cards: what is shown of its rows, and of edits.
+        items: made of those, by row; looks: of their photos, by content. Those that searches met lately.
     """
 
     def __init__(self, manifest: Manifest, index: VectorIndex, readers: Readers, side: SideFiles) -> None:
         self.manifest, self.index, self.readers, self.side = manifest, index, readers, side
         self.cards = RowCards(readers, side)
+        self.items: Kept[Item] = Kept(KEPT_CARDS)
+        self.looks: Kept[Look] = Kept(KEPT_LOOKS)
         self._filtered: LRUCache[Condition, NDArray[np.uint8]] = LRUCache(REMEMBERED_FILTERS)
         self._lock = threading.Lock()
         self._described: list[Column] | None = None

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.gallery import StoredPhoto
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.listing import START, Place
 from threadmatch.indexer.reading.shortlist import Candidate
-from threadmatch.indexer.reading.snapshot import Item, StoredItem
+from threadmatch.indexer.reading.snapshot import StoredItem
 from threadmatch.indexer.store.looks import Look
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.model.coded import Stored

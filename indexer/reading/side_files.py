@@ -49,10 +49,21 @@ class SideFiles:
         """Cards by row number, as many as the files have whole."""
         return {row: cards.unpack(data) for row, data in self._cards.read(rows).items()}
 
-    def features(self, name: str, rows: Sequence[int]) -> dict[int, bytes]:
-        """Records of a feature by row number, as many as the files have whole."""
+    def gather(self, name: str, rows: Ids, size_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Records of a feature, all of one size.
+
+        Args:
+            name: of the feature.
+            rows: (n,) numbers; one may come twice.
+            size_bytes: of a record.
+
+        Returns:
+            (n, size_bytes) records, and (n,) whether the files have each whole.
+        """
         files = self._features.get(name)
-        return files.read(rows) if files is not None else {}
+        if files is None:
+            return np.empty((len(rows), size_bytes), np.uint8), np.zeros(len(rows), bool)
+        return files.gather(rows, size_bytes)
 
     def chunks(self) -> Iterator[tuple[int, int, pa.RecordBatch | None]]:
         """Every span of rows, in order, with its columns; None where only the database has them.
@@ -104,7 +115,29 @@ class _Rows:
                 data = file.read(place)
                 if data is not None:
                     found[row] = data
-                elif file.path not in self._named:
-                    self._named.add(file.path)
-                    logger.error("a damaged record is read from the database", extra={"file": str(file.path)})
+                else:
+                    self._name(file)
         return found
+
+    def gather(self, rows: Ids, size_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        out, whole = np.empty((len(rows), size_bytes), np.uint8), np.zeros(len(rows), bool)
+        of = np.searchsorted(self._lasts, rows)
+        for number, file in enumerate(self._files):
+            asked = np.flatnonzero((of == number) & (rows > 0))
+            places = file.places(rows[asked])
+            there, places = asked[places >= 0], places[places >= 0]
+            if len(there) == len(out):
+                whole = file.gather(places, size_bytes, out)
+            else:
+                read = np.empty((len(there), size_bytes), np.uint8)
+                whole[there] = file.gather(places, size_bytes, read)
+                out[there] = read
+            if not whole[there].all():
+                self._name(file)
+        return out, whole
+
+    def _name(self, file: RecordFile) -> None:
+        """Say once of a file that something in it is damaged."""
+        if file.path not in self._named:
+            self._named.add(file.path)
+            logger.error("a damaged record is read from the database", extra={"file": str(file.path)})

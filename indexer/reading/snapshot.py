@@ -5,7 +5,6 @@ Letters  E embedding size, N candidates
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from threadmatch.indexer.reading.columns import Column
 from threadmatch.indexer.reading.feature_store import DamagedRecordError, FeatureStore, MappedFeatures, SqliteFeatures
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.generation import LoadedGeneration
+from threadmatch.indexer.reading.items import Item
 from threadmatch.indexer.reading.listing import START, Listed, Place
 from threadmatch.indexer.reading.overlay import Changes
 from threadmatch.indexer.reading.shortlist import Candidate, FaissShortlist, Shortlist
@@ -39,24 +39,6 @@ _STORED = (
     "i.id, i.product_id, i.metadata, i.source, c.asked_box, c.width, c.height, c.sha256, i.content, "
     "c.x0, c.y0, c.x1, c.y1"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A catalogue entry. Width and height are of the upright original, the box is the part of it that was encoded."""
-
-    id: str
-    product_id: str | None
-    metadata_text: str  # JSON: of 200 candidates an answer shows ten
-    width: int
-    height: int
-    box: Box
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The catalogue's other columns."""
-        values: dict[str, Any] = json.loads(self.metadata_text)
-        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +161,27 @@ class Snapshot:
     def looks(self, candidates: Sequence[Candidate]) -> list[Look | None]:
         """What the candidates' photos look like, in their order; None where that is not known."""
         contents = [card.content for card in self._cards(candidates)]
-        with self.readers.connection() as connection:
-            found = looks.read(connection, contents)
+        found = self._loaded.looks.get(contents)
+        if missing := set(contents) - found.keys():
+            with self.readers.connection() as connection:
+                read = looks.read(connection, missing)
+            self._loaded.looks.put(read)  # a record is written once; one that is not there yet is asked for again
+            found |= read
         return [found.get(content) for content in contents]
 
     def items(self, candidates: Sequence[Candidate]) -> list[Item]:
         """The candidates' items, in their order."""
-        return [
-            _item(card.id, card.product_id, card.metadata, *card.size, *card.box) for card in self._cards(candidates)
-        ]
+        rows = [candidate.row for candidate in candidates]
+        found = self._loaded.items.get(rows)
+        missing = [candidate for candidate in candidates if candidate.row not in found]
+        if missing:
+            made = {
+                candidate.row: _item(card.id, card.product_id, card.metadata, *card.size, *card.box)
+                for candidate, card in zip(missing, self._cards(missing), strict=True)
+            }
+            self._loaded.items.put(made)
+            found |= made
+        return [found[row] for row in rows]
 
     def _cards(self, candidates: Sequence[Candidate]) -> list[Card]:
         """In the order of the candidates; those of a shortlist have them already."""

@@ -148,6 +148,27 @@ class RecordFile:
         data = bytes(self._mapped(place))
         return data if checksum(data) == self._checksums[place] else None
 
+    def gather(self, places: Ids, size_bytes: int, into: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Read records of one size, each into its row.
+
+        Args:
+            places: (n,) of the records.
+            size_bytes: of each.
+            into: (n, size_bytes), gets them.
+
+        Returns:
+            (n,) whether the record is whole; rows of the others hold anything.
+        """
+        starts, sums = self._starts[places].tolist(), self._checksums[places].tolist()
+        whole = (self._sizes[places] == size_bytes).tolist()
+        data = into.data.cast("B")
+        for n, start in enumerate(starts):
+            if whole[n]:
+                record = bytes(self._view[start : start + size_bytes])
+                whole[n] = checksum(record) == sums[n]
+                data[n * size_bytes : (n + 1) * size_bytes] = record
+        return np.array(whole, bool)
+
     def read_mapped(self, place: int) -> memoryview | None:
         """A record where it lies, whose pages all processes share; None where it fails its checksum."""
         return None if self.read(place) is None else self._mapped(place)

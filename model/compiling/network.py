@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -46,12 +46,25 @@ class CompiledNetwork:
 
     Args:
         compiled: OpenVINO's.
+        of_some: compiles the same network anew for some of its outputs, by their places.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, of_some: Callable[[Sequence[int]], CompiledNetwork]) -> None:
         self._request = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
+        self._of_some = of_some
         self._lock = threading.Lock()
+
+    def only(self, places: Sequence[int]) -> CompiledNetwork:
+        """The same network for some of its outputs: what only the others need is not computed.
+
+        Args:
+            places: of the outputs, in the order in which they are to be given.
+
+        Raises:
+            CompileError: OpenVINO cannot.
+        """
+        return self._of_some(places)
 
     def __call__(self, pixels: Pixels) -> list[Floats]:
         """(B, H, W, 3) uint8 -> the network's outputs, float32."""
@@ -177,6 +190,12 @@ def _converted(openvino: Any, network: nn.Module, probes: Sequence[Pixels]) -> A
 def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
     """OpenVINO's model, or the file of one, made ready to run."""
     core = openvino.Core()
+    graph = core.read_model(graph) if isinstance(graph, Path) else graph  # weights of a file are mapped, not loaded
+
+    def of_some(places: Sequence[int]) -> CompiledNetwork:
+        chosen = openvino.Model([graph.outputs[place].get_node() for place in places], graph.get_parameters())
+        return _compiled(openvino, chosen, bfloat16=bfloat16)
+
     can = bfloat16 and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if can else "f32",  # unsaid, processors with bfloat16 would use it
@@ -185,7 +204,7 @@ def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
         "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores
     }
     try:
-        return CompiledNetwork(core.compile_model(graph, "CPU", settings))
+        return CompiledNetwork(core.compile_model(graph, "CPU", settings), of_some)
     except Exception as error:  # as above
         raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
 
@@ -204,12 +223,21 @@ def _check(compiled: CompiledNetwork, trial: _Trial) -> None:
             found = compiled(probe)
         except Exception as error:  # as above
             raise CompileError(f"OpenVINO cannot run this network ({_in_short(error)})") from error
-        if [values.shape for values in found] != [values.shape for values in expected]:
-            raise CompileError("OpenVINO gives other shapes than torch")
-        for ours, theirs in zip(expected, found, strict=True):
-            apart, most = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
-            if not apart <= tolerance * most:  # so that no number is no agreement
-                raise CompileError(f"OpenVINO's numbers differ from torch's by {apart:.2g} of {most:.2g}")
+        check_answers(found, expected, tolerance)
+
+
+def check_answers(found: Sequence[Floats], expected: Sequence[Floats], tolerance: float) -> None:
+    """Hold a compiled network's outputs to what they should be.
+
+    Raises:
+        CompileError: other shapes, or numbers that differ by more than this share of the largest of them.
+    """
+    if [values.shape for values in found] != [values.shape for values in expected]:
+        raise CompileError("OpenVINO gives other shapes than expected")
+    for ours, theirs in zip(expected, found, strict=True):
+        apart, most = float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+        if not apart <= tolerance * most:  # so that no number is no agreement
+            raise CompileError(f"OpenVINO's numbers differ from what they should be by {apart:.2g} of {most:.2g}")
 
 
 def _in_short(error: Exception) -> str:

@@ -6,12 +6,12 @@ import csv
 import json
 import subprocess
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from threadmatch.service.bench.processes import family, peak_kib
 from threadmatch.service.process.commands import CommandError, program
 
 SAMPLE_S: Final = 0.1
@@ -84,34 +84,7 @@ def measure_ingestion(arguments: list[str]) -> IngestionSpeed:
 def _watch(pid: int, peaks: dict[int, int], ended: threading.Event) -> None:
     """Keep the highest resident size of a process and all its descendants, KiB."""
     while not ended.wait(SAMPLE_S):
-        for member in _family(pid):
-            peak = _peak_kib(member)
+        for member in family(pid):
+            peak = peak_kib(member)
             if peak is not None:
                 peaks[member] = max(peak, peaks.get(member, 0))
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for member in found:
-        for children in _read_all(Path(f"/proc/{member}/task").glob("*/children")):
-            found.extend(int(child) for child in children.split())
-    return found
-
-
-def _peak_kib(pid: int) -> int | None:
-    for status in _read_all([Path(f"/proc/{pid}/status")]):
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1])
-    return None
-
-
-def _read_all(paths: Iterable[Path]) -> list[str]:
-    """The files that can still be read: a process may end between two looks."""
-    texts = []
-    try:
-        for path in paths:
-            texts.append(path.read_text())
-    except OSError:
-        pass
-    return texts

@@ -1,21 +1,34 @@
-"""Latency of POST /search with several clients at once, each asking again as soon as it was answered."""
+"""Latency of POST /search with several clients at once, each asking again as soon as it was answered.
+
+The clients are threads of this process, on the same cores as the service; each sends a body that was made before, over
+a connection of the standard library's, so that they take little of the processor time. How much is measured too.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import itertools
+import json
 import threading
 import time
+import urllib.parse
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import httpx
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
-from threadmatch.service.process.commands import CommandError
+from threadmatch.service.bench.processes import processor_s
+from threadmatch.service.process.commands import CommandError, Service
 
 TIMEOUT_S: Final = 120.0
 LEAST_SEARCHES: Final = 20
+BOUNDARY: Final = "threadmatch-bench"
+BATCHES: Final = "threadmatch_model_batch_requests"
 WAYS: Final[dict[str, dict[str, str]]] = {
     "as asked": {},
     "box=none": {"box": "none"},
@@ -37,6 +50,9 @@ class Latency:
         searches: answered in the time measured.
         searches_per_s: answered a second, all clients together.
         p50_ms, p95_ms, p99_ms: from the first byte sent to the last received.
+        processor_ms: of the service with all its processes, user and system, by search; None where /proc does not tell.
+        clients_ms: processor time of the clients by search.
+        batches: mean number of photos or searches in one call, by queue in front of the model.
         stage_share: each stage's share of that time, 0..1, waiting for its turn included; "http" is what lies outside
             the stages: the transfer, the parsing of the form, the JSON.
     """
@@ -48,6 +64,9 @@ class Latency:
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    processor_ms: float | None
+    clients_ms: float
+    batches: dict[str, float]
     stage_share: dict[str, float]
 
 
@@ -58,12 +77,12 @@ class _Search:
 
 
 def measure_latency(
-    address: str, photos: list[bytes], *, clients: int, candidates: int, seconds: float, way: str = "as asked"
+    running: Service, photos: list[bytes], *, clients: int, candidates: int, seconds: float, way: str = "as asked"
 ) -> Latency:
     """Load a service.
 
     Args:
-        address: of the service.
+        running: the service.
         photos: asked in turn.
         clients: threads, each with a connection of its own.
         candidates: of each search.
@@ -76,39 +95,84 @@ def measure_latency(
     turn = itertools.count()
     lock = threading.Lock()
     found: list[_Search] = []
-    fields = {"candidates": str(candidates), **WAYS[way]}
-    _search_once(address, photos, fields)
+    bodies = [_body(photo, {"candidates": str(candidates), **WAYS[way]}) for photo in photos]
+    with _connection(running.address) as connection:
+        _search(connection, bodies[0])  # warms the path; not counted
+    before = _Used.now(running)
     started = time.perf_counter()
 
     def client() -> None:
-        with httpx.Client(base_url=address, timeout=TIMEOUT_S) as connection:
+        with _connection(running.address) as connection:
             while time.perf_counter() < started + seconds or len(found) < LEAST_SEARCHES:
-                one = _search(connection, photos[next(turn) % len(photos)], fields)
+                one = _search(connection, bodies[next(turn) % len(bodies)])
                 with lock:
                     found.append(one)
 
     with ThreadPoolExecutor(clients) as pool:
         for done in [pool.submit(client) for _ in range(clients)]:
             done.result()
-    return _summary(found, way, clients, time.perf_counter() - started)
+    took_s = time.perf_counter() - started
+    return _summary(found, way, clients, took_s, used=_Used.now(running).since(before))
 
 
-def _search_once(address: str, photos: list[bytes], fields: dict[str, str]) -> None:
-    """Warm the path; not counted."""
-    with httpx.Client(base_url=address, timeout=TIMEOUT_S) as connection:
-        _search(connection, photos[0], fields)
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Seconds of processor time of the service and of this process, and (calls, items in them) by queue."""
+
+    service_s: float | None
+    own_s: float
+    calls: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def now(cls, running: Service) -> _Used:
+        text = httpx.get(f"{running.address}/metrics", timeout=TIMEOUT_S).text
+        values = {
+            (sample.name.removeprefix(BATCHES), sample.labels["stage"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in (f"{BATCHES}_count", f"{BATCHES}_sum")
+        }
+        calls = {stage: (values["_count", stage], values["_sum", stage]) for name, stage in values if name == "_sum"}
+        return cls(processor_s(running.process.pid), time.process_time(), calls)
+
+    def since(self, before: _Used) -> _Used:
+        calls = {}
+        for stage, (count, items) in self.calls.items():
+            former = before.calls.get(stage, (0.0, 0.0))
+            if count > former[0]:
+                calls[stage] = (count - former[0], items - former[1])
+        spent = None if self.service_s is None or before.service_s is None else self.service_s - before.service_s
+        return _Used(spent, self.own_s - before.own_s, calls)
 
 
-def _search(connection: httpx.Client, photo: bytes, fields: dict[str, str]) -> _Search:
+def _connection(address: str) -> contextlib.closing[http.client.HTTPConnection]:
+    parts = urllib.parse.urlsplit(address)
+    assert parts.hostname is not None, "the service says where it is"
+    return contextlib.closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S))
+
+
+def _body(photo: bytes, fields: Mapping[str, str]) -> bytes:
+    """A form with the photo as its file."""
+    texts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n'
+    return "".join((*texts, head)).encode() + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def _search(connection: http.client.HTTPConnection, body: bytes) -> _Search:
     started = time.perf_counter()
-    response = connection.post("/search", files={"image": ("p.jpg", photo)}, data=fields)
+    connection.request("POST", "/search", body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+    response = connection.getresponse()
+    answer = response.read()
     took_ms = (time.perf_counter() - started) * 1000
-    if response.status_code != httpx.codes.OK:
-        raise CommandError(f"POST /search answered {response.status_code}: {response.text[:500]}")
-    return _Search(took_ms, response.json()["timings_ms"])
+    if response.status != http.client.OK:
+        raise CommandError(f"POST /search answered {response.status}: {answer[:500].decode(errors='replace')}")
+    return _Search(took_ms, json.loads(answer)["timings_ms"])
 
 
-def _summary(found: list[_Search], way: str, clients: int, seconds: float) -> Latency:
+def _summary(found: list[_Search], way: str, clients: int, seconds: float, *, used: _Used) -> Latency:
     took = np.array([search.took_ms for search in found])
     p50, p95, p99 = (round(float(value), 1) for value in np.percentile(took, [50, 95, 99]))
     stages = [stage for stage in STAGES if stage in found[0].stages_ms]
@@ -122,5 +186,8 @@ def _summary(found: list[_Search], way: str, clients: int, seconds: float) -> La
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
+        processor_ms=None if used.service_s is None else round(1000 * used.service_s / len(found), 1),
+        clients_ms=round(1000 * used.own_s / len(found), 1),
+        batches={stage: round(items / count, 1) for stage, (count, items) in used.calls.items()},
         stage_share={stage: round(value, 3) for stage, value in share.items()},
     )

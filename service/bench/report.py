@@ -13,6 +13,15 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
     machine = result["machine"]
     console.print(f"$ {result['command']}", soft_wrap=True)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
+    if "rerank" in result:
+        _show_parts(result, console)
+    if "ingestion" in result:
+        _show_ingestion(result, console)
+    if "latency" in result:
+        _show_searches(result, console)
+
+
+def _show_parts(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Reranking, float32: pairs a second by both implementations, work of a pair",
@@ -56,11 +65,9 @@ def show_bench(result: dict[str, Any], console: Console) -> None:
             for row in result["decode"]
         ],
     )
-    if "ingestion" in result:
-        _show_service(result, console)
 
 
-def _show_service(result: dict[str, Any], console: Console) -> None:
+def _show_ingestion(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Ingestion of drawn garments: pace, and highest memory in MiB",
@@ -76,19 +83,26 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
             for row in result["ingestion"]
         ],
     )
+
+
+def _show_searches(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
-        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds",
-        ("clients", "asked", "searches", "a second", "p50", "p95", "p99"),
+        f"POST /search over {result['gallery_items']} items, {result['candidates']} candidates: milliseconds, "
+        "processor time by search, mean searches in a call of the model",
+        ("workers", "clients", "asked", "a second", "p50", "p95", "p99", "service", "clients'", "batches"),
         [
             (
+                row["workers"],
                 row["clients"],
                 row["way"],
-                row["searches"],
                 f"{row['searches_per_s']:.1f}",
                 f"{row['p50_ms']:.0f}",
                 f"{row['p95_ms']:.0f}",
                 f"{row['p99_ms']:.0f}",
+                "unknown" if row["processor_ms"] is None else f"{row['processor_ms']:.1f}",
+                f"{row['clients_ms']:.1f}",
+                ", ".join(f"{stage} {size:.1f}" for stage, size in row["batches"].items()),
             )
             for row in result["latency"]
         ],
@@ -97,9 +111,9 @@ def _show_service(result: dict[str, Any], console: Console) -> None:
     _table(
         console,
         "Where that time went, waiting for a turn included",
-        ("clients", "asked", *stages),
+        ("workers", "clients", "asked", *stages),
         [
-            (row["clients"], row["way"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages))
+            (row["workers"], row["clients"], row["way"], *(f"{row['stage_share'][stage]:.0%}" for stage in stages))
             for row in result["latency"]
         ],
     )

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +24,11 @@ from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.service.bench.ingestion import first_rows, measure_ingestion
 from threadmatch.service.bench.latency import WAYS, measure_latency
+from threadmatch.service.config import Settings
 from threadmatch.service.process.commands import CommandError, program, service
 
 QUERIES: Final = 32
+WARM_S: Final = 1.0
 SMALL_PART: Final = 5
 """Memory is compared between the whole gallery and one of this part of its size."""
 LARGE_PHOTO: Final = (1500, 2000)
@@ -49,6 +51,8 @@ class BenchOptions:
     seed: int
     work: Path
     with_service: bool
+    workers: tuple[int, ...] = (1,)
+    only_searches: bool = False
 
 
 def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
@@ -63,6 +67,17 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
         "machine": machine(),
         "seed": options.seed,
     }
+    if not options.only_searches:
+        result |= _alone(options, say)
+    if options.with_service:
+        result |= _with_service(options, say)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    return result
+
+
+def _alone(options: BenchOptions, say: Say) -> dict[str, Any]:
+    """Each part by itself."""
+    result: dict[str, Any] = {}
     device, names = pick_device(options.device), [options.model or DEFAULT_MODEL, "paper"]
     say("reranking: literal, serving and plain matrix products take turns")
     result["rerank"] = [
@@ -80,46 +95,60 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
         asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
         for size in (None, LARGE_PHOTO)
     ]
-    if options.with_service:
-        result |= _with_service(options, say)
-    result["seconds"] = round(time.monotonic() - started, 1)
     return result
 
 
 def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
-    """Draw a shop, ingest it twice, serve it, load it."""
+    """Draw a shop, ingest it twice, serve it, load it; or serve and load what an earlier run made."""
     shop = options.work / f"drawn-{options.gallery_items}-{options.seed}"
+    gallery = options.work / "gallery"
+    result: dict[str, Any] = {} if options.only_searches else {"ingestion": _ingested(shop, gallery, options, say)}
+    photos = [path.read_bytes() for path in sorted((shop / "queries").rglob("*.jpg"))[:QUERIES]]
+    if not photos:
+        raise CommandError(f"{shop} has no photos to ask for: run the whole benchmark first, with this --work")
+    result["gallery_items"] = options.gallery_items
+    result["candidates"] = options.candidates
+    named = ["--model", options.model] if options.model else []
+    serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
+    result["latency"] = [row for workers in options.workers for row in _load(serve, workers, photos, options, say)]
+    return result
+
+
+def _ingested(shop: Path, gallery: Path, options: BenchOptions, say: Say) -> list[dict[str, Any]]:
+    """Draw a shop, and ingest a part of it and all of it."""
     size = ["--items", str(options.gallery_items), "--queries", str(QUERIES), "--seed", str(options.seed)]
     _run(["data", "draw", "--out", str(shop), *size], say)
-    photos = [path.read_bytes() for path in sorted((shop / "queries").rglob("*.jpg"))[:QUERIES]]
-    result: dict[str, Any] = {"ingestion": []}
+    measured = []
     named = ["--model", options.model] if options.model else []
     whole = shop / "catalogue.csv"
     part = first_rows(whole, max(1, options.gallery_items // SMALL_PART), options.work / "part.csv")
-    for catalogue, gallery in ((part, options.work / "part-gallery"), (whole, options.work / "gallery")):
-        shutil.rmtree(gallery, ignore_errors=True)
-        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(gallery), *named]
+    for catalogue, folder in ((part, options.work / "part-gallery"), (whole, gallery)):
+        shutil.rmtree(folder, ignore_errors=True)
+        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(folder), *named]
         _say_command(arguments, say)
-        result["ingestion"].append(asdict(measure_ingestion(arguments)))
-    serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
-    _say_command(serve, say)
-    result["gallery_items"] = options.gallery_items
-    result["candidates"] = options.candidates
-    result["latency"] = []
-    with service(serve, options.work / "serve.log") as running:
+        measured.append(asdict(measure_ingestion(arguments)))
+    return measured
+
+
+def _load(
+    serve: list[str], workers: int, photos: list[bytes], options: BenchOptions, say: Say
+) -> Iterator[dict[str, Any]]:
+    """What clients see of a service of so many processes."""
+    arguments = [*serve, "--workers", str(workers)]
+    _say_command(arguments, say)
+    most = max(options.clients)  # from one address, which by itself may have three quarters of what there is
+    bounds = {"max_searches": 2 * most, "max_connections": 2 * most, "max_pairs": 2 * most * options.candidates}
+    settings = {name: str(max(bound, Settings.model_fields[name].default)) for name, bound in bounds.items()}
+    with service(arguments, options.work / "serve.log", settings) as running:
+        for way in WAYS:  # so that no first call of a size of batch is counted
+            measure_latency(running, photos, clients=16, candidates=options.candidates, seconds=WARM_S, way=way)
         for clients in options.clients:
             for way in WAYS:
                 say(f"{clients} clients ask for {options.seconds:g} s, {way}")
                 measured = measure_latency(
-                    running.address,
-                    photos,
-                    clients=clients,
-                    candidates=options.candidates,
-                    seconds=options.seconds,
-                    way=way,
+                    running, photos, clients=clients, candidates=options.candidates, seconds=options.seconds, way=way
                 )
-                result["latency"].append(asdict(measured))
-    return result
+                yield {"workers": workers, **asdict(measured)}
 
 
 def _run(arguments: list[str], say: Say) -> None:

@@ -173,7 +173,7 @@ class ItemWriter:
             unpacked = Unpacked(prepared, await queues.run_in(queues.readers, display_photo, image))
         else:
             unpacked = await queues.decoding.photo(photo, box=asked_box or None, show="all")
-        return _Made(unpacked, await self._queues.encoder.submit(unpacked.prepared.pixels))
+        return _Made(unpacked, await self._queues.encode(unpacked.prepared.pixels))
 
     def _predicted(self, features: Photo) -> dict[str, Any]:
         """Columns like those that ingestion predicted; none where this model knows no attributes."""

@@ -24,7 +24,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from threadmatch.service.errors import ModelFailedError, OverloadedError, StoppedError
 from threadmatch.service.queues import clients
@@ -90,7 +90,13 @@ def _model_failed(cause: BaseException) -> Exception:
     return ModelFailedError(str(cause))
 
 
-def _nothing(_weight: int, _seconds: float, _failed: bool) -> None:
+class Observer(Protocol):
+    """Hears of each call: its weight, its seconds, whether it failed, and how many items it was made for."""
+
+    def __call__(self, weight: int, seconds: float, failed: bool, *, requests: int) -> None: ...
+
+
+def _nothing(weight: int, seconds: float, failed: bool, *, requests: int) -> None:
     """The default observer."""
 
 
@@ -113,7 +119,7 @@ class MicroBatcher(Generic[T, R]):
         name: what is batched, for logs and metrics ("encode", "rerank").
         run: computes the results of a list of items, in order; called on the model's thread.
         weigh: the weight of one item against `limits.max_batch`.
-        observe: called after each batch with its weight, its seconds and whether it failed.
+        observe: called after each batch.
         failed: from what `run` raised to what each caller of that batch hears.
     """
 
@@ -125,7 +131,7 @@ class MicroBatcher(Generic[T, R]):
         thread: WorkThread,
         limits: Limits,
         weigh: Callable[[T], int] = lambda _: 1,
-        observe: Callable[[int, float, bool], None] = _nothing,
+        observe: Observer = _nothing,
         failed: Callable[[BaseException], Exception] = _model_failed,
     ) -> None:
         self.name = name
@@ -241,7 +247,8 @@ class MicroBatcher(Generic[T, R]):
                     answer = stopped if cause is None else self._failed(cause)
                     answer.__cause__ = cause
                     waiting.future.set_exception(answer)
-            self._observe(sum(map(self._weigh, items)), time.perf_counter() - started, cause is not None)
+            seconds = time.perf_counter() - started
+            self._observe(sum(map(self._weigh, items)), seconds, cause is not None, requests=len(items))
 
     def _tell(self, batch: list[_Waiting[T, R]], started: float) -> None:
         """Say in each caller's trace which batch took it along, and after how long."""

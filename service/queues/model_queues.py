@@ -67,6 +67,14 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ToEncode:
+    """(S, S, 3) uint8 of one photo, and the features that are wanted of it; None for all."""
+
+    pixels: NDArray[np.uint8]
+    names: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
     """One photo against `count` items, for one matcher: the features that it needs of both."""
 
@@ -103,7 +111,7 @@ class ModelQueues:
         self.decoding = Decoding(model.image_px, self.capacity.images, self.capacity.decode, framing=model.framing)
         self.detecting = FairLane("detect", self.capacity.detect_threads)
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
-        self.encoder: MicroBatcher[NDArray[np.uint8], Photo]
+        self.encoder: MicroBatcher[ToEncode, Photo]
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
         self.reranker: MicroBatcher[Pairs, NDArray[np.float32]]
         self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, self._work_of)
@@ -141,10 +149,22 @@ class ModelQueues:
         self.detecting.close()
         self.readers.shutdown(wait=False)
 
+    async def encode(self, pixels: NDArray[np.uint8], names: frozenset[str] | None = None) -> Photo:
+        """Features of one photo, with those of others.
+
+        Args:
+            pixels: (S, S, 3) uint8.
+            names: of the features that are wanted; None for all.
+
+        Raises:
+            OverloadedError, ModelFailedError, StoppedError: see `MicroBatcher.submit`.
+        """
+        return await self.encoder.submit(ToEncode(pixels, names))
+
     async def probe(self) -> None:
         """Send a blank photo and a blank pair through the real batchers; raises what a search would meet."""
         side = self.model.image_px
-        photo = await self.encoder.submit(np.zeros((side, side, 3), np.uint8))
+        photo = await self.encode(np.zeros((side, side, 3), np.uint8))
         for stage in self.model.chain:
             needs = self.model.matchers[stage.matcher].needs
             await self.reranker.submit(Pairs(stage.matcher, photo, {name: photo[name][None] for name in needs}, 1))
@@ -178,9 +198,11 @@ class ModelQueues:
 
     # What the batchers run, on the model's thread.
 
-    def _encode(self, pixels: list[NDArray[np.uint8]]) -> list[Photo]:
-        features = self.model.encode(np.stack(pixels))
-        return [{name: values[place] for name, values in features.items()} for place in range(len(pixels))]
+    def _encode(self, asked: list[ToEncode]) -> list[Photo]:
+        wanted = [one.names for one in asked if one.names is not None]
+        names = frozenset().union(*wanted) if len(wanted) == len(asked) else None
+        features = self.model.encode(np.stack([one.pixels for one in asked]), names)
+        return [{name: values[place] for name, values in features.items()} for place in range(len(asked))]
 
     def _parse(self, sized: list[NDArray[np.uint8]]) -> list[Looked]:
         assert isinstance(self.detector, ParserDetector), "asked where the detector is a parser only"

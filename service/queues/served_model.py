@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.attributes.values import ValueDirections
 from threadmatch.model.chain import Chain, Ranking
-from threadmatch.model.features import Encoder
+from threadmatch.model.features import Encoder, Features
 from threadmatch.model.inference import Judged
 from threadmatch.model.matching import Matcher
 
@@ -31,6 +31,14 @@ class ServedModel(Encoder, Protocol):
     @property
     def attributes(self) -> ValueDirections | None:
         """Those that it knows, and what their values look like; None where it has none."""
+        ...
+
+    def make_ready(self, names: Collection[str]) -> None:
+        """Be ready to encode these features alone, where that costs less than all; takes a moment."""
+        ...
+
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
+        """(B, S, S, 3) uint8 RGB -> a (B, *shape) float32 array for each of `names` at least; None for all."""
         ...
 
     def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:

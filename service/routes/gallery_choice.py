@@ -17,7 +17,7 @@ from threadmatch.service.access.guard import access_of
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import InvalidFieldError, UnknownGalleryError
 from threadmatch.service.galleries.served import ServedGallery
-from threadmatch.service.shared import service_of
+from threadmatch.service.shared import state_of
 
 
 def gallery_for(request: Request, name: str | None) -> ServedGallery:
@@ -31,7 +31,7 @@ def gallery_for(request: Request, name: str | None) -> ServedGallery:
         InvalidFieldError: it has to be named, since the key is for several.
     """
     access = access_of(request)
-    usable = {one: served for one, served in service_of(request).galleries.items() if access.may_use(one)}
+    usable = {one: served for one, served in state_of(request.app).galleries.items() if access.may_use(one)}
     if not name:
         if DEFAULT_GALLERY not in usable and len(usable) > 1:
             raise InvalidFieldError(f"say which gallery: gallery={' or '.join(sorted(usable))}")
@@ -40,12 +40,12 @@ def gallery_for(request: Request, name: str | None) -> ServedGallery:
     if found is None:
         there = f"there is: {', '.join(sorted(usable))}" if usable else "this key is for none that is served here"
         raise UnknownGalleryError(f"no gallery {name[:80]!r}; {there}")
-    if len(service_of(request).galleries) > 1:
+    if len(state_of(request.app).galleries) > 1:
         request.state.log["gallery"] = found.name
     return found
 
 
-def chosen_gallery(
+async def chosen_gallery(
     request: Request,
     gallery: Annotated[
         str | None, Query(description="which gallery, where the service holds several", examples=["women"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from threadmatch.model.chain import STAGE_ONE, Chain, asked_chain
-from threadmatch.model.features import FeatureSpec, in_common
+from threadmatch.model.features import ATTRIBUTES, EMBEDDING, FeatureSpec, in_common
 from threadmatch.service.errors import InvalidFieldError
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.served_model import ServedModel
@@ -50,6 +50,28 @@ def stages_of(options: SearchOptions, model: ServedModel, kept: Collection[Featu
             "not; leave one of them out"
         )
     return chain
+
+
+def features_wanted(chain: Chain, model: ServedModel, *, remembered: bool) -> frozenset[str]:
+    """The features of the photo that a search reads.
+
+    Args:
+        chain: of the search.
+        model: that is asked.
+        remembered: whether the search is kept, so that explanations come back to it.
+    """
+    named = {EMBEDDING}.union(*(model.matchers[stage.matcher].needs for stage in chain))
+    if remembered:
+        able = explaining(chain, model)
+        named |= model.matchers[able].needs if able is not None else set()
+        named |= {ATTRIBUTES} & {spec.name for spec in model.features}
+    return frozenset(named)
+
+
+def explaining(chain: Chain, model: ServedModel) -> str | None:
+    """The last matcher of a search that can say what decided, of the model's own chain where none of its can."""
+    named = [stage.matcher for stage in (*model.chain, *chain)]
+    return next((name for name in reversed(named) if model.matchers[name].explains), None)
 
 
 def _lacking(matcher: str, lacking: Collection[str], kept: Collection[FeatureSpec]) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from threadmatch.indexer.catalogue.garments import AUTO
 from threadmatch.model.detection import LOOK_PX
 from threadmatch.model.detection.parsing.cutting import LEAST_PX, framed
-from threadmatch.model.detection.parsing.detector import ParserDetector, Parsing
+from threadmatch.model.detection.parsing.detector import Looked, ParserDetector, Parsing
 from threadmatch.model.detection.parsing.presence import shows_none
 from threadmatch.model.detection.proposals import Proposal
 from threadmatch.model.detection.structure import has_structure
@@ -46,7 +46,8 @@ async def detect(queues: ModelQueues, photo: bytes) -> Detection:
     image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
     detector = queues.detector
     if isinstance(detector, ParserDetector):
-        proposals = (await _parsed(queues, detector, image)).proposals
+        looked = await _looked(queues, detector, image)
+        proposals = (await queues.run_in(queues.readers, detector.read, looked, image.pixels)).proposals
     elif detector.on_model_thread:
         proposals = await queues.explainer.submit(partial(detector.detect, image.pixels))
     else:
@@ -62,8 +63,14 @@ async def prepare_best(queues: ModelQueues, photo: bytes) -> tuple[PreparedImage
     """
     if isinstance(queues.detector, ParserDetector):
         image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
-        parsing = await _parsed(queues, queues.detector, image)
-        return await _garment(queues, image, parsing), image, _seen(parsing, image)
+        detector, looked = queues.detector, await _looked(queues, queues.detector, image)
+
+        def work() -> tuple[PreparedImage, Seen]:
+            parsing = detector.read(looked, image.pixels)
+            return _garment(queues, image, parsing), _seen(parsing, image)
+
+        prepared, seen = await queues.run_in(queues.readers, work)
+        return prepared, image, seen
     found = await detect(queues, photo)
     large = [(box, proposal) for box, proposal in found.boxes if min(box.width, box.height) >= LEAST_PX]
     box, label = (large[0][0], large[0][1].label) if large else (None, None)
@@ -92,8 +99,12 @@ async def prepare_item(
         InvalidImageError, OverloadedError, ModelFailedError, StoppedError: as for `detect`.
     """
     image = await queues.decoding.picture(photo, long_side_px=LOOK_PX)
-    parsing = await _parsed(queues, detector, image)
-    return await _garment(queues, image, parsing, kinds), image
+    looked = await _looked(queues, detector, image)
+
+    def work() -> PreparedImage:
+        return _garment(queues, image, detector.read(looked, image.pixels), kinds)
+
+    return await queues.run_in(queues.readers, work), image
 
 
 def as_asked(prepared: PreparedImage, box: str | None) -> Seen:
@@ -111,22 +122,14 @@ def _seen(parsing: Parsing, image: DecodedImage) -> Seen:
     )
 
 
-async def _parsed(queues: ModelQueues, detector: ParserDetector, image: DecodedImage) -> Parsing:
-    """The garments of a photo; only the network itself takes the model's turn, with other photos."""
+async def _looked(queues: ModelQueues, detector: ParserDetector, image: DecodedImage) -> Looked:
+    """What the network gives of a photo; it alone takes the model's turn, with other photos."""
     sized = await queues.run_in(queues.readers, lambda: detector.sized(image.pixels))
-    looked = await queues.parser.submit(sized)
-    return await queues.run_in(queues.readers, detector.read, looked, image.pixels)
+    return await queues.parser.submit(sized)
 
 
-async def _garment(
-    queues: ModelQueues, image: DecodedImage, parsing: Parsing, kinds: Collection[str] = ()
-) -> PreparedImage:
-    model = queues.model
-
-    def work() -> PreparedImage:
-        return framed(image, parsing, model, kinds=kinds) or prepare_for(model, image)
-
-    return await queues.run_in(queues.readers, work)
+def _garment(queues: ModelQueues, image: DecodedImage, parsing: Parsing, kinds: Collection[str] = ()) -> PreparedImage:
+    return framed(image, parsing, queues.model, kinds=kinds) or prepare_for(queues.model, image)
 
 
 def _in_original(box: Box, image: DecodedImage) -> Box:

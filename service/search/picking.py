@@ -5,7 +5,7 @@ Letters  N candidates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +31,7 @@ def pick(
     ranking: Ranking,
     probabilities: NDArray[np.float32] | NDArray[np.float64],
     options: SearchOptions,
-    twin: Callable[[int, Sequence[int]], int | None] | None = None,
+    twin: Callable[[int, Collection[int]], int | None] | None = None,
 ) -> list[Match]:
     """The first top_k entries of the new order: improbable ones left out, products once if asked, no photo twice.
 
@@ -86,7 +86,7 @@ def _entries(
     items: Sequence[Item],
     improbable: set[int],
     options: SearchOptions,
-    twin: Callable[[int, Sequence[int]], int | None] | None,
+    twin: Callable[[int, Collection[int]], int | None] | None,
 ) -> list[_Entry]:
     """Walk the order: what opens an entry, what is a further view of one, what repeats a photo shown already."""
     entries: list[_Entry] = []
@@ -95,7 +95,7 @@ def _entries(
     for place in order:
         product = items[place].product_id if options.group_by == "product" else None
         entry = products.get(product) if product is not None else None
-        same = None if twin is None else twin(place, list(shown))
+        same = None if twin is None else twin(place, shown)
         if same is not None:
             shown[same].duplicates.append(place)
             continue

@@ -35,7 +35,7 @@ from threadmatch.model.matching import Floats, Items, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
-from threadmatch.service.search.asking import stages_of
+from threadmatch.service.search.asking import explaining, features_wanted, stages_of
 from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
 from threadmatch.service.search.detecting import as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
@@ -156,7 +156,7 @@ class Retriever:
         with _timed(timings, "decode"):
             prepared, kept, seen = await self._unpacked(photo, options.box)
         with _timed(timings, "encode"):
-            query = await self.queues.encoder.submit(prepared.pixels)
+            query = await self.queues.encode(prepared.pixels, self._wanted(chain, asked))
         with _timed(timings, "shortlist") as span:
             found = await self.queues.run_in(self.queues.readers, self._shortlist, query, options)
             span.set(
@@ -218,6 +218,10 @@ class Retriever:
         asked = None if box == WHOLE else box
         found = await self.queues.decoding.photo(photo, box=asked, show="box" if keep else "nothing")
         return found.prepared, _Kept(found.shown) if keep else None, as_asked(found.prepared, box)
+
+    def _wanted(self, chain: Chain, asked: AskedAttributes | None) -> frozenset[str]:
+        wanted = features_wanted(chain, self.model, remembered=self.capacity.keep_views)
+        return wanted if asked is None else wanted | {ATTRIBUTES}
 
     def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
         snapshot = self.gallery.current
@@ -310,17 +314,17 @@ class Retriever:
 
     def _view(self, kept: _Kept, query: Photo, chain: Chain, found: _Found, stages: _Stages) -> QueryView:
         """What is kept for heat maps: of the last matcher that explains, of the model's own chain where none does."""
-        named = [stage.matcher for stage in (*self.model.chain, *chain)]
-        able = [self.model.matchers[name] for name in named if self.model.matchers[name].explains]
+        name = explaining(chain, self.model)
+        able = None if name is None else self.model.matchers[name]
         told = {ATTRIBUTES} & query.keys()
-        if able:
-            told |= able[-1].needs
+        if able is not None:
+            told |= able.needs
         features = {name: query[name].astype(np.float16) for name in sorted(told)}
-        if not able:
+        if able is None:
             return QueryView(kept.crop, kept.photo, features, None)
-        depends = not able[-1].pointwise and bool(chain) and chain[-1].matcher == able[-1].name
+        depends = not able.pointwise and bool(chain) and chain[-1].matcher == able.name
         rivals = tuple(found.items[place].id for place in stages.last_head.tolist()) if depends else ()
-        return QueryView(kept.crop, kept.photo, features, able[-1].name, rivals)
+        return QueryView(kept.crop, kept.photo, features, able.name, rivals)
 
     def _count(self, result: SearchResult) -> None:
         first = result.matches[0] if result.matches else None

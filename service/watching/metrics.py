@@ -48,6 +48,7 @@ class Metrics:
         self.stage_seconds = self._by_stage("search_stage_seconds", "seconds of each stage of a search", SECONDS)
         self.model_seconds = self._by_stage("model_call_seconds", "seconds of one call of the model", SECONDS)
         self.batch_size = self._by_stage("model_batch_size", "photos or pairs in one call", SIZES)
+        self.batch_requests = self._by_stage("model_batch_requests", "requests in one call", SIZES)
         self.model_failures = Counter(
             "threadmatch_model_failures", "calls of the model that failed", ["stage"], registry=here
         )
@@ -109,12 +110,13 @@ class Metrics:
         for stage, milliseconds in timings_ms.items():
             self.stage_seconds.labels(stage).observe(milliseconds / 1000)
 
-    def observe_call(self, stage: str, weight: int, seconds: float, failed: bool) -> None:
+    def observe_call(self, stage: str, weight: int, seconds: float, failed: bool, *, requests: int) -> None:
         """Record one call of the model."""
         if failed:
             self.model_failures.labels(stage).inc()
             return
         self.batch_size.labels(stage).observe(weight)
+        self.batch_requests.labels(stage).observe(requests)
         self.model_seconds.labels(stage).observe(seconds)
 
     def observe_gallery(self, name: str, generation: str, items: int) -> None:

@@ -79,6 +79,21 @@ def test_every_convolutional_backbone_converts(tmp_path: Path, name: str) -> Non
     check_alike(TorchEngine(network, "cpu").encode(pixels), found)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_some_features_alone_are_what_they_are_beside_the_others(tiny_model_folder: Path, engine: str) -> None:
+    model = load_model(tiny_model_folder, device="cpu", engine=engine)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, model.image_px, model.image_px, 3), dtype=np.uint8)
+    whole = model.encode(pixels)
+    names = {EMBEDDING}
+    assert names < whole.keys()
+    model.make_ready(names)
+    alone = model.encode(pixels, names)
+    assert alone.keys() == names, "the others are not computed, or not handed out"
+    np.testing.assert_array_equal(alone[EMBEDDING], whole[EMBEDDING])
+    everything = model.encode(pixels, set(whole))
+    assert everything.keys() == whole.keys(), "what the smaller network lacks comes from the whole one"
+
+
 def test_a_network_that_cannot_be_converted_stays_with_torch(caplog: pytest.LogCaptureFixture) -> None:
     network = GRNet(GRNetConfig(backbone="timm:test_efficientnet", **CONFIG))  # type: ignore[arg-type]
 

@@ -195,3 +195,10 @@ def test_a_graph_comes_back_from_json() -> None:
 def test_a_damaged_graph_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         SparseGraph.from_dict(_graph().to_dict() | wrong)
+
+
+def test_what_a_search_computes_at_once_is_the_sum_of_the_terms() -> None:
+    inputs = _inputs()
+    weights = {name: 0.3 + 0.1 * at for at, name in enumerate(TERMS)}
+    by_terms = node_terms(inputs, GRID) @ torch.tensor(list(weights.values())) + 40 * inputs[..., 0] / P
+    torch.testing.assert_close(SparseGraph(GRID, weights).contributions(inputs), by_terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -153,10 +153,13 @@ class WatchedModel:
             name: WatchedMatcher(self, matcher) for name, matcher in model.matchers.items()
         }
 
-    def encode(self, pixels: NDArray[np.uint8]) -> Features:
+    def make_ready(self, names: Collection[str]) -> None:
+        self._model.make_ready(names)
+
+    def encode(self, pixels: NDArray[np.uint8], names: Collection[str] | None = None) -> Features:
         self.begin("encode")
         self.encoded.append(len(pixels))
-        return self._model.encode(pixels)
+        return self._model.encode(pixels, names)
 
     def attention(self, pixels: NDArray[np.uint8], attribute: str) -> NDArray[np.float32]:
         return self._model.attention(pixels, attribute)

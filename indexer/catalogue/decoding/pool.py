@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import threadmatch
+from threadmatch.indexer.catalogue.decoding.deadlines import DEADLINES
 from threadmatch.indexer.catalogue.decoding.worker import read_message, write_message
 from threadmatch.indexer.errors import IndexerError
 from threadmatch.model.errors import InvalidImageError
@@ -347,14 +348,10 @@ class _Worker:
             late.set()
             self.stop()
 
-        timer = threading.Timer(limit_s, stop)
-        timer.daemon = True
-        timer.start()
         try:
-            return call()
+            with DEADLINES.within(limit_s, stop):
+                return call()
         except (EOFError, OSError) as error:
             if late.is_set():
                 raise TimeoutError from error
             raise
-        finally:
-            timer.cancel()

@@ -63,6 +63,9 @@ def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model
         assert row["searches"] >= 20
         assert sum(row["stage_share"].values()) == pytest.approx(1, abs=0.02)
         assert {"encode", "rerank", "http"} <= row["stage_share"].keys()
+        assert row["workers"] == 1
+        assert row["processor_ms"] > row["clients_ms"] > 0
+        assert 1 <= row["batches"]["encode"] <= row["clients"]
     console = Console(width=100, record=True, quiet=False, file=(tmp_path / "out.txt").open("w"))
     show_bench(result, console)
     console.file.close()

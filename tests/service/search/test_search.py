@@ -243,8 +243,8 @@ async def test_concurrent_searches_share_batches_on_one_thread(
 async def test_a_photo_encoded_alone_agrees_with_the_same_in_a_batch(tiny_model: Model) -> None:
     pixels = [load_image(photo(number), image_px=tiny_model.image_px)[0].pixels for number in range(12)]
     async with ModelQueues(WatchedModel(tiny_model)) as queues:
-        alone = [await queues.encoder.submit(each) for each in pixels]
-        together = await asyncio.gather(*map(queues.encoder.submit, pixels))
+        alone = [await queues.encode(each) for each in pixels]
+        together = await asyncio.gather(*map(queues.encode, pixels))
     for one, other in zip(alone, together, strict=True):
         assert one.keys() == other.keys() == {"embedding", "regions"}
         for name, part in one.items():
