@@ -25,7 +25,11 @@ NIBBLES = tl.constexpr(2)
 
 @triton.jit
 def _both_halves(
-    x: tl.tensor, y: tl.tensor, products: tl.tensor, FORM: tl.constexpr, ROUNDING: tl.constexpr
+    x: tl.tensor,
+    y: tl.tensor,
+    products: tl.tensor,
+    FORM: tl.constexpr,
+    ROUNDING: tl.constexpr,
 ) -> tl.tensor:
     """Add x y^T of float32 x (BLOCK_P, BLOCK_K) and y (BLOCK_Q, BLOCK_K), which is float32 or whole numbers."""
     if FORM == FLOATS or ROUNDING == EXACT:
@@ -41,9 +45,9 @@ def _both_halves(
 
 @triton.jit
 def dense_match(
-    scores: tl.tensor, queries: tl.tensor, items: tl.tensor, scales: tl.tensor, owner: tl.tensor,
-    PHOTO: tl.constexpr, ITEM: tl.constexpr, CHANNELS: tl.constexpr, FORM: tl.constexpr, ROUNDING: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    scores: tl.tensor, queries: tl.tensor, items: tl.tensor, scales: tl.tensor, owner: tl.tensor, PHOTO: tl.constexpr,
+    ITEM: tl.constexpr, CHANNELS: tl.constexpr, FORM: tl.constexpr, ROUNDING: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     """Photo `owner[n]` of (B', P, K) float32 with item n of (N, Q, K), or (N, Q, K/2) nibbles -> scores (N,) float32.
 

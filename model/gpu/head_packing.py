@@ -1,6 +1,6 @@
 """A trained head as the pair kernel reads it: merged, padded to whole tiles, in one buffer a kind.
 
-Letters  N nodes, R regions, C channels, D similarity channels, C' node channels, T steps; in capitals their padded sizes
+Letters  N nodes, R regions, C channels, D similarity channels, C' node channels, T steps; padded sizes in capitals
 Paper    Kuang et al., ICCV 2019, Eq. 4 to 8
 """
 
@@ -139,9 +139,7 @@ def pack_head(head: SimilarityHead, *, device: str, tiles: Tiles, dtype: torch.d
 
 
 def _sizes(config: GRNetConfig, channels: int, tiles: Tiles) -> dict[str, int]:
-    nodes, width, hidden = (
-        padded(size) for size in (config.nodes, config.similarity_channels, config.node_channels)
-    )
+    nodes, width, hidden = (padded(size) for size in (config.nodes, config.similarity_channels, config.node_channels))
     return {
         "NODES": nodes,
         "REAL": config.nodes,

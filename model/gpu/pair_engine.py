@@ -54,7 +54,9 @@ class PairEngine:
         self._rounding, self._dtype = rounding_of(precision)
         self._programs = programs_of(self.device)
         self._turn = threading.Lock()
-        self.tiles, self._packed, self._strips = self._first_that_runs(head, TILES[precision] if tiles is None else [tiles])
+        self.tiles, self._packed, self._strips = self._first_that_runs(
+            head, TILES[precision] if tiles is None else [tiles]
+        )
 
     def _first_that_runs(
         self, head: SimilarityHead, choices: Sequence[Tiles]
@@ -77,9 +79,7 @@ class PairEngine:
         """(programs, NODES, WIDTH) and (programs, 2, NODES, HIDDEN): what no other program touches."""
         sizes = packed.sizes
         nodes = torch.empty(self._programs, sizes["NODES"], sizes["WIDTH"], dtype=self._dtype, device=self.device)
-        hidden = torch.empty(
-            self._programs, 2, sizes["NODES"], sizes["HIDDEN"], dtype=self._dtype, device=self.device
-        )
+        hidden = torch.empty(self._programs, 2, sizes["NODES"], sizes["HIDDEN"], dtype=self._dtype, device=self.device)
         return nodes, hidden
 
     @torch.inference_mode()
@@ -114,7 +114,8 @@ class PairEngine:
             (B,) float32 on the device.
         """
         assert items.shape[1:] == queries.shape[1:] == (self.regions, self.channels)
-        assert 0 < len(items) == len(owner) and items.numel() < 2**31
+        assert 0 < len(items) == len(owner)
+        assert items.numel() < 2**31, "offsets are of 32 bits"
         packed, (nodes, hidden) = self._packed, self._strips
         scores = torch.empty(len(items), device=self.device)
         kernel: Any = pair_kernel.score_pairs

@@ -87,8 +87,8 @@ def _write_nodes(
 
 @triton.jit
 def _times(
-    rows_of: tl.tensor, weights: tl.tensor, start: tl.tensor, NODES: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
-    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr,
+    rows_of: tl.tensor, weights: tl.tensor, start: tl.tensor, NODES: tl.constexpr, INNER: tl.constexpr,
+    OUTER: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """BLOCK_N columns, from `start`, of nodes (NODES, INNER) @ weights (INNER, OUTER), float32."""
     rows, columns = tl.arange(0, NODES), start + tl.arange(0, BLOCK_N)
@@ -103,8 +103,9 @@ def _times(
 
 @triton.jit
 def _edges(
-    nodes: tl.tensor, weights: tl.tensor, mask: tl.tensor, NODES: tl.constexpr, REAL: tl.constexpr, WIDTH: tl.constexpr,
-    HAS_MASK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr, ROUNDING: tl.constexpr,
+    nodes: tl.tensor, weights: tl.tensor, mask: tl.tensor, NODES: tl.constexpr, REAL: tl.constexpr,
+    WIDTH: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr,
+    ROUNDING: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """Eq. 5: softmax_b s_a^T M s_b, (NODES, NODES) float32; columns beyond N are zeros."""
     rows = tl.arange(0, NODES)
@@ -124,8 +125,8 @@ def _edges(
 
 @triton.jit
 def _hear(
-    nodes: tl.tensor, weights: tl.tensor, edges: tl.tensor, heard: tl.tensor, NODES: tl.constexpr, WIDTH: tl.constexpr, HIDDEN: tl.constexpr,
-    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr, ROUNDING: tl.constexpr,
+    nodes: tl.tensor, weights: tl.tensor, edges: tl.tensor, heard: tl.tensor, NODES: tl.constexpr, WIDTH: tl.constexpr,
+    HIDDEN: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr, ROUNDING: tl.constexpr,
 ) -> None:  # fmt: skip
     """Eq. 6 to 8, with W before the sum: h_a = ReLU(sum_b w_ab W s_b), (NODES, HIDDEN) into the other strip."""
     rows = tl.arange(0, NODES)
@@ -140,8 +141,8 @@ def _hear(
 
 @triton.jit
 def _first_row(
-    nodes: tl.tensor, weights: tl.tensor, mask: tl.tensor, NODES: tl.constexpr, REAL: tl.constexpr, WIDTH: tl.constexpr,
-    HAS_MASK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+    nodes: tl.tensor, weights: tl.tensor, mask: tl.tensor, NODES: tl.constexpr, REAL: tl.constexpr,
+    WIDTH: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """Eq. 5 for node 0 alone: (NODES,) float32."""
     rows = tl.arange(0, NODES)
@@ -166,8 +167,8 @@ def _first_row(
 
 @triton.jit
 def _answer(
-    nodes: tl.tensor, weights: tl.tensor, row: tl.tensor, constants: tl.tensor, NODES: tl.constexpr, WIDTH: tl.constexpr, HIDDEN: tl.constexpr,
-    BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+    nodes: tl.tensor, weights: tl.tensor, row: tl.tensor, constants: tl.tensor, NODES: tl.constexpr,
+    WIDTH: tl.constexpr, HIDDEN: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """Eq. 6 to 8 for node 0 alone, and the classifier: one float32."""
     rows = tl.arange(0, NODES)
@@ -187,8 +188,8 @@ def _answer(
 
 @triton.jit
 def _alike(
-    query: tl.tensor, item: tl.tensor, scales: tl.tensor, blend: tl.tensor, REGIONS: tl.constexpr, CHANNELS: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+    query: tl.tensor, item: tl.tensor, scales: tl.tensor, blend: tl.tensor, REGIONS: tl.constexpr,
+    CHANNELS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """The blended similarities, weighed: Eq. 1 between the global regions, Eq. 2 and 3 over all; float32 throughout."""
     rows = tl.arange(0, BLOCK_R)
@@ -216,12 +217,12 @@ def _alike(
 
 @triton.jit(do_not_specialize=["pairs"])
 def score_pairs(
-    scores: tl.tensor, queries: tl.tensor, items: tl.tensor, owner: tl.tensor, pairs: tl.tensor, index: tl.tensor, mask: tl.tensor, projection: tl.tensor, steps: tl.tensor,
-    constants: tl.tensor, position: tl.tensor, nodes: tl.tensor, hidden: tl.tensor,
-    NODES: tl.constexpr, REAL: tl.constexpr, REGIONS: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr,
-    HIDDEN: tl.constexpr, STEPS: tl.constexpr, FROZEN: tl.constexpr, HAS_MASK: tl.constexpr,
-    HAS_POSITION: tl.constexpr, HAS_BLEND: tl.constexpr, ROUNDING: tl.constexpr, BLOCK_C: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
+    scores: tl.tensor, queries: tl.tensor, items: tl.tensor, owner: tl.tensor, pairs: tl.tensor, index: tl.tensor,
+    mask: tl.tensor, projection: tl.tensor, steps: tl.tensor, constants: tl.tensor, position: tl.tensor,
+    nodes: tl.tensor, hidden: tl.tensor, NODES: tl.constexpr, REAL: tl.constexpr, REGIONS: tl.constexpr,
+    CHANNELS: tl.constexpr, WIDTH: tl.constexpr, HIDDEN: tl.constexpr, STEPS: tl.constexpr, FROZEN: tl.constexpr,
+    HAS_MASK: tl.constexpr, HAS_POSITION: tl.constexpr, HAS_BLEND: tl.constexpr, ROUNDING: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr,
     BLOCK_R: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     """Score `pairs` pairs: the query `owner[p]` of (Q, R, C) with item p of (B, R, C) -> scores (B,) float32.
