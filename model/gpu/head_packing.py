@@ -55,8 +55,13 @@ class Tiles:
 
 
 TILES: Final[dict[Precision, tuple[Tiles, ...]]] = {
-    "bfloat16": (Tiles(), Tiles(channels=32, stages=2), Tiles(rows=32, channels=32, inner=32, stages=2)),
-    "float32": (Tiles(channels=32, inner=32, stages=2), Tiles(rows=16, channels=16, columns=32, inner=16, stages=2)),
+    "bfloat16": (
+        Tiles(),
+        Tiles(channels=32),
+        Tiles(channels=32, stages=2),
+        Tiles(rows=32, channels=32, inner=32, stages=2),
+    ),
+    "float32": (Tiles(rows=16, channels=16, columns=32, inner=16, stages=2),),
 }
 """Tried in turn: a GPU with less shared memory than an H200's 227 KB a program takes a later one."""
 

@@ -33,7 +33,7 @@ class PairEngine:
         head: trained; its weights are copied, later changes of it are not seen.
         device: "cuda"; "cpu" under Triton's interpreter alone.
         precision: what products are made of.
-        tiles: a program's; None takes the first of TILES that this GPU can hold.
+        tiles: a program's; the first that can be had serves. None given: those of TILES.
 
     Raises:
         CompileError: the head is beyond the kernel, or no tiles can be had.
@@ -45,7 +45,7 @@ class PairEngine:
         *,
         device: str = "cuda",
         precision: Precision = "bfloat16",
-        tiles: Tiles | None = None,
+        tiles: Sequence[Tiles] = (),
     ) -> None:
         if device == "cpu" and not interpreted():
             raise CompileError("a Triton kernel runs on CUDA, or under its interpreter (TRITON_INTERPRET=1)")
@@ -54,9 +54,7 @@ class PairEngine:
         self._rounding, self._dtype = rounding_of(precision)
         self._programs = programs_of(self.device)
         self._turn = threading.Lock()
-        self.tiles, self._packed, self._strips = self._first_that_runs(
-            head, TILES[precision] if tiles is None else [tiles]
-        )
+        self.tiles, self._packed, self._strips = self._first_that_runs(head, tiles or TILES[precision])
 
     def _first_that_runs(
         self, head: SimilarityHead, choices: Sequence[Tiles]

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """What `threadmatch bench` was asked for; its help says what each is."""
+    """What `threadmatch bench` was asked for; its help says what each is.
+
+    Fields:
+        ways: of asking, by name (`latency`).
+        settings: of the service, by field name; many clients need more places than it has by default.
+    """
 
     model: str
     device: str
@@ -49,6 +54,8 @@ class BenchOptions:
     seed: int
     work: Path
     with_service: bool
+    ways: tuple[str, ...] = tuple(WAYS)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
@@ -77,17 +84,21 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
     image_px = result["encode"][0]["sides_px"][0]
     small = draw_street_query(garment(options.seed, 0), setup=Setup.EASY, seed=options.seed).image
     result["decode"] = [
-        asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
+        asdict(decode_speed(jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
         for size in (None, LARGE_PHOTO)
     ]
     if options.with_service:
-        result |= _with_service(options, say)
+        result |= measure_service(options, say)
     result["seconds"] = round(time.monotonic() - started, 1)
     return result
 
 
-def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
-    """Draw a shop, ingest it twice, serve it, load it."""
+def measure_service(options: BenchOptions, say: Say) -> dict[str, Any]:
+    """Draw a shop, ingest it twice, serve it, load it.
+
+    Raises:
+        CommandError: a step failed.
+    """
     shop = options.work / f"drawn-{options.gallery_items}-{options.seed}"
     size = ["--items", str(options.gallery_items), "--queries", str(QUERIES), "--seed", str(options.seed)]
     _run(["data", "draw", "--out", str(shop), *size], say)
@@ -98,7 +109,8 @@ def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
     part = first_rows(whole, max(1, options.gallery_items // SMALL_PART), options.work / "part.csv")
     for catalogue, gallery in ((part, options.work / "part-gallery"), (whole, options.work / "gallery")):
         shutil.rmtree(gallery, ignore_errors=True)
-        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(gallery), *named]
+        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(gallery)]
+        arguments += ["--device", options.device, *named]
         _say_command(arguments, say)
         result["ingestion"].append(asdict(measure_ingestion(arguments)))
     serve = ["serve", "--gallery", str(gallery), "--port", "0", "--device", options.device, *named]
@@ -106,9 +118,9 @@ def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
     result["gallery_items"] = options.gallery_items
     result["candidates"] = options.candidates
     result["latency"] = []
-    with service(serve, options.work / "serve.log") as running:
+    with service(serve, options.work / "serve.log", options.settings) as running:
         for clients in options.clients:
-            for way in WAYS:
+            for way in options.ways:
                 say(f"{clients} clients ask for {options.seconds:g} s, {way}")
                 measured = measure_latency(
                     running.address,
@@ -135,7 +147,7 @@ def _say_command(arguments: list[str], say: Say) -> None:
     say(f"$ {shlex.join(['threadmatch', *arguments])}")
 
 
-def _jpeg(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> bytes:
+def jpeg(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> bytes:
     """(H, W, 3) as a JPEG file, at another size if one is given."""
     picture = Image.fromarray(pixels)
     out = io.BytesIO()
