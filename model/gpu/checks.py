@@ -58,7 +58,7 @@ class Check:
         what: was compared.
         precision: of the kernel's products.
         pairs: compared.
-        apart: the largest difference; of scores as a share of their spread.
+        apart: the largest difference; of scores as a share of their size (`choosing.share_apart`).
         allowed: of it.
         error: why there is nothing to compare; "" where there is.
     """
@@ -161,7 +161,7 @@ class RankCheck:
         matcher: whose scores.
         queries, items: n, and m of each.
         first_equal, all_equal: queries whose first item is the same one; whose order is.
-        apart: largest difference of one item's scores, as a share of their spread.
+        apart: largest difference of one item's scores, as a share of their size.
         swapped_apart: largest difference, in the reference's scores, of two items that stand the other way round; such
             a share too. Items that are less apart than rounding are tied.
         allowed: of both.

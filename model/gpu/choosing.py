@@ -31,9 +31,9 @@ KERNEL_DEVICE: Final = "cuda"
 PROBES: Final = 24
 """Made-up pairs; one of them a photo with itself."""
 SCORE_APART: Final[dict[Precision, float]] = {"float32": 1e-3, "bfloat16": 2e-2}
-"""Largest difference from torch's float32 that is rounding, as a share of the spread of the scores (docs/gpu.md)."""
-LEAST_SPREAD: Final = 0.1
-"""Of scores, where a head gives about the same to all."""
+"""Largest difference from torch's float32 that is rounding, as a share of the scores' size (docs/gpu.md)."""
+LEAST_SIZE: Final = 0.1
+"""Of scores, where a head gives about nothing to all."""
 COSINE_APART: Final = 1e-4
 """Likewise, of mean cosines."""
 PROBE_CELLS: Final = (49, 64)
@@ -48,16 +48,19 @@ class PairScorer(Protocol):
         ...
 
 
-def pair_scorer(head: SimilarityHead, device: str, *, precision: Precision = "bfloat16") -> PairScorer:
+def pair_scorer(
+    head: SimilarityHead, device: str, *, precision: Precision = "bfloat16", kernels_on: str = KERNEL_DEVICE
+) -> PairScorer:
     """What scores pairs by a head on a device.
 
     Args:
         head: trained.
         device: "cpu" or "cuda".
         precision: of a kernel's products.
+        kernels_on: the device that has kernels; "cpu" under Triton's interpreter.
     """
     plain = Engine(head, device=device)
-    if device != KERNEL_DEVICE:
+    if device != kernels_on:
         return plain
     try:
         require_triton()
@@ -72,9 +75,9 @@ def pair_scorer(head: SimilarityHead, device: str, *, precision: Precision = "bf
     return kernel
 
 
-def cell_engine(device: str) -> CellEngine | None:
-    """What matches cells on a device in place of torch; None for torch."""
-    if device != KERNEL_DEVICE:
+def cell_engine(device: str, *, kernels_on: str = KERNEL_DEVICE) -> CellEngine | None:
+    """What matches cells on a device in place of torch; None for torch. `kernels_on` as for `pair_scorer`."""
+    if device != kernels_on:
         return None
     try:
         require_triton()
@@ -104,9 +107,9 @@ def require_triton() -> None:
 def probe_regions(head: SimilarityHead, count: int = PROBES) -> tuple[Tensor, Tensor]:
     """A made-up query (R, C) and items (count, R, C), the same each time; the last item is the query itself."""
     config, generator = head.config, torch.Generator().manual_seed(0)
-    made = torch.randn(count, config.regions, head.projection.shape[1], generator=generator).relu()
+    own, *others = torch.randn(1 + count, config.regions, head.projection.shape[1], generator=generator).relu()
     shared = torch.linspace(0, 1, count)[:, None, None]  # from strangers to the very same
-    regions = normed(made * (1 - shared) + made[:1] * shared, config).half().float()
+    regions = normed(torch.stack(others) * (1 - shared) + own * shared, config).half().float()
     return regions[-1], regions
 
 
@@ -117,7 +120,7 @@ def hold_to(plain: PairScorer, kernel: PairScorer, head: SimilarityHead, *, apar
         plain: the reference.
         kernel: held to it.
         head: of both.
-        apart: largest difference that is rounding, as a share of the scores' spread.
+        apart: largest difference that is rounding, as a share of the scores' size.
 
     Returns:
         The largest difference, as that share.
@@ -130,16 +133,19 @@ def hold_to(plain: PairScorer, kernel: PairScorer, head: SimilarityHead, *, apar
     share = share_apart(expected, found)
     if not share <= apart:  # so that NaN is more
         raise CompileError(
-            f"its scores of {len(items)} made-up pairs differ from torch's by up to {share:.2g} of their spread, "
+            f"its scores of {len(items)} made-up pairs differ from torch's by up to {share:.2g} of their size, "
             f"{apart:g} would be rounding"
         )
     return share
 
 
 def share_apart(expected: Tensor, found: Tensor) -> float:
-    """Largest difference of two (n,) of scores, as a share of the spread of the first."""
-    spread = max(LEAST_SPREAD, float(expected.std()) if len(expected) > 1 else 0.0)
-    return float((expected - found).abs().max()) / spread
+    """Largest difference of two (n,) of scores, as a share of the size of the first, their root mean square.
+
+    Rounding is a share of what is added up, so of the scores, not of what tells them apart.
+    """
+    size = max(LEAST_SIZE, float(expected.square().mean().sqrt()))
+    return float((expected - found).abs().max()) / size
 
 
 def hold_cells_to_torch(kernel: CellEngine) -> float:

@@ -91,7 +91,7 @@ class PairEngine:
         counts = [len(block) for block in candidates]
         if not sum(counts):
             return [torch.empty(0) for _ in counts]
-        stacked = torch.stack([query.to(self.device, torch.float32) for query in queries])  # (Q, R, C)
+        stacked = torch.stack([query.float() for query in queries]).to(self.device)  # (Q, R, C)
         owner = torch.arange(len(counts), dtype=torch.int32).repeat_interleave(torch.tensor(counts)).to(self.device)
         flat = candidates[0] if len(candidates) == 1 else torch.cat(list(candidates))
         found = [

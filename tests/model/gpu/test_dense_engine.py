@@ -15,7 +15,7 @@ from threadmatch.model.features import FeatureSpec, FeatureType
 from threadmatch.model.gpu.dense_engine import DenseEngine
 from threadmatch.model.gpu.head_packing import Precision
 
-P, Q, K = 5, 19, 148
+P, Q, K = 5, 19, 132
 """None is a power of two, and K is more than one tile, in nibbles too."""
 
 

@@ -26,16 +26,15 @@ WIDE = {"similarity_channels": 40, "node_channels": 20}
 """Neither is a power of two, and both are more than one tile."""
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"edges": "frozen"},
     {"edges": "frozen", "steps": 1},
     {"steps": 1, **WIDE},
     {"step_weights": "shared", "steps": 4},
-    {"intra_scale_edges": False, **WIDE},
     {"inter_scale_edges": False, "edges": "frozen", **WIDE},
+    {"intra_scale_edges": False},
     {"intra_scale_edges": False, "inter_scale_edges": False, "steps": 1},
-    {"steps": 2, "classifier": "one_logit", **WIDE},
+    {"steps": 2, "classifier": "one_logit"},
     {"projection_bias": True, "position_code": True, "blend": ("global", "greedy"), **WIDE},
-    {"blend": ("greedy",), "region_norm": "l2", "similarity_channels": 12, "node_channels": 24},
+    {"blend": ("greedy",), "region_norm": "l2", "similarity_channels": 12},
     {"scales": ("1x1",), "blend": ("global",)},
 ]
 
@@ -49,7 +48,7 @@ def _literal(head: SimilarityHead, query: Tensor, items: Tensor) -> Tensor:
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_kernel_agrees_with_the_literal_form(settings: dict[str, Any]) -> None:
     head = _head(**{**FEW, **settings})
-    query, items = _regions(head.config, 1, 0)[0], _regions(head.config, 5, 1)
+    query, items = _regions(head.config, 1, 0)[0], _regions(head.config, 4, 1)
     items[2] = query  # whose gaps are all zero
     expected = _literal(head, query, items)
     actual = PairEngine(head, device="cpu", precision="float32", tiles=(SMALL,)).score(query, items)
@@ -77,9 +76,9 @@ def test_the_papers_scales_fit_a_program_as_it_is(precision: Precision) -> None:
 def test_queries_with_different_numbers_of_items_go_through_together() -> None:
     head = _head(**FEW)
     queries = list(_regions(head.config, 4, 4))
-    blocks = [_regions(head.config, count, seed) for seed, count in ((5, 4), (6, 0), (7, 1), (8, 3))]
+    blocks = [_regions(head.config, count, seed) for seed, count in ((5, 3), (6, 0), (7, 1), (8, 2))]
     together = PairEngine(head, device="cpu", precision="float32").score_many(queries, blocks)
-    assert [len(scores) for scores in together] == [4, 0, 1, 3]
+    assert [len(scores) for scores in together] == [3, 0, 1, 2]
     for query, block, scores in zip(queries, blocks, together, strict=True):
         torch.testing.assert_close(scores, _literal(head, query, block), rtol=1e-5, atol=2e-6)
 
