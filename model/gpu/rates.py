@@ -8,8 +8,9 @@ Letters  B pairs, R regions, C channels, P cells, K numbers a cell
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from threadmatch.model.engine import GPU_CHUNK_PAIRS, Engine, needed_flops
 from threadmatch.model.errors import CompileError
 from threadmatch.model.features import CELLS, FeatureSpec
 from threadmatch.model.gpu.checks import PAPER_CHANNELS, made_up_head
-from threadmatch.model.gpu.head_packing import Tiles
+from threadmatch.model.gpu.head_packing import Precision, Tiles
 from threadmatch.model.grnet import SimilarityHead, load_checkpoint
 from threadmatch.model.speed import race
 
@@ -36,14 +37,11 @@ NOMINAL_TFLOPS: Final[Mapping[str, float]] = {
     "B200": 2250,
 }
 """Dense bfloat16 products, of the makers' data sheets (SXM forms); of the first name that a device's own holds."""
-SQUARE: Final = 8192
-"""Side of the product that shows the GPU's own rate."""
-PAIRS: Final = 2048
 LITERAL_PAIRS: Final = 128
 """Pairs at a time of the literal form, whose gaps alone are 64 MB at the paper's sizes."""
-CALLS: Final = (16, 200, 1600)
-"""Pairs a call as a service makes them: the end of a chain, a whole shortlist, eight searches' together."""
 CELLS_SHAPE: Final = (49, 256)
+PRECISIONS: Final[tuple[Precision, Precision]] = ("float32", "bfloat16")
+KERNEL_FLOAT32, KERNEL = (f"kernel, {precision}" for precision in PRECISIONS)
 TRIED: Final = (
     Tiles(),
     Tiles(stages=2),
@@ -60,6 +58,28 @@ TRIED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What is computed.
+
+    Fields:
+        device: "cuda"; "cpu" in Triton's interpreter, to see whether this runs at all.
+        pairs: of one launch.
+        square: side of the product that shows the device's own rate in bfloat16.
+        calls: pairs a call as a service makes them: the end of a chain, a whole shortlist, eight searches' together.
+        tried: tiles.
+    """
+
+    device: str = "cuda"
+    pairs: int = 2048
+    square: int = 8192
+    calls: tuple[int, ...] = (16, 200, 1600)
+    tried: tuple[Tiles, ...] = TRIED
+
+
+FULL: Final = Load()
+
+
+@dataclass(frozen=True, slots=True)
 class PairRates:
     """Pairs a second of one head.
 
@@ -67,7 +87,7 @@ class PairRates:
         model: whose.
         needed_mflop: least work of a pair, 10^6 operations (`engine.needed_flops`).
         pairs_per_s: with regions on the GPU already, by form.
-        matrix_tflops: bfloat16 product of SQUARE, in the same race.
+        matrix_tflops: of the product of two squares, in the same race.
         share_of_matrix, share_of_nominal: of the kernel in bfloat16: pairs * needed work over that rate, and over the
             data sheet's; None where it is not known.
         call_ms: a call as a service makes it, from numbers in memory to scores in memory, by form and pairs.
@@ -88,74 +108,78 @@ def bench_heads() -> dict[str, SimilarityHead]:
     return {DEFAULT_MODEL: shipped, "paper": made_up_head({}, PAPER_CHANNELS)}
 
 
-def nominal_flops() -> float | None:
-    """What the data sheet says of this device, operations a second in bfloat16."""
-    name = torch.cuda.get_device_name()
+def nominal_flops(device: str) -> float | None:
+    """What the data sheet says of a device, operations a second in bfloat16."""
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
     return next((1e12 * rate for known, rate in NOMINAL_TFLOPS.items() if known in name), None)
 
 
 @torch.inference_mode()
-def pair_rates(model: str, head: SimilarityHead, *, seconds: float) -> PairRates:
-    """Race literal form, torch's serving form, the kernel in both precisions and a plain product, on CUDA.
+def pair_rates(model: str, head: SimilarityHead, *, seconds: float, load: Load = FULL) -> PairRates:
+    """Race literal form, torch's serving form, the kernel in both precisions and a plain product.
 
     Args:
         model: name, for the report.
         head: on the CPU.
         seconds: for each of the races.
+        load: what is computed.
     """
     from threadmatch.model.gpu.pair_engine import PairEngine
 
     needed = needed_flops(head.config, head.projection.shape[1])
-    items = _regions(head, PAIRS)
-    stored = items.half()
-    plain = Engine(head, device="cuda")
-    kernels = {name: PairEngine(head, precision=name) for name in ("float32", "bfloat16")}
-    calls = {"serving, torch": plain.score_many} | {
-        f"kernel, {name}": kernel.score_many for name, kernel in kernels.items()
+    items = _regions(head, load.pairs)
+    plain = Engine(head, device=load.device)
+    exact, rounded = (PairEngine(head, device=load.device, precision=name) for name in PRECISIONS)
+    calls = {"serving, torch": plain.score_many, KERNEL_FLOAT32: exact.score_many, KERNEL: rounded.score_many}
+    call_ms = {
+        name: _call_ms(score, items[0], items.half(), load.calls, seconds / len(calls)) for name, score in calls.items()
     }
-    call_ms = {name: _call_ms(score, items[0], stored, seconds / len(calls)) for name, score in calls.items()}
-    on_gpu, query = items.cuda(), items[:1].cuda()
-    half, owner = stored.cuda(), torch.zeros(PAIRS, dtype=torch.int32, device="cuda")
-    a, b = (torch.randn(SQUARE, SQUARE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    there, query = items.to(load.device), items[:1].to(load.device)
+    owner = torch.zeros(load.pairs, dtype=torch.int32, device=load.device)
+    a, b = (torch.randn(load.square, load.square, device=load.device).bfloat16() for _ in range(2))
+    literal = copy.deepcopy(head).to(load.device)
     contestants: dict[str, Callable[[], object]] = {
-        "literal, torch": _waiting(functools.partial(_literal, head.cuda(), query, on_gpu)),
-        "serving, torch": _waiting(lambda: [plain.score_pairs(query, some) for some in on_gpu.split(GPU_CHUNK_PAIRS)]),
-        "product": _waiting(lambda: torch.mm(a, b)),
+        "literal, torch": lambda: _literal(literal, query, there),
+        "serving, torch": lambda: [plain.score_pairs(query, some) for some in there.split(GPU_CHUNK_PAIRS)],
+        KERNEL_FLOAT32: lambda: exact.score_pairs(query, there.half(), owner),
+        KERNEL: lambda: rounded.score_pairs(query, there.half(), owner),
+        "product": lambda: torch.mm(a, b),
     }
-    for name, kernel in kernels.items():
-        contestants[f"kernel, {name}"] = _waiting(functools.partial(kernel.score_pairs, query, half, owner))
-    timings = race(contestants, seconds=seconds)
-    head.cpu()
-    rate = 2.0 * SQUARE**3 / timings.pop("product").best_s
-    per_s = {name: round(PAIRS / timing.best_s, 1) for name, timing in timings.items()}
-    done, nominal = per_s["kernel, bfloat16"] * needed, nominal_flops()
+    timings = race({name: _waiting(call, load.device) for name, call in contestants.items()}, seconds=seconds)
+    rate = 2.0 * load.square**3 / timings.pop("product").best_s
+    per_s = {name: round(load.pairs / timing.best_s, 1) for name, timing in timings.items()}
+    done, nominal = per_s[KERNEL] * needed, nominal_flops(load.device)
     return PairRates(
-        model, round(needed / 1e6, 1), per_s, round(rate / 1e12, 1), round(done / rate, 3),
-        None if nominal is None else round(done / nominal, 3), call_ms,
+        model, round(needed / 1e6, 1), per_s, float(f"{rate / 1e12:.4g}"), float(f"{done / rate:.4g}"),
+        None if nominal is None else float(f"{done / nominal:.4g}"), call_ms,
     )  # fmt: skip
 
 
 @torch.inference_mode()
-def tile_rates(head: SimilarityHead, *, seconds: float) -> Iterator[dict[str, Any]]:
-    """Pairs a second of the kernel in bfloat16 with each of TRIED, one by one; what cannot be compiled says why."""
+def tile_rates(head: SimilarityHead, *, seconds: float, load: Load = FULL) -> Iterator[dict[str, Any]]:
+    """Pairs a second of the kernel in bfloat16 with each tiles, one by one; what cannot be compiled says why."""
     from threadmatch.model.gpu.pair_engine import PairEngine
 
-    items = _regions(head, PAIRS)
-    query, half = items[:1].cuda(), items.half().cuda()
-    owner = torch.zeros(PAIRS, dtype=torch.int32, device="cuda")
-    for tiles in TRIED:
+    items = _regions(head, load.pairs)
+    query, half = items[:1].to(load.device), items.half().to(load.device)
+    owner = torch.zeros(load.pairs, dtype=torch.int32, device=load.device)
+    for tiles in load.tried:
         try:
-            kernel = PairEngine(head, tiles=(tiles,))
+            kernel = PairEngine(head, device=load.device, tiles=(tiles,))
         except CompileError as error:
             yield {"tiles": str(tiles), "error": str(error)[:300]}
             continue
-        timing = race({"kernel": _waiting(functools.partial(kernel.score_pairs, query, half, owner))}, seconds=seconds)
-        yield {"tiles": str(tiles), "pairs_per_s": round(PAIRS / timing["kernel"].best_s, 1)}
+        run = _waiting(functools.partial(kernel.score_pairs, query, half, owner), load.device)
+        timing = race({"kernel": run}, seconds=seconds)["kernel"]
+        yield {"tiles": str(tiles), "pairs_per_s": round(load.pairs / timing.best_s, 1)}
 
 
 @torch.inference_mode()
-def dense_rates(*, seconds: float) -> list[dict[str, Any]]:
-    """Milliseconds of one photo's dense match with items as a gallery keeps them (int4): CPU, torch and the kernel."""
+def dense_rates(*, seconds: float, load: Load = FULL) -> list[dict[str, Any]]:
+    """Milliseconds of one photo's dense match with items as a gallery keeps them (int4): CPU, torch and the kernel.
+
+    Each takes the records as they lie in a gallery, as a search does.
+    """
     from threadmatch.model.gpu.dense_engine import DenseEngine
 
     generator = torch.Generator().manual_seed(0)
@@ -163,13 +187,12 @@ def dense_rates(*, seconds: float) -> list[dict[str, Any]]:
     spec, rates = FeatureSpec(CELLS, CELLS_SHAPE, "int4"), []
     matchers = {
         "cpu": DenseMatcher(_no_grid),
-        "cuda, torch": DenseMatcher(_no_grid, device="cuda"),
-        "cuda, kernel": DenseMatcher(_no_grid, device="cuda", engine=DenseEngine()),
+        f"{load.device}, torch": DenseMatcher(_no_grid, device=load.device, codes=False),
+        f"{load.device}, kernel": DenseMatcher(_no_grid, engine=DenseEngine(device=load.device)),
     }
-    for count in CALLS:
+    for count in load.calls:
         cells = F.normalize(torch.randn(count, *CELLS_SHAPE, generator=generator), dim=-1).numpy()
         records = [spec.pack(one) for one in cells]
-        # unpacked anew by each: what a search does
         calls = {name: functools.partial(_match, matcher, photo, spec, records) for name, matcher in matchers.items()}
         timings = race(calls, seconds=seconds)
         rates.append({"items": count} | {name: round(1000 * each.median_s, 3) for name, each in timings.items()})
@@ -194,20 +217,26 @@ def _literal(head: SimilarityHead, query: Tensor, items: Tensor) -> list[Tensor]
     return [head(query.expand(len(some), -1, -1), some) for some in items.split(LITERAL_PAIRS)]
 
 
-def _waiting(call: Callable[[], object]) -> Callable[[], object]:
-    """The call, and the GPU is done."""
+def _waiting(call: Callable[[], object], device: str) -> Callable[[], object]:
+    """The call, and the device is done."""
 
     @torch.inference_mode()
     def run() -> None:
         call()
-        torch.cuda.synchronize()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return run
 
 
 def _call_ms(
-    score_many: Callable[[list[Tensor], list[Tensor]], object], query: Tensor, stored: Tensor, seconds: float
+    score_many: Callable[[list[Tensor], list[Tensor]], object],
+    query: Tensor,
+    stored: Tensor,
+    counts: Sequence[int],
+    seconds: float,
 ) -> dict[int, float]:
-    calls = {str(count): functools.partial(score_many, [query], [stored[:count]]) for count in CALLS}
+    """By pairs a call, the median."""
+    calls = {str(count): functools.partial(score_many, [query], [stored[:count]]) for count in counts}
     timings = race(calls, seconds=seconds)
     return {int(count): round(1000 * timing.median_s, 3) for count, timing in timings.items()}
