@@ -4,11 +4,11 @@ Letters  N nodes (padded to NODES, a power of two), R regions, C channels, D sim
          T steps; D and C' padded to whole tiles with zeros, which change nothing
 Paper    Kuang et al., ICCV 2019, Eq. 1 to 8
 
-A program takes one pair after another. Its nodes live in a strip of scratch of its own, which no other program touches:
-64 KB a program at D = 256 in bfloat16, 132 programs on an H200, 8 MB in all, so the strips stay in the 50 MB of its
-second-level cache. A tile of nodes is made in registers from the regions themselves (difference, square, projection,
-length) and written once; edges and messages are never written. Products run on tensor cores and add up in float32;
-lengths, softmax and the last step, which has one row, are float32 altogether.
+A program takes one pair after another. Its nodes live in a strip of scratch of its own that no other program touches:
+128 KB a program at the shipped sizes in bfloat16, 132 programs on an H200, 17 MB in all, so they stay in the 50 MB
+of its second-level cache. A tile of nodes is made in registers from the regions themselves (difference, square,
+projection, length) and written once; edges and messages are never written. Products run on tensor cores and add up in
+float32; lengths, softmax and the last step, which has one row, are float32 altogether.
 
 Triton does not order what one thread writes to memory before what another reads of it: `tl.debug_barrier` does, in a
 program (bar.sync). Each place that needs one says so.
@@ -227,7 +227,7 @@ def score_pairs(
 ) -> None:  # fmt: skip
     """Score `pairs` pairs: the query `owner[p]` of (Q, R, C) with item p of (B, R, C) -> scores (B,) float32.
 
-    `packing.PackedHead` says what the weights' buffers hold. Any number of programs shares the pairs out.
+    `head_packing.PackedHead` says what the weights' buffers hold. Any number of programs shares the pairs out.
     """
     program = tl.program_id(0)
     nodes += program * NODES * WIDTH

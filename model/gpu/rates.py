@@ -1,7 +1,7 @@
 """How fast the GPU's forms are, against torch on the same GPU and against what the GPU could do.
 
-Contestants take turns (`speed.race`); each call waits until the GPU is done. Nothing here imports a kernel before it is
-asked to measure one.
+Contestants take turns (`racing.race`), and each call waits until the GPU is done. No kernel is imported before one is
+to be measured.
 
 Letters  B pairs, R regions, C channels, P cells, K numbers a cell
 """
@@ -26,7 +26,7 @@ from threadmatch.model.features import CELLS, FeatureSpec
 from threadmatch.model.gpu.checks import PAPER_CHANNELS, made_up_head
 from threadmatch.model.gpu.head_packing import Precision, Tiles
 from threadmatch.model.grnet import SimilarityHead, load_checkpoint
-from threadmatch.model.speed import race
+from threadmatch.model.racing import race
 
 NOMINAL_TFLOPS: Final[Mapping[str, float]] = {
     "H200": 989,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.gpu_bench import search_rates
 from threadmatch.model.data.setups import Setup
 from threadmatch.model.descriptions import DEFAULT_MODEL
+from threadmatch.model.device_ranks import check_model_ranks
 from threadmatch.model.gpu.checks import (
     Check,
     RankCheck,
@@ -23,7 +24,6 @@ from threadmatch.model.gpu.checks import (
     check_small_ranks,
     small_heads,
 )
-from threadmatch.model.gpu.model_ranks import check_model_ranks
 from threadmatch.model.gpu.rates import bench_heads, dense_rates, pair_rates, tile_rates
 from threadmatch.model.images import load_image
 from threadmatch.model.speed import encode_speed
