@@ -39,7 +39,7 @@ COPY service ./service
 COPY src ./src
 RUN pip install --no-deps .
 
-# --- what runs: no compiler, no pip cache, no root, nothing written outside /tmp and the gallery ---
+# --- what runs: no compiler (but for CUDA), no pip cache, no root, nothing written outside /tmp and the gallery ---
 FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="threadmatch" \
       org.opencontainers.image.description="A street photo in, the same garment in the shop's catalogue out" \
@@ -64,7 +64,15 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
 ENTRYPOINT ["threadmatch"]
 CMD ["--help"]
 
+# Triton compiles the matching kernels for the GPU that it finds, and their launcher with a C compiler; without one torch
+# matches (docs/gpu.md).
 FROM runtime AS cuda
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-cuda /opt/threadmatch /opt/threadmatch
 

@@ -2,6 +2,7 @@
 #
 #   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
+#   make bench-gpu                 check and measure everything on a GPU, in 8 minutes; GPU_FLAGS=--interpret without one
 #   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
 #   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
 #   make failures                  three hosts, a gallery on them, and what happens when they die; FLAGS=--short
@@ -18,6 +19,7 @@ DATA ?=
 PORT ?=
 CHECK ?=
 BENCH_FLAGS ?=
+GPU_FLAGS ?=
 FLAGS ?=
 PYTEST_FLAGS ?=
 # Test processes; a file's tests stay together, since they share what they set up.
@@ -28,7 +30,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test test-cluster test-ray failures lint format bench docs lock clean
+.PHONY: help venv demo test test-cluster test-ray failures lint format bench bench-gpu docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -82,6 +84,10 @@ format: $(READY)
 bench: $(READY)
 	@$(BIN)/threadmatch bench $(BENCH_FLAGS)
 
+# On a GPU with the environment that is there (torch for CUDA, faiss-gpu); VENV= names another. Its file is gpu.json.
+bench-gpu: $(READY)
+	@$(BIN)/python -m threadmatch.service.bench.gpu $(GPU_FLAGS)
+
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo 'The documents: build/site/index.html; for its search: $(BIN)/python -m http.server --directory build/site'
@@ -96,4 +102,4 @@ lock:
 	$(UV) --extra gpu --extra otel --constraint requirements.lock --no-annotate --output-file requirements-gpu.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-ray build dist demo-data bench-data *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray build dist demo-data bench-data gpu.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,36 +1,67 @@
-"""Features as a gallery keeps them: whole numbers of one byte, and a scale a vector.
+"""Features as a gallery keeps them: whole numbers of a byte or of half a byte, and a scale a vector.
 
-Who multiplies many of them does so as they are (`model.dense`); everybody else takes their floats.
+Who multiplies many of them does so as they are (`model.dense`, `model.gpu`); everybody else takes their floats.
 
 Letters  N items, V vectors an item, K numbers a vector
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+NIBBLE_OFFSET = 8
+"""Added to a number of half a byte, so that it is above 0."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Coded:
-    """Values that are `codes * scales`.
+    """Values that are `codes * scales`. What came two numbers a byte is taken apart when somebody asks for `codes`.
 
-    Fields:
+    Args:
         codes: (N, *shape) int8, from -127 to 127.
         scales: (N, *shape[:-1]) float32.
     """
 
-    codes: NDArray[np.int8]
-    scales: NDArray[np.float32]
+    def __init__(self, codes: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
+        self._codes: NDArray[np.int8] | None = codes
+        self._nibbles: NDArray[np.uint8] | None = None
+        self.scales = scales
+
+    @classmethod
+    def of_nibbles(cls, nibbles: NDArray[np.uint8], scales: NDArray[np.float32]) -> Coded:
+        """Of two numbers a byte.
+
+        Args:
+            nibbles: (N, *shape[:-1], K / 2) uint8: number n of a vector in the low four bits of byte n, number K / 2 +
+                n in its high four, each NIBBLE_OFFSET more than it is.
+            scales: (N, *shape[:-1]) float32.
+        """
+        made = cls.__new__(cls)
+        made._codes, made._nibbles, made.scales = None, nibbles, scales
+        return made
+
+    @property
+    def nibbles(self) -> NDArray[np.uint8] | None:
+        """As `of_nibbles` was given them; None where they came a byte each."""
+        return self._nibbles
+
+    @property
+    def codes(self) -> NDArray[np.int8]:
+        """(N, *shape) int8."""
+        if self._codes is None:
+            assert self._nibbles is not None
+            self._codes = _apart(self._nibbles)
+        return self._codes
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.scales)
 
     def __getitem__(self, places: slice | list[int] | NDArray[Any]) -> Coded:
         """Of some of the items."""
+        if self._nibbles is not None:
+            return Coded.of_nibbles(self._nibbles[places], self.scales[places])
         return Coded(self.codes[places], self.scales[places])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -41,11 +72,23 @@ class Coded:
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, *shape)."""
+        if self._nibbles is not None:
+            return (*self._nibbles.shape[:-1], 2 * self._nibbles.shape[-1])
         return self.codes.shape
 
     def floats(self) -> NDArray[np.float32]:
         """(N, *shape) float32."""
         return np.asarray(self.codes * self.scales[..., None], np.float32)
+
+
+def _apart(nibbles: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """(..., K / 2) uint8 -> (..., K) int8."""
+    half = nibbles.shape[-1]
+    codes = np.empty((*nibbles.shape[:-1], 2 * half), np.uint8)
+    np.bitwise_and(nibbles, 15, out=codes[..., :half])
+    np.right_shift(nibbles, 4, out=codes[..., half:])
+    codes -= np.uint8(NIBBLE_OFFSET)  # wraps round: 1..15 to -7..7
+    return codes.view(np.int8)
 
 
 Stored: TypeAlias = NDArray[Any] | Coded

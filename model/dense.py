@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
-from threadmatch.model.coded import Coded
+from threadmatch.model.coded import Coded, Stored
 from threadmatch.model.explain import Explanation
 from threadmatch.model.features import CELLS
 from threadmatch.model.matching import Items, Photo
@@ -113,6 +113,14 @@ def multiplies_codes() -> bool:
     return hasattr(torch, "_int_mm") and ask is not None and bool(ask().get("avx512_vnni"))
 
 
+class CellEngine(Protocol):
+    """Computes `dense_similarity` of many pairs elsewhere than in torch."""
+
+    def score_many(self, photos: Sequence[Tensor], items: Sequence[Stored]) -> list[Tensor]:
+        """(P, K) float32 each, and (n, Q, K) as a gallery keeps them, n may be 0 -> (n,) float32 on the CPU each."""
+        ...
+
+
 class DenseMatcher(FeatureMatcher):
     """Mean cosine of each cell's best partner, -1..1, straight from the cells that a gallery keeps.
 
@@ -121,6 +129,7 @@ class DenseMatcher(FeatureMatcher):
         device: "cpu" or "cuda".
         calibrated: see `Matcher`.
         codes: whether to multiply what is coded as it is, on a CPU; None where it can.
+        engine: what computes in place of torch; None for torch.
     """
 
     explains = True
@@ -132,6 +141,7 @@ class DenseMatcher(FeatureMatcher):
         device: str = "cpu",
         calibrated: bool = False,
         codes: bool | None = None,
+        engine: CellEngine | None = None,
     ) -> None:
         super().__init__(
             "dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS, calibrated=calibrated
@@ -139,11 +149,15 @@ class DenseMatcher(FeatureMatcher):
         self._ask_grid = grid
         can = self._device.type == "cpu" and multiplies_codes()
         self._codes = can if codes is None else codes and can
+        self._engine = engine
 
     @torch.inference_mode()
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """See `Matcher.score_many`."""
         items = [each[CELLS] for each in candidates]
+        if self._engine is not None:
+            photos = [tensor(query[CELLS]).float() for query in queries]
+            return [scores.numpy() for scores in self._engine.score_many(photos, items)]
         coded = [each for each in items if isinstance(each, Coded) and len(each) and each.shape[2] <= MOST_CHANNELS]
         if not self._codes or len(coded) < len(items):
             return super().score_many(queries, candidates)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.model.coded import Coded, Stored, floats
+from threadmatch.model.coded import NIBBLE_OFFSET, Coded, Stored, floats
 from threadmatch.model.framing import Framing
 
 FeatureType = Literal["float32", "float16", "int8", "int4"]
@@ -100,7 +100,8 @@ class FeatureSpec:
         coded = np.linalg.norm(codes.astype(np.float32), axis=1)  # 1 at least, but for zero vectors
         scales = (np.linalg.norm(vectors, axis=1) / np.maximum(coded, 1)).astype(_SCALE)  # lengths stay as they are
         if self.dtype == "int4":
-            low, high = np.split(codes.astype(np.uint8) + np.uint8(8), 2, axis=1)  # wraps round: -7..7 to 1..15
+            above = codes.astype(np.uint8) + np.uint8(NIBBLE_OFFSET)  # wraps round: -7..7 to 1..15
+            low, high = np.split(above, 2, axis=1)
             return bytes((low | (high << 4)).tobytes() + scales.tobytes())
         return bytes(codes.tobytes() + scales.tobytes())
 
@@ -131,17 +132,12 @@ class FeatureSpec:
             return plain.astype(kind, copy=False).reshape(len(joined), *self.shape)
         count = math.prod(self.shape) * _BITS[self.dtype] // 8
         packed = joined[:, :count].reshape(len(joined), self.vectors, count // self.vectors)
-        if self.dtype == "int4":
-            half = packed.shape[2]
-            codes = np.empty((len(joined), self.vectors, 2 * half), np.uint8)
-            np.bitwise_and(packed, 15, out=codes[..., :half])
-            np.right_shift(packed, 4, out=codes[..., half:])
-            codes -= np.uint8(8)  # wraps round: 1..15 to -7..7
-        else:
-            codes = np.ascontiguousarray(packed)
         scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE).astype(np.float32)  # (N, vectors)
         shape = (len(joined), *self.shape)
-        return Coded(codes.view(np.int8).reshape(shape), scales.reshape(shape[:-1]))
+        whole = np.ascontiguousarray(packed).reshape(*shape[:-1], packed.shape[2])
+        if self.dtype == "int4":
+            return Coded.of_nibbles(whole, scales.reshape(shape[:-1]))
+        return Coded(whole.view(np.int8), scales.reshape(shape[:-1]))
 
     def _codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
         """(vectors, V) -> whole numbers; a zero vector stays one."""

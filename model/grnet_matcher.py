@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from threadmatch.model.encoding import photo_tensor
-from threadmatch.model.engine import Engine
 from threadmatch.model.explain import Explanation, Side, explain, grad_cam, region_heat
 from threadmatch.model.features import REGIONS
+from threadmatch.model.gpu.choosing import pair_scorer
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.matching import Items, Photo
 from threadmatch.model.pyramid import region_boxes
@@ -40,7 +40,7 @@ class GRNetMatcher:
 
     def __init__(self, network: GRNet, *, device: str = "cpu") -> None:
         self._network, self._device = network, device
-        self._engine = Engine(network.head, device=device)
+        self._engine = pair_scorer(network.head, device)
         rows, columns = network.map_grid()
         self._boxes = region_boxes(network.config.grids, rows, columns).numpy()
         self._cells = torch.from_numpy(np.rint(self._boxes * (columns, rows, columns, rows)).astype(np.int64))

@@ -103,6 +103,11 @@ class Model:
         self.fingerprint, self.features_fingerprint = prints.model + own, prints.features + own
         self.matchers: Mapping[str, Matcher] = MatchersOf(network, device)
 
+    def make_matchers(self) -> None:
+        """Make every matcher now: on a GPU kernels are compiled, for seconds, and no search should wait for that."""
+        if self.device != "cpu":
+            dict(self.matchers.items())
+
     @property
     def image_px(self) -> int:
         """S, side of the square images that `encode` takes."""

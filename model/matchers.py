@@ -37,13 +37,14 @@ def _greedy(network: GRNet, device: str) -> Matcher | None:
 
 def _dense(network: GRNet, device: str) -> Matcher | None:
     from threadmatch.model.dense import DenseMatcher
+    from threadmatch.model.gpu.choosing import cell_engine
 
     if CELLS not in network.config.features:
         return None
     # A calibration belongs to the end of the chain; who never fitted one knows no gallery's size.
     last = network.chain[-1].matcher if network.chain else None
     fitted = last == "dense" and network.calibration.gallery_items is not None
-    return DenseMatcher(network.map_grid, device=device, calibrated=fitted)
+    return DenseMatcher(network.map_grid, device=device, calibrated=fitted, engine=cell_engine(device))
 
 
 def _sparse(network: GRNet, device: str) -> Matcher | None:

@@ -12,7 +12,6 @@ import functools
 import math
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,13 @@ from numpy.typing import NDArray
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.descriptions import DEFAULT_PARSER, SHIPPED, shipped_models
 from threadmatch.model.detection.parsing.detector import load_parser_detector
-from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, Engine, needed_flops
+from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, needed_flops
 from threadmatch.model.features import REGIONS
+from threadmatch.model.gpu.choosing import pair_scorer
 from threadmatch.model.grnet import SimilarityHead, load_checkpoint
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import load_model
+from threadmatch.model.racing import race
 from threadmatch.model.region_matchers import LiteralMatcher
 
 PAPER_BACKBONE: Final = "googlenet"
@@ -39,16 +40,6 @@ SQUARE: Final = 2048
 """Side of the large product that shows the machine's own rate."""
 PAIRS: Final = 64
 """Pairs a call."""
-LEAST_ROUNDS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds a call: the best and the median of `rounds` calls."""
-
-    best_s: float
-    median_s: float
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,7 @@ def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> Rerank
     else:
         network = load_checkpoint(_folder(name))
         config, channels, head = network.config, network.region_channels, network.head
-    engine, literal = Engine(head, device=device), LiteralMatcher(head.to(device), device=device)
+    engine, literal = pair_scorer(head, device), LiteralMatcher(head.to(device), device=device)
     query = torch.rand(config.regions, channels)
     candidates = torch.rand(PAIRS, config.regions, channels)
     stored = candidates.half()  # as a gallery keeps them
@@ -156,7 +147,7 @@ def rerank_speed(name: str, *, device: str, seconds: float, seed: int) -> Rerank
             "square": square.run,
             "first": first.run,
             "literal": lambda: literal.score_many([{REGIONS: query.numpy()}], [{REGIONS: candidates.numpy()}]),
-            "serving": lambda: engine.score(query, stored),
+            "serving": lambda: engine.score_many([query], [stored]),
         },
         seconds=seconds,
     )
@@ -220,22 +211,6 @@ def decode_speed(photo: bytes, *, image_px: int, seconds: float) -> DecodeSpeed:
     prepared, _ = load_image(photo, image_px=image_px)
     timing = race({"decode": lambda: load_image(photo, image_px=image_px)}, seconds=seconds)["decode"]
     return DecodeSpeed(prepared.width, prepared.height, len(photo), round(1 / timing.median_s, 1))
-
-
-def race(contestants: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, Timing]:
-    """Call each in turn until the time is up; a first call of each, which warms it up, is not counted."""
-    for call in contestants.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    end = time.perf_counter() + seconds
-    rounds = 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() < end:
-        for name, call in contestants.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - started)
-        rounds += 1
-    return {name: Timing(min(taken), float(np.median(taken)), rounds) for name, taken in times.items()}
 
 
 @dataclass(frozen=True, slots=True)

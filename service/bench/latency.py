@@ -36,6 +36,8 @@ WAYS: Final[dict[str, dict[str, str]]] = {
 }
 """What is asked in turns: a photo alone, whose garment is found; the chain over the whole photo; and a search with
 one vector a photo."""
+RERANKED: Final[dict[str, dict[str, str]]] = {"grnet": {"box": "none", "matcher": "grnet"}}
+"""What is asked besides where a GPU reranks: the paper's graph over the whole shortlist, for models that have it."""
 STAGES: Final[tuple[str, ...]] = ("decode", "encode", "shortlist", "gather", "rerank", "pick", "explain")
 """Parts of a search that lie beside each other; the matchers' own times are within rerank."""
 
@@ -45,7 +47,7 @@ class Latency:
     """What a number of clients saw.
 
     Fields:
-        way: of WAYS.
+        way: of WAYS or RERANKED.
         clients: asking at once.
         searches: answered in the time measured.
         searches_per_s: answered a second, all clients together.
@@ -87,7 +89,7 @@ def measure_latency(
         clients: threads, each with a connection of its own.
         candidates: of each search.
         seconds: how long; goes on until at least LEAST_SEARCHES are answered.
-        way: of WAYS.
+        way: of WAYS or RERANKED.
 
     Raises:
         CommandError: a search was answered by something else than 200.
@@ -95,7 +97,7 @@ def measure_latency(
     turn = itertools.count()
     lock = threading.Lock()
     found: list[_Search] = []
-    bodies = [_body(photo, {"candidates": str(candidates), **WAYS[way]}) for photo in photos]
+    bodies = [_body(photo, {"candidates": str(candidates), **(WAYS | RERANKED)[way]}) for photo in photos]
     with _connection(running.address) as connection:
         _search(connection, bodies[0])  # warms the path; not counted
     before = _Used.now(running)

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """What `threadmatch bench` was asked for; its help says what each is."""
+    """What `threadmatch bench` was asked for; its help says what each is.
+
+    Fields:
+        ways: of asking, by name (`latency`).
+        settings: of the service, by field name; many clients need more places than it has by default.
+    """
 
     model: str
     device: str
@@ -53,6 +58,8 @@ class BenchOptions:
     with_service: bool
     workers: tuple[int, ...] = (1,)
     only_searches: bool = False
+    ways: tuple[str, ...] = tuple(WAYS)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def run_bench(options: BenchOptions, say: Say) -> dict[str, Any]:
     if not options.only_searches:
         result |= _alone(options, say)
     if options.with_service:
-        result |= _with_service(options, say)
+        result |= measure_service(options, say)
     result["seconds"] = round(time.monotonic() - started, 1)
     return result
 
@@ -92,14 +99,18 @@ def _alone(options: BenchOptions, say: Say) -> dict[str, Any]:
     image_px = result["encode"][0]["sides_px"][0]
     small = draw_street_query(garment(options.seed, 0), setup=Setup.EASY, seed=options.seed).image
     result["decode"] = [
-        asdict(decode_speed(_jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
+        asdict(decode_speed(jpeg(small, size), image_px=image_px, seconds=options.seconds / 2))
         for size in (None, LARGE_PHOTO)
     ]
     return result
 
 
-def _with_service(options: BenchOptions, say: Say) -> dict[str, Any]:
-    """Draw a shop, ingest it twice, serve it, load it; or serve and load what an earlier run made."""
+def measure_service(options: BenchOptions, say: Say) -> dict[str, Any]:
+    """Draw a shop, ingest it twice, serve it, load it; or serve and load what an earlier run made.
+
+    Raises:
+        CommandError: a step failed.
+    """
     shop = options.work / f"drawn-{options.gallery_items}-{options.seed}"
     gallery = options.work / "gallery"
     result: dict[str, Any] = {} if options.only_searches else {"ingestion": _ingested(shop, gallery, options, say)}
@@ -124,7 +135,8 @@ def _ingested(shop: Path, gallery: Path, options: BenchOptions, say: Say) -> lis
     part = first_rows(whole, max(1, options.gallery_items // SMALL_PART), options.work / "part.csv")
     for catalogue, folder in ((part, options.work / "part-gallery"), (whole, gallery)):
         shutil.rmtree(folder, ignore_errors=True)
-        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(folder), *named]
+        arguments = ["ingest", str(catalogue), "--images", str(shop), "--gallery", str(folder)]
+        arguments += ["--device", options.device, *named]
         _say_command(arguments, say)
         measured.append(asdict(measure_ingestion(arguments)))
     return measured
@@ -139,11 +151,11 @@ def _load(
     most = max(options.clients)  # from one address, which by itself may have three quarters of what there is
     bounds = {"max_searches": 2 * most, "max_connections": 2 * most, "max_pairs": 2 * most * options.candidates}
     settings = {name: str(max(bound, Settings.model_fields[name].default)) for name, bound in bounds.items()}
-    with service(arguments, options.work / "serve.log", settings) as running:
-        for way in WAYS:  # so that no first call of a size of batch is counted
+    with service(arguments, options.work / "serve.log", settings | dict(options.settings)) as running:
+        for way in options.ways:  # so that no first call of a size of batch is counted
             measure_latency(running, photos, clients=16, candidates=options.candidates, seconds=WARM_S, way=way)
         for clients in options.clients:
-            for way in WAYS:
+            for way in options.ways:
                 say(f"{clients} clients ask for {options.seconds:g} s, {way}")
                 measured = measure_latency(
                     running, photos, clients=clients, candidates=options.candidates, seconds=options.seconds, way=way
@@ -164,7 +176,7 @@ def _say_command(arguments: list[str], say: Say) -> None:
     say(f"$ {shlex.join(['threadmatch', *arguments])}")
 
 
-def _jpeg(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> bytes:
+def jpeg(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> bytes:
     """(H, W, 3) as a JPEG file, at another size if one is given."""
     picture = Image.fromarray(pixels)
     out = io.BytesIO()

@@ -80,8 +80,8 @@ def open_further(name: str, folder: Path, model: ServedModel) -> OpenGallery:
 
 
 def open_default(settings: Settings) -> tuple[Model, OpenGallery]:
-    """The model and the default gallery of the settings; StartError as for `open_both`."""
-    return open_both(
+    """The model, ready for its first search, and the default gallery of the settings; StartError as for `open_both`."""
+    model, gallery = open_both(
         settings.gallery,
         model=settings.model,
         device=settings.device,
@@ -89,6 +89,8 @@ def open_default(settings: Settings) -> tuple[Model, OpenGallery]:
         cache=settings.cache,
         threads=settings.model_threads or None,
     )
+    model.make_matchers()
+    return model, gallery
 
 
 def open_all(settings: Settings) -> tuple[Model, Mapping[str, OpenGallery]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.support.checkout import IMPORT_PATH
-from threadmatch.model import speed
+from threadmatch.model import racing
 from threadmatch.model.descriptions import DEFAULT_PARSER
 from threadmatch.service.bench.ingestion import first_rows
 from threadmatch.service.bench.latency import WAYS
@@ -87,9 +87,9 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
 
 def test_contestants_take_turns_and_their_first_call_is_not_counted() -> None:
     calls: list[str] = []
-    timings = speed.race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0)
-    assert calls == ["a", "b"] * (1 + speed.LEAST_ROUNDS)
-    assert {timing.rounds for timing in timings.values()} == {speed.LEAST_ROUNDS}
+    timings = racing.race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0)
+    assert calls == ["a", "b"] * (1 + racing.LEAST_ROUNDS)
+    assert {timing.rounds for timing in timings.values()} == {racing.LEAST_ROUNDS}
     assert all(timing.best_s <= timing.median_s for timing in timings.values())
 
 
