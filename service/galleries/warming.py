@@ -32,7 +32,7 @@ class Warming:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin; nothing where it is under way, or not wanted."""
+        """Begin; nothing where it is not wanted, or under way: that goes on with the newer generation by itself."""
         if self._share and (self._thread is None or not self._thread.is_alive()) and not self._stopped.is_set():
             self._thread = threading.Thread(target=self._warm, name=f"warm-{self._name}", daemon=True)
             self._thread.start()
@@ -48,10 +48,20 @@ class Warming:
         return self._thread is None or not self._thread.is_alive()
 
     def _warm(self) -> None:
+        """Until the generation in service is the one that was warmed."""
+        generation = None
+        while generation != self._gallery.generation and not self._stopped.is_set():
+            generation = self._gallery.generation
+            self._warm_one(generation)
+
+    def _warm_one(self, generation: str) -> None:
+        def left_off() -> bool:
+            return self._stopped.is_set() or self._gallery.generation != generation
+
         started, room = time.monotonic(), int(self._share * available_bytes())
         try:
             _be_nice()
-            warmed, whole = self._gallery.warm(room, self._stopped.is_set)
+            warmed, whole = self._gallery.warm(room, left_off)
         except OSError as error:  # a generation that was removed meanwhile, or a disk that fails: searches say so
             logger.warning("warming left off", extra={"gallery": self._name, "reason": str(error)})
             return

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from tests.support.patience import PATIENCE_S, until
+from tests.support.patience import PATIENCE_S, until, wait_until
 from tests.support.serving import build_gallery, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.inference import Model
@@ -25,6 +25,7 @@ class Slow:
         self.rooms: list[int] = []
         self.may_end = threading.Event()
         self.left_off = False
+        self.generation = "000001"
 
     def warm(self, room_bytes: int, stopped: Callable[[], bool]) -> tuple[int, int]:
         self.rooms.append(room_bytes)
@@ -45,6 +46,19 @@ def test_it_begins_once_at_a_time_and_again_for_what_is_new() -> None:
     assert len(slow.rooms) == 1
     assert slow.rooms[0] > 2**20
     warming.start()
+    assert warming.join(PATIENCE_S)
+    assert len(slow.rooms) == 2
+
+
+def test_a_generation_that_comes_meanwhile_is_warmed_in_place_of_the_one_before() -> None:
+    slow = Slow()
+    warming = Warming("shop", cast(Gallery, slow), 0.5)
+    warming.start()
+    wait_until(lambda: len(slow.rooms) == 1, "the first was begun")
+    slow.generation = "000002"
+    wait_until(lambda: len(slow.rooms) == 2, "the second was begun")
+    assert slow.left_off
+    slow.may_end.set()
     assert warming.join(PATIENCE_S)
     assert len(slow.rooms) == 2
 
