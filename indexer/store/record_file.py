@@ -5,8 +5,9 @@
 The tables and the description have one checksum, read when the file is opened; each record has its own, checked each
 time it is read. So opening costs nothing for the records, and a damaged one is found before it is used.
 
-Tables, and what is used where it lies, are mapped. Records that are asked for here and there are read from the
-descriptor, all announced to the kernel first: those that are on the disk come together, and nothing around them does.
+Tables, small records, and what is used where it lies, are mapped. Records of a page or more that are asked for here and
+there are read from the descriptor, all announced to the kernel first: those that are on the disk come together, and
+nothing around them does. (For small ones two calls of the kernel each cost more than the pages around them.)
 
 Letters  N records
 """
@@ -35,6 +36,8 @@ from threadmatch.indexer.store.records import checksum
 SUFFIX: Final = ".rows"
 _END: Final = struct.Struct("<QQI8s")  # length of the tables, of the JSON, checksum of both, mark
 _MARK: Final = b"tm-rows1"
+_ANNOUNCED_BYTES: Final = 4096
+"""Of a record on average, from which on records are announced and read from the descriptor."""
 _CRC: Final = np.dtype("<u4")
 
 
@@ -152,19 +155,24 @@ class RecordFile:
         return np.where(self.rows[found] == rows, found, -1) if len(self.rows) else np.full(len(rows), -1)
 
     def read(self, place: int) -> bytes | None:
-        """A record; None where it cannot be read or fails its checksum."""
+        """A record; None where it fails its checksum."""
+        return self._whole(place, bytes(self._mapped(place)))
+
+    def read_many(self, places: Sequence[int]) -> Iterator[bytes | None]:
+        """Records, in the order of `places`, which had better ascend; None for each that is lost or damaged."""
+        if self.size_bytes < _ANNOUNCED_BYTES * len(self):
+            return map(self.read, places)
+        for place in places:  # those that are not in memory are fetched at the same time
+            start, size = self._span(place)
+            _advise(self._file, start, size, "WILLNEED")
+        return map(self._fetched, places)
+
+    def _fetched(self, place: int) -> bytes | None:
         start, size = self._span(place)
         try:
             return self._whole(place, os.pread(self._file, size, start))
         except OSError:  # a bad block: the record is lost like one that fails its checksum, and is named likewise
             return None
-
-    def read_many(self, places: Sequence[int]) -> Iterator[bytes | None]:
-        """Records, in the order of `places`, which had better ascend; None for each as `read` says."""
-        for place in places:  # those that are not in memory are fetched at the same time
-            start, size = self._span(place)
-            _advise(self._file, start, size, "WILLNEED")
-        return map(self.read, places)
 
     def read_mapped(self, place: int) -> memoryview | None:
         """A record where it lies, whose pages all processes share; None where it fails its checksum."""
