@@ -39,6 +39,9 @@ FILTER_EXACT_SHARE = (
     0.2  # a graph loses its way when few of its nodes are allowed; below this share the search is exact
 )
 
+_PAGE_BYTES = 4096
+_TOUCHED_BYTES = 16 * 1024 * 1024  # at a time
+
 
 class Choice:
     """Which vectors of an index a search may give; made by `VectorIndex.choice`. It never changes.
@@ -102,6 +105,28 @@ class VectorIndex:
     def dim(self) -> int:
         """E."""
         return int(self._index.d)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its vectors and links."""
+        return sum(part.nbytes for part in self._parts())
+
+    def touched(self) -> Iterator[int]:
+        """Read each page of a mapped index once, so that this process has it at hand; gives bytes, part by part."""
+        for part in self._parts():
+            for start in range(0, len(part), _TOUCHED_BYTES):
+                piece = part[start : start + _TOUCHED_BYTES]
+                piece[::_PAGE_BYTES].max()
+                yield len(piece)
+
+    def _parts(self) -> list[NDArray[np.uint8]]:
+        """Its large arrays, where they lie."""
+        if self.exact:
+            return [] if self._vectors is None else [self._vectors.reshape(-1).view(np.uint8)]
+        storage, graph = faiss.downcast_index(self._inner.storage), self._inner.hnsw
+        codes = faiss.rev_swig_ptr(storage.codes.data(), storage.codes.size())
+        links = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+        return [codes, links.view(np.uint8)]
 
     @classmethod
     def read(cls, path: Path, stamp: IndexStamp) -> VectorIndex:

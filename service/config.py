@@ -281,6 +281,13 @@ class Settings(BaseSettings):
         default=20.0, ge=0.1, le=3600, description="seconds that unpacking one photo may take in its process"
     )
     gallery_threads: int = Field(default=4, ge=1, le=256, description="threads that read the gallery")
+    warm_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=0.9,
+        description="share of the memory that is free at the start, into which the galleries' files are read in the "
+        "background, so that the first searches do not wait for the disk; 0: none",
+    )
     recent: str = Field(
         default="",
         description="private folder (mode 0700) for the searches of the last minutes, which heat maps and feedback "

@@ -34,7 +34,7 @@ async def put_in_service(state: ServiceState, model: ServedModel, opened: Mappin
     }
     queues = await _started(state, model)
     for name, gallery in {DEFAULT_GALLERY: opened[DEFAULT_GALLERY], **further}.items():
-        state.galleries[name].put_in_service(gallery, queues, _edit_limits(state))
+        state.galleries[name].put_in_service(gallery, queues, _edit_limits(state), warm_share=_warm_share(state))
     state.metrics.ready.set(1)
 
 
@@ -64,13 +64,14 @@ async def _open(state: ServiceState, served: ServedGallery) -> None:
     settings = state.settings
     if served.name == DEFAULT_GALLERY:
         model, gallery = await asyncio.to_thread(open_default, settings)
-        served.put_in_service(gallery, await _started(state, model), _edit_limits(state))
+        queues = await _started(state, model)
+        served.put_in_service(gallery, queues, _edit_limits(state), warm_share=_warm_share(state))
         state.metrics.ready.set(1)
     elif state.queues is None:
         raise StartError("it waits for the default gallery, which says which model is loaded")
     else:
         gallery = await asyncio.to_thread(open_further, served.name, served.folder, state.queues.model)
-        served.put_in_service(gallery, state.queues, _edit_limits(state))
+        served.put_in_service(gallery, state.queues, _edit_limits(state), warm_share=_warm_share(state))
 
 
 async def _started(state: ServiceState, model: ServedModel) -> ModelQueues:
@@ -129,3 +130,8 @@ def _say_once(served: ServedGallery, reason: str) -> None:
     if served.missing != reason:
         logger.info("waiting for the gallery", extra={"gallery": served.name, "reason": reason})
     served.missing = reason
+
+
+def _warm_share(state: ServiceState) -> float:
+    """Of free memory, for each gallery."""
+    return state.settings.warm_share / len(state.galleries)

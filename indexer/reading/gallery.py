@@ -10,7 +10,7 @@ Letters  E embedding size, N candidates
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import VectorIndex
+from threadmatch.indexer.reading import warming
 from threadmatch.indexer.reading.connections import Readers, identity
 from threadmatch.indexer.reading.generation import LoadedGeneration
 from threadmatch.indexer.reading.items import Item
@@ -195,6 +196,23 @@ class Gallery:
     def columns(self) -> dict[str, ColumnKind]:
         """See Snapshot.columns."""
         return self._current.columns()
+
+    def warm(self, room_bytes: int, stopped: Callable[[], bool]) -> tuple[int, int]:
+        """Bring what searches of the generation in service read into memory; see `indexer.reading.warming.warm`.
+
+        Args:
+            room_bytes, stopped: as there.
+
+        Returns:
+            Bytes that are in memory now, and bytes of all files together.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        loaded = self._loaded
+        folder = generations.generation_folder(self.folder, loaded.manifest.generation)
+        whole = warming.files_bytes(folder, loaded.index)
+        return warming.warm(folder, loaded.index, room_bytes, stopped), whole
 
     def _load(self, name: str, readers: Readers) -> LoadedGeneration:
         manifest = _manifest(self.folder, name)

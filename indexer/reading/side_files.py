@@ -109,10 +109,10 @@ class _Rows:
         of = np.searchsorted(self._lasts, numbers)
         for number, file in enumerate(self._files):
             mine: NDArray[np.int64] = numbers[of == number]
-            for row, place in zip(mine.tolist(), file.places(mine).tolist(), strict=True):
-                if place < 0:
-                    continue
-                data = file.read(place)
+            places = file.places(mine)
+            held = places >= 0
+            read = file.read_many(places[held].tolist())
+            for row, data in zip(mine[held].tolist(), read, strict=True):
                 if data is not None:
                     found[row] = data
                 else:

@@ -1,9 +1,13 @@
-"""A file of records under row numbers, written once, read through a memory map that all processes share.
+"""A file of records under row numbers, written once, whose pages all processes share.
 
     records, one after another | row numbers | starts | sizes | checksums | JSON that describes it | end mark
 
 The tables and the description have one checksum, read when the file is opened; each record has its own, checked each
 time it is read. So opening costs nothing for the records, and a damaged one is found before it is used.
+
+Tables, small records, and what is used where it lies, are mapped. Records of a page or more that are asked for here and
+there are read from the descriptor, all announced to the kernel first: those that are on the disk come together, and
+nothing around them does. (For small ones two calls of the kernel each cost more than the pages around them.)
 
 Letters  N records
 """
@@ -12,9 +16,11 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
+import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +36,8 @@ from threadmatch.indexer.store.records import checksum
 SUFFIX: Final = ".rows"
 _END: Final = struct.Struct("<QQI8s")  # length of the tables, of the JSON, checksum of both, mark
 _MARK: Final = b"tm-rows1"
+_ANNOUNCED_BYTES: Final = 4096
+"""Of a record on average, from which on records are announced and read from the descriptor."""
 _CRC: Final = np.dtype("<u4")
 
 
@@ -121,8 +129,11 @@ class RecordFile:
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:  # ValueError: of no bytes
             raise SideFileError(f"{path} cannot be read: {error}") from error
+        weakref.finalize(self, os.close, self._file)
+        _advise(self._file, 0, 0, "RANDOM")  # of this descriptor; the map reads ahead as before
         self._view = memoryview(self._map)
         try:
             self.about = self._read_tables()
@@ -145,8 +156,23 @@ class RecordFile:
 
     def read(self, place: int) -> bytes | None:
         """A record; None where it fails its checksum."""
-        data = bytes(self._mapped(place))
-        return data if checksum(data) == self._checksums[place] else None
+        return self._whole(place, bytes(self._mapped(place)))
+
+    def read_many(self, places: Sequence[int]) -> Iterator[bytes | None]:
+        """Records, in the order of `places`, which had better ascend; None for each that is lost or damaged."""
+        if self.size_bytes < _ANNOUNCED_BYTES * len(self):
+            return map(self.read, places)
+        for place in places:  # those that are not in memory are fetched at the same time
+            start, size = self._span(place)
+            _advise(self._file, start, size, "WILLNEED")
+        return map(self._fetched, places)
+
+    def _fetched(self, place: int) -> bytes | None:
+        start, size = self._span(place)
+        try:
+            return self._whole(place, os.pread(self._file, size, start))
+        except OSError:  # a bad block: the record is lost like one that fails its checksum, and is named likewise
+            return None
 
     def gather(self, places: Ids, size_bytes: int, into: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Read records of one size, each into its row.
@@ -171,15 +197,22 @@ class RecordFile:
 
     def read_mapped(self, place: int) -> memoryview | None:
         """A record where it lies, whose pages all processes share; None where it fails its checksum."""
-        return None if self.read(place) is None else self._mapped(place)
+        data = self._mapped(place)
+        return None if self._whole(place, bytes(data)) is None else data
+
+    def _span(self, place: int) -> tuple[int, int]:
+        return int(self._starts[place]), int(self._sizes[place])
 
     def _mapped(self, place: int) -> memoryview:
-        start = int(self._starts[place])
-        return self._view[start : start + int(self._sizes[place])]
+        start, size = self._span(place)
+        return self._view[start : start + size]
+
+    def _whole(self, place: int, data: bytes) -> bytes | None:
+        return data if checksum(data) == self._checksums[place] else None
 
     def damaged(self) -> Sequence[int]:
-        """Rows whose records fail their checksum; reads everything."""
-        return [int(row) for place, row in enumerate(self.rows) if self.read(place) is None]
+        """Rows whose records fail their checksum; reads everything, from the first to the last."""
+        return [int(row) for place, row in enumerate(self.rows) if self.read_mapped(place) is None]
 
     def _read_tables(self) -> Described:
         tables_size, text_size, crc, mark = _END.unpack(self._view[-_END.size :])
@@ -195,3 +228,9 @@ class RecordFile:
         self.rows, self._starts, self._sizes = tables
         self._checksums: NDArray[np.uint32] = np.frombuffer(self._view, _CRC, count, at)
         return Described(str(text["name"]), int(text["first"]), int(text["last"]), dict(text["form"]))
+
+
+def _advise(descriptor: int, start: int, size: int, advice: str) -> None:
+    """Tell the kernel how a file is read, where it takes advice (macOS takes none)."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, size, getattr(os, f"POSIX_FADV_{advice}"))

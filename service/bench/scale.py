@@ -2,9 +2,12 @@
 
     python -m threadmatch.service.bench.scale --items 10000,100000,1000000 --folder BIG_DISK --markdown
 
-Makes galleries (`service.bench.scale_gallery`), publishes one per cent more, then opens each in a process of its own
-and measures the steps of a search: medians of ROUNDS, one at a time, of processor time on one core, in which other work
-on the machine hardly shows. Publishing and opening are by the clock. Galleries are removed again, unless `--keep`.
+Makes galleries (`service.bench.scale_gallery`), publishes one per cent more, then opens each twice in a process of its
+own and measures the steps of a search: medians of ROUNDS searches, one at a time, of processor time on one core, in
+which other work on the machine hardly shows. Cold: the gallery's files have left the page cache before it is opened, as
+after a restart of the machine, and each search is another one; how long it waits for the disk is by the clock. Warm:
+all files are read first, as `serve` does where there is room, and each search was made once before. Publishing and
+opening are by the clock. Galleries are removed again, unless `--keep`.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import numpy as np
 from threadmatch.indexer.index import VectorIndex, Vectors
 from threadmatch.indexer.index_building import sample_queries
 from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
-from threadmatch.indexer.reading.gallery import Gallery
+from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE
 from threadmatch.model.features import CELLS
@@ -40,22 +43,31 @@ MORE_SHARE: Final = 0.01
 FILTER_SHARES: Final = (0.001, 0.1, 0.9)
 LINE_EVERY_S: Final = 20.0
 
+STEPS: Final = {
+    "shortlist": "shortlist of 200",
+    "gather": "gathering cells",
+    "metadata": "metadata",
+    "duplicates": "near-duplicates",
+    "search": "these four together",
+}
+"""Of a search, and their words."""
+
 ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("write_s", "items written, s", ".0f"),
     ("publish_s", "published, s", ".1f"),
     ("more_publish_s", "1 % more published, s", ".1f"),
     ("index", "index", ""),
-    ("open_s", "opened, s", ".2f"),
+    ("open_s", "opened, cold, s", ".2f"),
     ("private_mb", "memory of one process, MB", ".0f"),
     ("shared_mb", "mapped beside it, shared, MB", ".0f"),
     ("bytes_item", "disk an item, bytes", ".0f"),
     ("side_bytes_item", "of it side files", ".0f"),
     ("index_bytes_item", "of it the index", ".0f"),
-    ("shortlist_ms", "shortlist of 200, ms", ".2f"),
-    ("gather_ms", "gathering cells, ms", ".2f"),
-    ("metadata_ms", "metadata, ms", ".2f"),
-    ("duplicates_ms", "near-duplicates, ms", ".2f"),
-    ("search_ms", "these four together, ms", ".2f"),
+    *(
+        (f"{state}{step}{clock}_ms", f"{words}, {state[:-1]}, ms{' by the clock' if clock else ''}", ".2f")
+        for state, clock in (("cold_", "_clock"), ("cold_", ""), ("warm_", ""))
+        for step, words in STEPS.items()
+    ),
     *(
         row
         for share in FILTER_SHARES
@@ -79,9 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", action="store_true", help="leave the galleries")
     parser.add_argument("--no-pictures", action="store_true", help="photos that are none: comparing is not measured")
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cold", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.probe:
-        json.dump(probe(options.probe), sys.stdout)
+        json.dump(probe_cold(options.probe) if options.cold else probe_warm(options.probe), sys.stdout)
         return
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -112,15 +125,29 @@ def measure(folder: Path, items: int, *, pictures: bool = True) -> dict[str, Any
     result["bytes_item"] = (sum(sizes.values()) + (folder / DATABASE).stat().st_size) / count
     result["index_bytes_item"] = sum(size for path, size in sizes.items() if path.suffix == ".faiss") / count
     result["side_bytes_item"] = sum(size for path, size in sizes.items() if path.suffix == ".rows") / count
-    command = [sys.executable, "-m", "threadmatch.service.bench.scale", "--probe", str(folder)]
-    alone = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }  # waiting threads count as processor time
-    probed = subprocess.run(command, check=True, capture_output=True, text=True, env=alone)  # noqa: S603
-    result |= json.loads(probed.stdout)
+    result |= measure_searches(folder)
     result["load"] = (round(before, 1), round(os.getloadavg()[0], 1))
     return result
+
+
+def measure_searches(folder: Path) -> dict[str, Any]:
+    """Both probes of a gallery that is there, each in a process of its own."""
+    command = [sys.executable, "-m", "threadmatch.service.bench.scale", "--probe", str(folder)]
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # waiting threads count as processor time
+    result: dict[str, Any] = {}
+    _forget(folder)
+    for also in (["--cold"], []):
+        probed = subprocess.run([*command, *also], check=True, capture_output=True, text=True, env=os.environ | one)  # noqa: S603
+        result |= json.loads(probed.stdout)
+    return result
+
+
+def _forget(folder: Path) -> None:
+    """Have the kernel drop a gallery's files from memory; no process has them open."""
+    for path in (folder / DATABASE, *_newest(folder)):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class _Told:
@@ -143,31 +170,24 @@ def _newest(folder: Path) -> Iterator[Path]:
     yield from generations.generation_folder(folder, str(generations.current_name(folder))).iterdir()
 
 
-def probe(folder: Path) -> dict[str, Any]:
-    """Open a gallery and measure the steps of a search, in this process alone."""
+def probe_cold(folder: Path) -> dict[str, Any]:
+    """Open a gallery and measure searches of which none was made before, in this process alone."""
     started = time.perf_counter()
     gallery = Gallery.open(folder)
     result: dict[str, Any] = {"open_s": time.perf_counter() - started}
+    taken = _searches(gallery, _queries(folder, gallery))
+    result |= {f"cold_{step}_ms": processor for step, (processor, _) in taken.items()}
+    return result | {f"cold_{step}_clock_ms": clock for step, (_, clock) in taken.items()}
+
+
+def probe_warm(folder: Path) -> dict[str, Any]:
+    """Bring a gallery into memory and measure searches that were made before, filters and edits."""
+    gallery = Gallery.open(folder)
+    gallery.warm(sys.maxsize, lambda: False)
     queries = _queries(folder, gallery)
     snapshot = gallery.current
-    shortlists = [snapshot.shortlist(query, CANDIDATES) for query in queries]
-    verdicts = Verdicts()
-
-    def duplicates(n: int) -> None:
-        candidates = shortlists[n]
-        found = Duplicates(snapshot, candidates, snapshot.items(candidates), verdicts)
-        for place in range(1, len(candidates)):
-            found.twin(place, range(min(10, place)))
-
-    steps: dict[str, Callable[[int], Any]] = {
-        "shortlist_ms": lambda n: snapshot.shortlist(queries[n], CANDIDATES),
-        "gather_ms": lambda n: snapshot.features(CELLS, shortlists[n]),
-        "metadata_ms": lambda n: snapshot.items(shortlists[n]),
-        "duplicates_ms": duplicates,
-    }
-    result |= {name: _median_ms(step) for name, step in steps.items()}
-    result["duplicates_ms"] = max(0.0, result["duplicates_ms"] - result["metadata_ms"])
-    result["search_ms"] = sum(result[name] for name in steps)
+    _searches(gallery, queries)
+    result = {f"warm_{step}_ms": processor for step, (processor, _) in _searches(gallery, queries).items()}
     for share in FILTER_SHARES:
         result |= _filtered(snapshot.shortlist, queries, share)
     result |= _memory()
@@ -175,6 +195,33 @@ def probe(folder: Path) -> dict[str, Any]:
     changed = gallery.current
     result["edits_shortlist_ms"] = _median_ms(lambda n: changed.shortlist(queries[n], CANDIDATES))
     return result
+
+
+def _searches(gallery: Gallery, queries: Vectors) -> dict[str, tuple[float, float]]:
+    """Of each step of a search, and of all, medians of processor time and of time by the clock, ms."""
+    snapshot, verdicts = gallery.current, Verdicts()
+    taken: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
+
+    def timed(step: str, work: Callable[..., Any], *given: Any) -> Any:
+        processor, clock = time.process_time(), time.perf_counter()
+        made = work(*given)
+        taken[step].append((1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - clock)))
+        return made
+
+    for query in queries:
+        candidates = timed("shortlist", snapshot.shortlist, query, CANDIDATES)
+        timed("gather", snapshot.features, CELLS, candidates)
+        items = timed("metadata", snapshot.items, candidates)
+        timed("duplicates", _twins, snapshot, candidates, items, verdicts)
+        taken["search"].append(tuple(np.sum([taken[step][-1] for step in STEPS if step != "search"], axis=0)))
+    return {step: tuple(np.median(times, axis=0).tolist()) for step, times in taken.items()}
+
+
+def _twins(snapshot: Snapshot, candidates: list[Candidate], items: list[Item], verdicts: Verdicts) -> None:
+    """Compare each candidate with ten before it, as an answer does."""
+    found = Duplicates(snapshot, candidates, items, verdicts)
+    for place in range(1, len(candidates)):
+        found.twin(place, range(min(10, place)))
 
 
 def _queries(folder: Path, gallery: Gallery) -> Vectors:

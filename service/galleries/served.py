@@ -18,6 +18,7 @@ from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.errors import NotReadyError
 from threadmatch.service.galleries.background_folding import Folding, FoldRule
 from threadmatch.service.galleries.item_writer import ItemWriter
+from threadmatch.service.galleries.warming import Warming
 from threadmatch.service.queues.model_queues import ModelQueues
 from threadmatch.service.search.retriever import Retriever
 from threadmatch.service.watching.metrics import Metrics
@@ -50,6 +51,7 @@ class ServedGallery:
     fold: Folding | None = None
     missing: str = "the gallery is being opened"  # why there is no retriever
     newer_refused: str | None = None  # why a newer generation is not in service
+    warming: Warming | None = None
     engine_away: bool = False  # the last look for one got no answer from an engine of a cluster
 
     @property
@@ -77,8 +79,17 @@ class ServedGallery:
         assert self.writer is not None, "a gallery in service has both"
         return self.writer
 
-    def put_in_service(self, gallery: OpenGallery, queues: ModelQueues, limits: EditLimits) -> None:
-        """Answer searches from `gallery`, and take edits of it; on the running loop."""
+    def put_in_service(
+        self, gallery: OpenGallery, queues: ModelQueues, limits: EditLimits, *, warm_share: float = 0.0
+    ) -> None:
+        """Answer searches from `gallery`, and take edits of it; on the running loop.
+
+        Args:
+            gallery: open.
+            queues: to the model.
+            limits: on edits.
+            warm_share: of free memory, into which its files are read in the background.
+        """
         metrics = queues.metrics
         watch_calls(gallery, metrics.engine_calls)
         self.writer = ItemWriter(
@@ -87,6 +98,8 @@ class ServedGallery:
         self.writer.start()
         if isinstance(gallery, Gallery):  # a cluster's edits are in its collection at once
             self.fold = Folding(self.name, gallery, limits.fold, metrics)
+            self.warming = Warming(self.name, gallery, warm_share)
+            self.warming.start()
         self.retriever = Retriever(gallery, queues, name=self.name)
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         logger.info(
@@ -96,6 +109,8 @@ class ServedGallery:
 
     async def stop(self, timeout_s: float) -> None:
         """Let edits that wait be written, and close what is open."""
+        if self.warming is not None:
+            self.warming.stop()
         if self.fold is not None:
             await self.fold.stop()
         if self.writer is not None:
@@ -127,6 +142,8 @@ class ServedGallery:
         metrics.gallery_refusals.labels(self.name).set(0)
         if moved:
             logger.info("gallery moved", extra={"gallery": self.name, "generation": gallery.generation})
+            if self.warming is not None:
+                self.warming.start()
         metrics.observe_gallery(self.name, gallery.generation, gallery.item_count)
         metrics.gallery_unfolded.labels(self.name).set(pending)
         if self.fold is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from tests.support.made_up import MODEL, SIZE, build, edit, unit
 from tests.support.patience import PATIENCE_S
-from tests.support.side_files import FAULTS, side_files, take_away
+from tests.support.side_files import FAULTS, damage_record, side_files, take_away
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store import column_chunks, generations
@@ -151,6 +152,35 @@ def test_a_file_that_was_not_finished_is_no_file(tmp_path: Path) -> None:
         RecordFile(tmp_path / "x")
     with pytest.raises(SideFileError, match="cannot be read"):
         RecordFile(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("size", [100, 5000])  # mapped, and read from the descriptor
+def test_records_asked_for_together_are_those_asked_for_one_by_one_and_damage_stays_its_own(
+    tmp_path: Path, size: int
+) -> None:
+    kept = [bytes([n]) * (size + n) for n in range(50)]
+    with RecordWriter(tmp_path / "x", Described("x", 1, 50, {}), align=64) as writer:
+        for number, data in enumerate(kept):
+            writer.add(number + 1, data)
+    damage_record(tmp_path / "x", 4)
+    file = RecordFile(tmp_path / "x")
+    assert list(file.read_many([0, 2, 3, 4, 49])) == [kept[0], kept[2], None, kept[4], kept[49]]
+    assert [file.read(place) for place in (3, 4)] == [None, kept[4]]
+    assert file.damaged() == [4]
+
+
+def test_a_file_is_closed_when_nobody_has_it_any_more(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "x", Described("x", 1, 1, {})) as writer:
+        writer.add(1, b"one")
+    files = [RecordFile(tmp_path / "x") for _ in range(5)]
+    assert descriptors_of(tmp_path / "x") >= len(files)
+    files.clear()
+    gc.collect()
+    assert descriptors_of(tmp_path / "x") == 0
+
+
+def descriptors_of(path: Path) -> int:
+    return sum(os.path.realpath(entry) == str(path.resolve()) for entry in Path("/proc/self/fd").iterdir())
 
 
 def compact_until(folder: Path, moment: str) -> None:
