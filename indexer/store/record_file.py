@@ -20,7 +20,7 @@ import os
 import struct
 import weakref
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -156,23 +156,14 @@ class RecordFile:
 
     def read(self, place: int) -> bytes | None:
         """A record; None where it fails its checksum."""
-        return self._whole(place, bytes(self._mapped(place)))
+        return self._whole(place, self._copied(*self._span(place)))
 
     def read_many(self, places: Sequence[int]) -> Iterator[bytes | None]:
         """Records, in the order of `places`, which had better ascend; None for each that is lost or damaged."""
-        if self.size_bytes < _ANNOUNCED_BYTES * len(self):
+        if not self._announced:
             return map(self.read, places)
-        for place in places:  # those that are not in memory are fetched at the same time
-            start, size = self._span(place)
-            _advise(self._file, start, size, "WILLNEED")
-        return map(self._fetched, places)
-
-    def _fetched(self, place: int) -> bytes | None:
-        start, size = self._span(place)
-        try:
-            return self._whole(place, os.pread(self._file, size, start))
-        except OSError:  # a bad block: the record is lost like one that fails its checksum, and is named likewise
-            return None
+        self._announce([self._span(place) for place in places])
+        return (self._whole(place, self._fetched(*self._span(place))) for place in places)
 
     def gather(self, places: Ids, size_bytes: int, into: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Read records of one size, each into its row.
@@ -187,13 +178,36 @@ class RecordFile:
         """
         starts, sums = self._starts[places].tolist(), self._checksums[places].tolist()
         whole = (self._sizes[places] == size_bytes).tolist()
+        if self._announced:
+            self._announce([(start, size_bytes) for start in sorted(starts)])
         data = into.data.cast("B")
         for n, start in enumerate(starts):
             if whole[n]:
-                record = bytes(self._view[start : start + size_bytes])
-                whole[n] = checksum(record) == sums[n]
-                data[n * size_bytes : (n + 1) * size_bytes] = record
+                read = self._fetched if self._announced else self._copied
+                record = read(start, size_bytes)
+                whole[n] = len(record) == size_bytes and checksum(record) == sums[n]
+                if whole[n]:
+                    data[n * size_bytes : (n + 1) * size_bytes] = record
         return np.array(whole, bool)
+
+    @property
+    def _announced(self) -> bool:
+        """Whether records are of a page or more, so that each is asked for by itself."""
+        return self.size_bytes >= _ANNOUNCED_BYTES * len(self)
+
+    def _announce(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Ask for all of them before the first is waited for: those that are not in memory come at the same time."""
+        for start, size in spans:
+            _advise(self._file, start, size, "WILLNEED")
+
+    def _fetched(self, start: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file, size, start)
+        except OSError:  # a bad block: the record is lost like one that fails its checksum, and is named likewise
+            return b""
+
+    def _copied(self, start: int, size: int) -> bytes:
+        return bytes(self._view[start : start + size])
 
     def read_mapped(self, place: int) -> memoryview | None:
         """A record where it lies, whose pages all processes share; None where it fails its checksum."""
