@@ -180,7 +180,7 @@ class RecordFile:
         whole = (self._sizes[places] == size_bytes).tolist()
         if self._announced:
             self._announce([(start, size_bytes) for start in sorted(starts)])
-        data = memoryview(into.reshape(-1))
+        data = into.reshape(-1).data
         for n, start in enumerate(starts):
             if whole[n]:
                 read = self._fetched if self._announced else self._copied
