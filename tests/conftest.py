@@ -28,6 +28,8 @@ def pytest_configure() -> None:
     """
     collect_seldom()
     let_waiting_threads_sleep()
+    # Triton asks once, when something imports it: tests run its kernels in its interpreter, with a GPU or without.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
     if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, so each computes with one
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Networks are converted once, for all tests and the processes that they start, and never into the user's own cache.

@@ -1,10 +1,7 @@
-"""Kernels run in Triton's interpreter here, which is decided when they are imported: before any test of this folder."""
+"""Kernels run in Triton's interpreter here (`tests/conftest.py`), where there is a Triton."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="Triton is not installed (torch's builds for CUDA bring it)")
