@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.sets import read_sets
 from threadmatch.model.images import Box
-from threadmatch.model.synthetic.retaken.retaking import ITEM, LONG_SIDE_PX, QUERY, retake
+from threadmatch.model.synthetic.retaken.retaking import ITEM, LONG_SIDE_PX, QUERY, Strength, retake
 from threadmatch.model.synthetic.street.cutout import Pixels
 from threadmatch.service.cli import app
 
@@ -30,9 +30,9 @@ def _photo(seed: int = 0) -> Pixels:
 
 
 @pytest.mark.parametrize("strength", [QUERY, ITEM])
-def test_the_same_choices_take_the_same_photo_and_others_another(strength: object) -> None:
+def test_the_same_choices_take_the_same_photo_and_others_another(strength: Strength) -> None:
     def taken(seed: int) -> Pixels:
-        return retake(_photo(), BOX, strength=strength, rng=np.random.default_rng(seed))[0]  # type: ignore[arg-type]
+        return retake(_photo(), BOX, strength=strength, rng=np.random.default_rng(seed))[0]
 
     assert np.array_equal(taken(1), taken(1))
     assert not np.array_equal(taken(1), taken(2))
