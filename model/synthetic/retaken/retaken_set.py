@@ -70,8 +70,10 @@ def build_retaken_set(
         Counts: gallery, queries.
 
     Raises:
-        DataError: a table or a photo cannot be read.
+        DataError: a table or a photo cannot be read, or `out` is the set itself, whose tables would be lost.
     """
+    if out.resolve() == folder.resolve():
+        raise DataError(f"{out} is the set itself: its tables would be written over; give another folder")
     gallery, queries = read_labelled(folder / "gallery.csv"), read_labelled(folder / "queries.csv")
     for name in ("items", "queries"):
         (out / name).mkdir(parents=True, exist_ok=True)

@@ -108,3 +108,14 @@ def test_a_photo_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["data", "retake", str(given), "--out", str(tmp_path / "made"), "--workers", "1"])
     assert ran.exit_code == 1
     assert "b.jpg" in ran.output
+
+
+def test_a_set_is_never_written_over_by_its_own_copies(tmp_path: Path) -> None:
+    given = _set(tmp_path / "given")
+    before = {path.name: path.read_bytes() for path in given.iterdir()}
+    ran = CliRunner().invoke(
+        app, ["data", "retake", str(given), "--out", str(given / ".." / "given"), "--workers", "1"]
+    )
+    assert ran.exit_code == 1
+    assert "another folder" in ran.output
+    assert {path.name: path.read_bytes() for path in given.iterdir()} == before
