@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from threadmatch.indexer.index import Vectors, faiss
+from threadmatch.indexer.index import Vectors
 from threadmatch.indexer.index_bench import made_up
 from threadmatch.indexer.index_building import RECALL_DEPTH
+from threadmatch.indexer.scanning import faiss
 
 DIM: Final = 512
 QUERIES_A_CALL: Final = (1, 64)

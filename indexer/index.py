@@ -1,8 +1,9 @@
-"""The index of stage one: unit vectors under row numbers, searched by inner product. The only `import faiss`.
+"""The index of stage one: unit vectors under row numbers, searched by inner product.
 
 It is exact, or a graph (HNSW) over float16 vectors; how it is built says `indexer.index_building`. A file is mapped, so
 that opening is quick and all processes share its pages. Under a filter a graph is searched the wider the fewer of its
-nodes may be given; where that is less than FILTER_EXACT_SHARE, all of those are compared where they lie.
+nodes may be given. Where that is less than FILTER_SCANNED_SHARE, a smaller copy of the vectors
+(`indexer.projection`) says which of those are compared; without one, from FILTER_EXACT_SHARE down, all of them are.
 
 Letters  N vectors, E embedding size, Q queries, K results
 """
@@ -19,14 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
+from threadmatch.indexer.projection import Projection
+from threadmatch.indexer.scanning import Scan, faiss
 from threadmatch.indexer.stamps import IndexStamp
-
-try:
-    import faiss as _faiss
-except ImportError as error:  # pragma: no cover - the test environment has it
-    raise GalleryError("Faiss is not installed: pip install 'threadmatch[cpu]' (or 'threadmatch[gpu]')") from error
-
-faiss: Any = _faiss  # its type stubs lack half of what is used here
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -35,9 +31,11 @@ Blocks = Callable[[], Iterator[tuple[Ids, Vectors]]]  # called again for each pa
 HNSW_EF_SEARCH = (200, 400, 800, 1600)
 GATHERED_SHARE = 0.25  # of an exact index: from here on all products cost less than a copy of those rows
 NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
-FILTER_EXACT_SHARE = (
-    0.2  # a graph loses its way when few of its nodes are allowed; below this share the search is exact
-)
+FILTER_EXACT_SHARE = 0.2  # a graph loses its way when few of its nodes are allowed; below this share all are compared
+FILTER_SCANNED_SHARE = 0.4  # the same with a projection, which costs less than a graph up to here
+EXACT_ROWS = 2_000  # so few are all compared exactly: half a millisecond
+
+_SCANNED_ROWS = 2_048  # gathered at a time: two megabytes, which stay in the processor's cache
 
 _PAGE_BYTES = 4096
 _TOUCHED_BYTES = 16 * 1024 * 1024  # at a time
@@ -53,8 +51,9 @@ class Choice:
     def __init__(self, mask: NDArray[np.bool_]) -> None:
         self.count = int(mask.sum())
         self._bits = np.packbits(mask, bitorder="little")
-        self._positions = np.flatnonzero(mask) if self.count <= GATHERED_SHARE * len(mask) else None
         self.total = len(mask)
+        few = self.count <= max(GATHERED_SHARE, FILTER_SCANNED_SHARE) * len(mask)
+        self._positions = np.flatnonzero(mask) if few else None
 
     @property
     def share(self) -> float:
@@ -62,9 +61,9 @@ class Choice:
         return self.count / max(1, self.total)
 
     @property
-    def positions(self) -> Ids | None:
-        """Ascending, where they are few; else None: then `mask` costs less."""
-        return self._positions
+    def positions(self) -> Ids:
+        """Ascending; at hand where they are few."""
+        return np.flatnonzero(self.mask()) if self._positions is None else self._positions
 
     def mask(self) -> NDArray[np.bool_]:
         """(N,) by position."""
@@ -81,10 +80,15 @@ class VectorIndex:
     Args:
         index: an IndexIDMap whose ids ascend.
         ef_search: for a graph, how wide it searches.
+        projection: for a graph, of its vectors.
+
+    Raises:
+        GalleryError: its ids do not ascend.
     """
 
-    def __init__(self, index: Any, *, ef_search: int | None = None) -> None:
+    def __init__(self, index: Any, *, ef_search: int | None = None, projection: Projection | None = None) -> None:
         self._index = index
+        self._projection = projection
         self._inner = faiss.downcast_index(index.index)
         self.ids: Ids = faiss.vector_to_array(index.id_map).astype(np.int64)  # (N,)
         self.exact = isinstance(self._inner, faiss.IndexFlat)
@@ -123,14 +127,24 @@ class VectorIndex:
         """Its large arrays, where they lie."""
         if self.exact:
             return [] if self._vectors is None else [self._vectors.reshape(-1).view(np.uint8)]
-        storage, graph = faiss.downcast_index(self._inner.storage), self._inner.hnsw
-        codes = faiss.rev_swig_ptr(storage.codes.data(), storage.codes.size())
+        graph = self._inner.hnsw
         links = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
-        return [codes, links.view(np.uint8)]
+        return [self._stored_codes().reshape(-1), links.view(np.uint8)]
+
+    def _stored_codes(self) -> NDArray[np.uint8]:
+        """(N, bytes of a coded vector) of a graph, where they lie."""
+        storage = faiss.downcast_index(self._inner.storage)
+        codes = np.asarray(faiss.rev_swig_ptr(storage.codes.data(), storage.codes.size()))
+        return codes.reshape(-1, storage.code_size)
 
     @classmethod
-    def read(cls, path: Path, stamp: IndexStamp) -> VectorIndex:
+    def read(cls, path: Path, stamp: IndexStamp, *, projection: Projection | None = None) -> VectorIndex:
         """Load an index file that a manifest describes.
+
+        Args:
+            path: of the file.
+            stamp: what the manifest says of it.
+            projection: of its vectors, where there is one.
 
         Raises:
             GalleryError: missing, damaged, or not what the manifest says.
@@ -145,10 +159,14 @@ class VectorIndex:
         except (OSError, RuntimeError) as error:
             raise GalleryError(f"cannot read the index {path}: {error}; roll back or compact the gallery") from error
         ef_search = stamp.parameters.get("efSearch")
-        loaded = cls(index, ef_search=int(ef_search) if ef_search else None)
+        loaded = cls(index, ef_search=int(ef_search) if ef_search else None, projection=projection)
         if len(loaded) != stamp.items:
             raise GalleryError(f"{path} holds {len(loaded)} vectors, its manifest says {stamp.items}")
         return loaded
+
+    def with_projection(self, projection: Projection) -> VectorIndex:
+        """The same index, searched with another projection."""
+        return VectorIndex(self._index, ef_search=self.ef_search, projection=projection)
 
     def choice(self, rows: NDArray[np.bool_]) -> Choice:
         """What a search may give, for many searches.
@@ -174,10 +192,11 @@ class VectorIndex:
         k = min(k, len(self) if choice is None else choice.count)
         if k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        graph = self._graph_search(query, k, choice) if self._use_graph(choice) else None
-        if graph is None:
-            graph = self._exact_search(query, k, choice)
-        found, similarities = graph
+        if self.exact:
+            found, similarities = self._exact_search(query, k, choice)
+        else:
+            graph = self._graph_search(query, k, choice) if self._use_graph(choice) else None
+            found, similarities = self._compared(query, k, choice) if graph is None else graph
         return self.ids[found], similarities
 
     def nearest(self, vectors: Vectors, k: int) -> tuple[Ids, Vectors]:
@@ -202,6 +221,12 @@ class VectorIndex:
         """(n, E) the vectors stored under ids that the index has, in their order."""
         return np.asarray(self._inner.reconstruct_batch(self._positions(ids)), dtype=np.float32).reshape(-1, self.dim)
 
+    def block(self, start: int, count: int) -> Vectors:
+        """(n, E) the vectors at `count` positions from `start` on, as the index holds them; fewer at its end."""
+        count = min(count, len(self) - start)
+        stored = self._inner if self.exact else faiss.downcast_index(self._inner.storage)
+        return np.asarray(stored.reconstruct_n(start, count), np.float32).reshape(-1, self.dim)
+
     def _positions(self, ids: Ids) -> Ids:
         places = np.searchsorted(self.ids, ids)
         inside = places < len(self.ids)
@@ -210,7 +235,8 @@ class VectorIndex:
         return present
 
     def _use_graph(self, choice: Choice | None) -> bool:
-        return not self.exact and (choice is None or choice.share >= FILTER_EXACT_SHARE)
+        least = FILTER_EXACT_SHARE if self._projection is None else FILTER_SCANNED_SHARE
+        return choice is None or choice.share >= least
 
     def _graph_search(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors] | None:
         """Ask the graph, the wider the fewer of its nodes may be given; None when it finds fewer than there are."""
@@ -221,21 +247,35 @@ class VectorIndex:
             return None
         return found[0], similarities[0]
 
+    def _compared(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors]:
+        """Compare with what may be given of a graph's vectors, or with those of them that its projection proposes."""
+        positions = None if choice is None else choice.positions
+        count = len(self) if positions is None else len(positions)
+        if self._projection is not None and count > max(EXACT_ROWS, wide := self._projection.wide(k)):
+            positions = self._projection.nearest(query, wide, positions)
+        stored = faiss.downcast_index(self._inner.storage)
+        codes = self._stored_codes()
+        scan = Scan(stored.sq, query, k)
+        for start in range(0, count if positions is None else len(positions), _SCANNED_ROWS):
+            if positions is None:
+                rows = np.arange(start, min(start + _SCANNED_ROWS, count), dtype=np.int64)
+                scan.add(codes[start : start + _SCANNED_ROWS], rows)
+            else:
+                rows = positions[start : start + _SCANNED_ROWS]
+                scan.add(codes.take(rows, axis=0), rows)
+        return scan.best()
+
     def _exact_search(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors]:
-        """Compare with all that may be given; a graph's vectors are read where they lie, one pass over them."""
-        if self._vectors is None:
-            stored = faiss.downcast_index(self._inner.storage)
-            parameters = faiss.SearchParameters(sel=choice.selector()) if choice else None
-            similarities, found = stored.search(query[None], k, params=parameters)
-            order = np.lexsort((found[0], -similarities[0]))
-            return found[0][order], similarities[0][order]
-        positions = choice.positions if choice else None
-        if positions is not None:
+        """Compare with all that an exact index may give."""
+        assert self._vectors is not None, "some were asked for"
+        positions = None
+        if choice is not None and choice.share <= GATHERED_SHARE:
+            positions = choice.positions
             products = self._vectors[positions] @ query
         else:
             products = self._vectors @ query  # cheaper than gathering a copy of most rows
             if choice is not None:
-                positions = np.flatnonzero(choice.mask())
+                positions = choice.positions
                 products = products[positions]
         best = np.argpartition(-products, k - 1)[:k] if k < len(products) else np.arange(k)
         best = best[np.lexsort((best, -products[best]))]

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.index import HNSW_EF_SEARCH, Blocks, Ids, VectorIndex, Vectors, faiss, file_checksum
+from threadmatch.indexer.index import HNSW_EF_SEARCH, Blocks, Ids, VectorIndex, Vectors, file_checksum
+from threadmatch.indexer.projection import PROJECTED, RECALL, WIDE
+from threadmatch.indexer.scanning import faiss
 from threadmatch.indexer.stamps import IndexStamp
 from threadmatch.model.progress import Progress, unheard
 
@@ -140,7 +142,7 @@ def grow(
     size, crc = file_checksum(path)
     return stamp.model_copy(
         update={
-            "parameters": {**stamp.parameters, MEASURED_ITEMS: measured},
+            "parameters": {**_without_projection(stamp.parameters), MEASURED_ITEMS: measured},
             "seq": seq,
             "items": int(index.ntotal),
             "size_bytes": size,
@@ -148,6 +150,11 @@ def grow(
             "why": f"approximate: grown from {measured} items, on which its recall was measured",
         }
     )
+
+
+def _without_projection(parameters: Mapping[str, int | str]) -> dict[str, int | str]:
+    """Of a graph's parameters, those that stay true when it grows."""
+    return {name: value for name, value in parameters.items() if name not in (PROJECTED, WIDE, RECALL)}
 
 
 def _filled(inner: Any, blocks: Blocks, tell: Callable[[int], None] = lambda _: None) -> Any:

@@ -13,7 +13,7 @@ from threadmatch.indexer.errors import DamagedItemError, GalleryError
 from threadmatch.indexer.index import VectorIndex
 from threadmatch.indexer.index_building import verify_by_search
 from threadmatch.indexer.reading.overlay import describe_changes
-from threadmatch.indexer.store import generations, looks, records, side_files
+from threadmatch.indexer.store import generations, looks, projected_file, records, side_files
 from threadmatch.indexer.store.contents import remove_contents
 from threadmatch.indexer.store.database import ALIVE, DATABASE, EDITS_GONE, open_read_only
 from threadmatch.indexer.store.generation_index import Rows, check_rows, look_at_missing
@@ -161,7 +161,8 @@ def verify(folder: Path, *, tell: Callable[[int], None] = lambda _: None) -> Ver
                 "`threadmatch gallery compact` makes them again"
             )
         state = side_files.State(connection, manifest.seq, manifest.features)
-        for problem in side_files.problems(generations.generation_folder(folder, current), state):
+        path = generations.generation_folder(folder, current)
+        for problem in side_files.problems(path, state) + projected_file.problems(path, manifest.index):
             report.problems.append(f"{problem}; `threadmatch gallery compact` makes them again")
         try:
             _verify_index(folder, connection, manifest)
@@ -292,6 +293,9 @@ def _mend(store: Store, manifest: Manifest, folder: Path) -> None:
     if not side_files.complete(path, state):
         logger.warning("side files are made again", extra={"generation": manifest.generation})
         side_files.mend(path, state)
+    if projected_file.problems(path, manifest.index):
+        logger.warning("a side file is made again", extra={"generation": manifest.generation})
+        projected_file.mend(path, manifest.index)
     rows = Rows(store.connection, seq=manifest.seq, spec=manifest.indexed)
     look_at_missing(store, rows, path, manifest.index)
 

@@ -30,7 +30,7 @@ from threadmatch.indexer.reading.shortlist import Candidate
 from threadmatch.indexer.reading.side_files import SideFiles
 from threadmatch.indexer.reading.snapshot import Snapshot
 from threadmatch.indexer.stamps import check_model
-from threadmatch.indexer.store import generations
+from threadmatch.indexer.store import generations, projected_file
 from threadmatch.indexer.store.contents import find_content
 from threadmatch.indexer.store.manifest import ColumnKind, Manifest
 from threadmatch.model.features import FeatureSpec
@@ -224,7 +224,8 @@ class Gallery:
                 self._fingerprint,
             )
         folder = generations.generation_folder(self.folder, name)
-        index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index)
+        projection = projected_file.read(folder, manifest.index)
+        index = VectorIndex.read(folder / generations.INDEX_FILE, manifest.index, projection=projection)
         return LoadedGeneration(manifest, index, readers, SideFiles(folder, manifest))
 
     def find_photo(self, sha256: str, asked_box: str) -> StoredPhoto | None:

@@ -16,7 +16,7 @@ from threadmatch.indexer.errors import GalleryError, GalleryModelMismatchError
 from threadmatch.indexer.index import VectorIndex
 from threadmatch.indexer.index_building import FLAT_MAX_ITEMS
 from threadmatch.indexer.stamps import CatalogueStamp, IndexStamp, ModelStamp, check_model
-from threadmatch.indexer.store import generations, side_files
+from threadmatch.indexer.store import generations, projected_file, side_files
 from threadmatch.indexer.store.database import ALIVE
 from threadmatch.indexer.store.generation_index import (
     Rows,
@@ -46,6 +46,7 @@ class Occasion:
     rejected: int = 0
     catalogue: CatalogueStamp | None = None
     flat_max: int = FLAT_MAX_ITEMS
+    projected_min: int = projected_file.PROJECTED_MIN_ITEMS
     new_index: bool = False
 
 
@@ -189,6 +190,8 @@ def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: P
             index = linked_index(folder, staging, store, run.base)
             index = index or grown_index(folder, staging, reader, run.base)
         index = index or built_index(staging, reader, occasion.flat_max, tell)
+        base = generations.generation_folder(folder, run.base) if run.base else None
+        index = projected_file.ensured(staging, index, base, least=occasion.projected_min, tell=tell)
         manifest = Manifest(
             generation=name,
             created=now(),
@@ -210,7 +213,6 @@ def publish(folder: Path, store: Store, run: Run, occasion: Occasion, *, tell: P
             box="auto" if meta.get(BOX_KEY) == "auto" else "none",
         )
         generations.write_manifest(staging, manifest)
-        base = generations.generation_folder(folder, run.base) if run.base else None
         side_files.write(staging, side_files.State(store.connection, seq, store.features), base, tell=tell)
         look_at_missing(store, reader, staging, index, tell=tell)
         tell("verifying", 0, 0)

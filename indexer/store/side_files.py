@@ -144,7 +144,7 @@ def _take_over(staging: Path, state: State, alive: Ids, base: Path) -> int:
     for files in found.values():
         for file in files:
             if (file.about.first, file.about.last) in chain:
-                _link(file.path, staging / file.path.name)
+                link(file.path, staging / file.path.name)
     return chain[-1][1] + 1 if chain else 1
 
 
@@ -159,7 +159,8 @@ def _chain(spans: list[list[tuple[int, int]]], seq: int) -> list[tuple[int, int]
     return chain
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name."""
     try:
         os.link(source, target)
     except OSError:
@@ -252,8 +253,9 @@ def mend(folder: Path, state: State, *, tell: Progress = unheard) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     write(staging, state, None, tell=tell)
-    for path in folder.glob(f"*{SUFFIX}"):
-        path.unlink()  # without them a search asks the database
+    for name in (*state.forms, ALIVE_NAME):
+        for path in (*folder.glob(f"{name}{SUFFIX}"), *folder.glob(f"{name}.*{SUFFIX}")):
+            path.unlink()  # without them a search asks the database
     for path in sorted(staging.iterdir()):
         sync(path)
         path.rename(folder / path.name)

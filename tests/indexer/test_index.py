@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Blocks, VectorIndex
 from threadmatch.indexer.index_building import build, exact_ids, grow, sample_queries, verify_by_search
+from threadmatch.indexer.projection import Axes, Projection
 from threadmatch.indexer.stamps import IndexStamp
 
 Array = NDArray[np.float32]
@@ -131,3 +132,67 @@ def test_a_graph_grows_by_what_is_new_and_is_built_anew_when_it_has_changed_too_
     (tmp_path / "i").write_bytes(b"torn")
     with pytest.raises(GalleryError, match="does not match"):
         grown("i", "torn", 1300)
+
+
+def with_projection(index: VectorIndex, values: Array, *, wrong: bool = False) -> VectorIndex:
+    """The index with a projection of its vectors, or with one that proposes the farthest."""
+    axes = Axes.of(values, E)
+    weights = -axes.weights if wrong else axes.weights
+    return index.with_projection(Projection(weights, [axes.codes(values)], wide=250))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.3, 0.39, 0.5, 1.0])
+def test_with_a_projection_a_filtered_search_gives_the_scores_of_comparing_with_all(
+    tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 100)  # of scale, so that few vectors are many
+    values, ids = vectors(4000), np.arange(4000) * 2 + 5
+    stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    projected = with_projection(index, values)
+    allowed = np.sort(np.random.default_rng(3).choice(ids, int(4000 * share), replace=False))
+    rows = np.zeros(9000, bool)
+    rows[allowed] = True
+    choice = projected.choice(rows)
+    half = index.vectors(ids)  # as a graph has them
+    recall = []
+    for query in vectors(10, seed=2):
+        found, similarities = projected.search(query, 100, choice=choice)
+        assert len(found) == min(100, len(allowed))
+        assert np.isin(found, allowed).all()
+        np.testing.assert_allclose(similarities, half[(found - 5) // 2] @ query, atol=1e-6)
+        assert (np.diff(similarities) <= 0).all()
+        best = np.sort(half[(allowed - 5) // 2] @ query)[::-1][:100]
+        recall.append(np.mean(similarities >= best[-1] - 1e-6) if len(best) else 1.0)
+    assert np.mean(recall) >= (0.999 if share < 0.4 else 0.97)  # from there on a graph's
+
+
+def test_the_projection_chooses_where_many_are_allowed_but_not_so_many_that_a_graph_is_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 300)
+    values, ids = vectors(4000), np.arange(4000)
+    stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    wrong = with_projection(index, values, wrong=True)
+    (query,) = vectors(1, seed=2)
+
+    def same(step: int, choice: bool = True) -> bool:
+        chosen = index.choice(ids % step == 0) if choice else None
+        return bool(np.isin(wrong.search(query, 50, choice=chosen)[0], index.search(query, 50, choice=chosen)[0]).all())
+
+    assert same(20), "200: all are compared"
+    assert not same(10), "400"
+    assert not same(3), "1333"
+    assert same(2), "half of all: the graph is asked"
+    assert same(1, choice=False)
+
+
+def test_blocks_of_an_index_are_its_vectors_in_their_order(tmp_path: Path) -> None:
+    values, ids = vectors(700), np.arange(700) + 3
+    for flat_max, tolerance in ((1000, 0.0), (500, 1e-3)):
+        path = tmp_path / str(flat_max)
+        stamp = build(in_blocks(values, ids), path, count=700, dim=E, seq=1, flat_max=flat_max)
+        index = VectorIndex.read(path, stamp)
+        np.testing.assert_allclose(index.block(100, 50), values[100:150], atol=tolerance)
+        assert index.block(650, 99).shape == (50, E)

@@ -52,6 +52,7 @@ def build(
     items: Mapping[str, NDArray[np.float32]],
     *,
     flat_max: int = 50_000,
+    projected_min: int = 100_000,
     photo: bytes = PHOTO,
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     gone: Sequence[str] = (),
@@ -70,7 +71,7 @@ def build(
         about = json.dumps((metadata or {}).get(name, {}))
         store.put_version(run, Version(name, None, about, "", number))
     store.delete(run, gone)
-    publish(folder, store, run, Occasion(kind="ingest", flat_max=flat_max))
+    publish(folder, store, run, Occasion(kind="ingest", flat_max=flat_max, projected_min=projected_min))
     store.close()
 
 
