@@ -2,8 +2,8 @@
 
 It is exact, or a graph (HNSW) over float16 vectors; how it is built says `indexer.index_building`. A file is mapped, so
 that opening is quick and all processes share its pages. Under a filter a graph is searched the wider the fewer of its
-nodes may be given. Where that is less than FILTER_SCANNED_SHARE, a smaller copy of the vectors
-(`indexer.projection`) says which of those are compared; without one, from FILTER_EXACT_SHARE down, all of them are.
+nodes may be given. Where they are few, by SCANNED_ROWS, a smaller copy of the vectors (`indexer.projection`) says which
+of those are compared; without one, below FILTER_EXACT_SHARE, all of them are.
 
 Letters  N vectors, E embedding size, Q queries, K results
 """
@@ -32,10 +32,13 @@ HNSW_EF_SEARCH = (200, 400, 800, 1600)
 GATHERED_SHARE = 0.25  # of an exact index: from here on all products cost less than a copy of those rows
 NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
 FILTER_EXACT_SHARE = 0.2  # a graph loses its way when few of its nodes are allowed; below this share all are compared
-FILTER_SCANNED_SHARE = 0.4  # the same with a projection, which costs less than a graph up to here
+# With a projection all are scanned while rows times share is less: a scan costs the more the more rows there are, a
+# graph the more the fewer it may give. They meet at nine tenths of 100,000 and, as reckoned, two fifths of a million.
+SCANNED_ROWS = 150_000
 EXACT_ROWS = 2_000  # so few are all compared exactly: half a millisecond
 
-_SCANNED_ROWS = 2_048  # gathered at a time: two megabytes, which stay in the processor's cache
+_KEPT_SHARE = 0.4  # of an index, up to which the positions of a choice are kept: 3 MB of a million
+_GATHERED_ROWS = 2_048  # at a time: two megabytes, which stay in the processor's cache
 
 _PAGE_BYTES = 4096
 _TOUCHED_BYTES = 16 * 1024 * 1024  # at a time
@@ -52,8 +55,7 @@ class Choice:
         self.count = int(mask.sum())
         self._bits = np.packbits(mask, bitorder="little")
         self.total = len(mask)
-        few = self.count <= max(GATHERED_SHARE, FILTER_SCANNED_SHARE) * len(mask)
-        self._positions = np.flatnonzero(mask) if few else None
+        self._positions = np.flatnonzero(mask) if self.count <= _KEPT_SHARE * len(mask) else None
 
     @property
     def share(self) -> float:
@@ -199,6 +201,11 @@ class VectorIndex:
             found, similarities = self._compared(query, k, choice) if graph is None else graph
         return self.ids[found], similarities
 
+    def scanned(self, query: Vectors, k: int, *, choice: Choice) -> tuple[Ids, Vectors]:
+        """What `search` would give if it did not ask the graph that this index has; as there."""
+        found, similarities = self._compared(query, min(k, choice.count), choice)
+        return self.ids[found], similarities
+
     def nearest(self, vectors: Vectors, k: int) -> tuple[Ids, Vectors]:
         """The vectors most like each of many, on all cores; as good as the index is, whatever was deleted since.
 
@@ -235,8 +242,11 @@ class VectorIndex:
         return present
 
     def _use_graph(self, choice: Choice | None) -> bool:
-        least = FILTER_EXACT_SHARE if self._projection is None else FILTER_SCANNED_SHARE
-        return choice is None or choice.share >= least
+        if choice is None:
+            return True
+        if self._projection is None:
+            return choice.share >= FILTER_EXACT_SHARE
+        return choice.count * choice.share >= SCANNED_ROWS
 
     def _graph_search(self, query: Vectors, k: int, choice: Choice | None) -> tuple[Ids, Vectors] | None:
         """Ask the graph, the wider the fewer of its nodes may be given; None when it finds fewer than there are."""
@@ -256,12 +266,12 @@ class VectorIndex:
         stored = faiss.downcast_index(self._inner.storage)
         codes = self._stored_codes()
         scan = Scan(stored.sq, query, k)
-        for start in range(0, count if positions is None else len(positions), _SCANNED_ROWS):
+        for start in range(0, count if positions is None else len(positions), _GATHERED_ROWS):
             if positions is None:
-                rows = np.arange(start, min(start + _SCANNED_ROWS, count), dtype=np.int64)
-                scan.add(codes[start : start + _SCANNED_ROWS], rows)
+                rows = np.arange(start, min(start + _GATHERED_ROWS, count), dtype=np.int64)
+                scan.add(codes[start : start + _GATHERED_ROWS], rows)
             else:
-                rows = positions[start : start + _SCANNED_ROWS]
+                rows = positions[start : start + _GATHERED_ROWS]
                 scan.add(codes.take(rows, axis=0), rows)
         return scan.best()
 

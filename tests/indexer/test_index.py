@@ -146,6 +146,7 @@ def test_with_a_projection_a_filtered_search_gives_the_scores_of_comparing_with_
     tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 100)  # of scale, so that few vectors are many
+    monkeypatch.setattr("threadmatch.indexer.index.SCANNED_ROWS", 640)  # two fifths of 4,000
     values, ids = vectors(4000), np.arange(4000) * 2 + 5
     stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
     index = VectorIndex.read(tmp_path / "i", stamp)
@@ -171,6 +172,7 @@ def test_the_projection_chooses_where_many_are_allowed_but_not_so_many_that_a_gr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 300)
+    monkeypatch.setattr("threadmatch.indexer.index.SCANNED_ROWS", 640)
     values, ids = vectors(4000), np.arange(4000)
     stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
     index = VectorIndex.read(tmp_path / "i", stamp)

@@ -34,6 +34,7 @@ LEAST = 1000
 def make_few_many(patch: pytest.MonkeyPatch) -> None:
     """Constants of scale, not the thing under test."""
     patch.setattr(index_module, "EXACT_ROWS", 100)
+    patch.setattr(index_module, "SCANNED_ROWS", 400)  # two fifths of all
     patch.setattr(projected_file, "PART_ROWS", 700)
     patch.setattr(projected_file, "WIDTHS", (210, 220))
 
@@ -223,6 +224,17 @@ def test_recall_counts_equal_items_alike(folder: Path) -> None:
     best = index.search(query, projected_file.RECALL_DEPTH, choice=choice)[1]
     for bound, expected in ((best[-1], 1.0), (best[-1] - 0.1, 1.0), (best[49], 0.25)):
         assert projected_file._recall(index, query[None], choice, [float(bound)]) == pytest.approx(expected)
+
+
+def test_recall_is_that_of_the_projection_not_of_the_graph_where_a_search_would_ask_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
+    (path,) = files(folder)
+    index = VectorIndex.read(path.with_name("index.faiss"), current(folder).index)
+    axes = projected_file.Axes.of(unit(ITEMS, seed=5), 1)
+    of_others = projected_file.Projection(axes.weights, [axes.codes(unit(ITEMS, seed=5))], wide=210)
+    assert projected_file._tuned(index, of_others)[1] < 0.5
 
 
 def until_killed(folder: Path, mended: bool, moment: str) -> None:
