@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,12 @@ def milliseconds(index: VectorIndex, query: Vectors, choice: Choice) -> float:
     return 1000 * (time.process_time() - started)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line a size and share, as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dim", type=int, default=512, help="numbers in a vector")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50_000, 100_000, 300_000, 1_000_000])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     out = sys.stdout
     headings = (
         "items",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from threadmatch.indexer import projection_bench
 from threadmatch.indexer.projection import Axes, Projection, byte_quantizer
 from threadmatch.indexer.scanning import Scan
 
@@ -107,3 +108,12 @@ def test_products_with_bytes_are_sums_of_fractions_whatever_their_number(compone
     expected = (codes.astype(np.float64) - 128) @ query
     assert sorted(found.tolist()) == list(range(200))
     np.testing.assert_allclose(products, expected[found], atol=1e-3)
+
+
+def test_the_measurement_prints_a_line_a_size_and_share(capsys: pytest.CaptureFixture[str]) -> None:
+    projection_bench.main(["--dim", "24", "--sizes", "300", "400"])
+    heading, _, *lines = capsys.readouterr().out.splitlines()
+    rows = [dict(zip(heading.split("|"), line.split("|"), strict=True)) for line in lines]
+    assert [row[" items "] for row in rows] == [" 300 "] * 5 + [" 400 "] * 5
+    assert {row[" recall@200 "] for row in rows} == {" 1.0000 "}, "so few are all compared"
+    assert all(float(row[" projected, ms "]) > 0 for row in rows)
