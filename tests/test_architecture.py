@@ -304,11 +304,14 @@ assert not heavy, heavy
         assert command in done.stdout
 
 
-def test_what_only_reads_starts_without_torch() -> None:
-    """The demo's own process, and each process that decodes photos, would import it for nothing: seconds a start."""
+def test_what_computes_nothing_starts_without_torch() -> None:
+    """The demo's own process, those that decode photos, the parent of a service's workers and a start that is refused
+    would import it for nothing: seconds, and 200 MB each.
+    """
     code = """
 import importlib, sys
-for module in ("service.demo.run", "model.descriptions", "model.decoding", "indexer.catalogue.decoding.worker"):
+for module in ("service.demo.run", "model.descriptions", "model.decoding", "indexer.catalogue.decoding.worker",
+               "service.process.server", "indexer.opening", "indexer.stamps"):
     importlib.import_module(f"threadmatch.{module}")
     assert "torch" not in sys.modules, module
 """

@@ -22,7 +22,7 @@ from threadmatch.service.owned_folders import in_memory, owned_folder
 from threadmatch.service.process.connections import TimedHead
 from threadmatch.service.process.draining import DrainingServer
 from threadmatch.service.process.supervisor import Supervisor
-from threadmatch.service.search import recent_searches as recent
+from threadmatch.service.search.recent_folder import temporary
 
 # h11 is the one of uvicorn's two parsers that bounds the bytes of a head.
 HTTP = "threadmatch.service.process.connections:TimedHead"
@@ -123,7 +123,7 @@ def run_workers(listener: socket.socket, settings: Settings, *, ready: Callable[
     )
     with owned_folder(METRICS_FOLDER, within=in_memory()) as folder, contextlib.ExitStack() as ending:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-        if not settings.recent and (remembered := recent.temporary(ending)) is not None:
+        if not settings.recent and (remembered := temporary(ending)) is not None:
             os.environ[variable("recent")] = str(remembered)  # one for all workers
         supervisor = Supervisor(config, sockets=[listener])
         address = listener.getsockname()

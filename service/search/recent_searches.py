@@ -26,16 +26,15 @@ from threadmatch.model.images import Box
 from threadmatch.model.matching import Photo
 from threadmatch.service.config import Settings
 from threadmatch.service.errors import SearchNotFoundError, StartError
-from threadmatch.service.owned_folders import owned_folder
 from threadmatch.service.private_database import FULL, NoRoomError, PrivateDatabase
 from threadmatch.service.queues.served_model import ServedModel
+from threadmatch.service.search.recent_folder import temporary
 from threadmatch.service.search.results import Match, SearchResult
 from threadmatch.service.search.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
 FILE = "recent-3.sqlite3"  # another format gets another number
-TEMPORARY = "threadmatch-recent-"  # how a temporary folder's name begins
 MAX_WAITING = 64  # searches that wait to be written; the next is not kept
 PATIENCE_S = 1.0  # how long a search waits for its writing at most; it takes a millisecond, on a busy machine a hundred
 BUSY_S = 2.0  # how long one process waits for another's writing
@@ -373,15 +372,6 @@ async def remembering(settings: Settings) -> AsyncIterator[RecentSearches | None
         finally:
             sweeping.cancel()
             await asyncio.wait({sweeping})
-
-
-def temporary(ending: contextlib.ExitStack) -> Path | None:
-    """A private folder until the end of `ending`; None where there is no room for one, which the log says."""
-    try:
-        return ending.enter_context(owned_folder(TEMPORARY))
-    except OSError as error:  # a service without a folder for temporary files still searches
-        logger.warning("recent searches are not kept", extra={"reason": str(error)})
-        return None
 
 
 async def _keep_sweeping(recent: RecentSearches) -> None:
