@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT
+from tests.support.forked import Forked
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.shop import Shop, answers, committed, contents
+from tests.support.shop import Shop, answers, committed, contents, main
 from tests.support.webserver import web_server
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.upkeep import verify
@@ -26,20 +27,19 @@ COUNT = 48
 
 def start(
     shop: Shop, catalogue: Path, model: Path | None = None, *, held_after: int | None = None
-) -> subprocess.Popen[str]:
-    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts sooner.
+) -> subprocess.Popen[str] | Forked:
+    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts at once.
 
     Args:
         held_after: photos after which that program stands still, until `finish`.
     """
     if model is None:
-        command = ["-m", "tests.support.shop", str(catalogue), str(shop.gallery), str(shop.images)]
-        command += [] if held_after is None else [str(held_after)]
-    else:
-        command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
-        command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
-        command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
-        command += ["--allow-host", "127.0.0.1"]
+        held = [] if held_after is None else [str(held_after)]
+        return Forked(main, str(catalogue), str(shop.gallery), str(shop.images), *held)
+    command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
+    command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
+    command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
+    command += ["--allow-host", "127.0.0.1"]
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -51,16 +51,26 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, object]:
+def finish(process: subprocess.Popen[str] | Forked) -> dict[str, object]:
     out, log = process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0, log
     result: dict[str, object] = json.loads(out)
     return result
 
 
-def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool], how: int = signal.SIGKILL) -> str:
-    """Wait for a moment, or the end; send a signal; what the process wrote to stderr."""
-    wait_until(lambda: reached() or process.poll() is not None, "the moment comes", every_s=0.0005)
+def kill_when(
+    process: subprocess.Popen[str] | Forked,
+    reached: Callable[[], bool],
+    how: int = signal.SIGKILL,
+    *,
+    every_s: float = 0.0005,
+) -> str:
+    """Wait for a moment, or the end; send a signal; what the process wrote to stderr.
+
+    Args:
+        every_s: how often to look; seldom where the moment stays, since looking takes time from who is looked at.
+    """
+    wait_until(lambda: reached() or process.poll() is not None, "the moment comes", every_s=every_s)
     process.send_signal(how)
     return process.communicate(timeout=PATIENCE_S)[1]
 
@@ -117,7 +127,7 @@ def test_a_gallery_in_service_is_untouched_by_a_killed_update(tmp_path: Path) ->
     serving = shop.open()
     before = contents(serving), answers(serving)
     changed = [shop.row(number, price=-1) for number in range(COUNT)]
-    kill_when(start(shop, shop.write(changed), held_after=20), lambda: committed(shop.gallery) >= 20)
+    kill_when(start(shop, shop.write(changed), held_after=20), lambda: committed(shop.gallery) >= 20, every_s=0.01)
     assert serving.refresh() is False
     assert (contents(serving), answers(serving)) == before
     assert (contents(shop.open()), answers(shop.open())) == before
@@ -130,12 +140,15 @@ def test_the_command_itself_killed_and_run_again(tmp_path: Path, tiny_model: Mod
     with web_server(most) as (address, _):
         rows = [shop.row(n, image=f"http://{address}/photo{n}") for n in range(COUNT)]
         catalogue = shop.write(rows)
-        kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12)
+        kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12, every_s=0.05)
         done = committed(shop.gallery)
         assert 12 <= done <= 16
         most[0] = 32
         log = kill_when(
-            start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= done + 8, signal.SIGINT
+            start(shop, catalogue, tiny_model_folder),
+            lambda: committed(shop.gallery) >= done + 8,
+            signal.SIGINT,
+            every_s=0.05,
         )
         assert "same command again" in log
         done = committed(shop.gallery)

@@ -81,7 +81,3 @@ def main() -> None:
         edit = put_edit(f"w-{number}", number, name=f"w-{number}")
         assert writer.apply([edit]) == [Edited(existed=False, changed=True)]
         print(f"w-{number}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """A small shop for the indexer's tests: photos, catalogues of any kind, and an encoder that is quick and can die.
 
-Run as a program it ingests like `threadmatch ingest`, but without torch, so that a test can kill it many times.
+Its `main` ingests like `threadmatch ingest`, but without torch, so that a test can kill it many times.
 """
 
 from __future__ import annotations
@@ -197,7 +197,3 @@ def main() -> None:
     model = HeldEncoder(int(sys.argv[4])) if len(sys.argv) > 4 else PixelEncoder()
     result = ingest(catalogue, gallery, model=model, options=options)
     print(json.dumps(result.as_json()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""A process that brings a gallery up, as the first holder of its lock does: `-m tests.support.upgrading FOLDER`.
+"""A program that brings a gallery up, as the first holder of its lock does.
 
-With a number behind it, it stands still once so many contents have moved, until a line comes in: a moment that a test
-can look at.
+With a number behind the folder it stands still once so many contents have moved, until a line comes in: a moment that
+a test can look at.
 """
 
 from __future__ import annotations
@@ -38,7 +38,3 @@ def main() -> None:
         upgrades.logger.addHandler(StandStill(int(sys.argv[2])))
     with generations.lock(folder):
         Store(folder).close()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.indexer.test_kill import committed, finish, start
-from tests.support.checkout import ROOT
+from tests.support import edits
 from tests.support.edits import put
+from tests.support.forked import Forked
 from tests.support.patience import wait_until
 from tests.support.shop import Shop, contents
 from threadmatch.indexer.edits.folding import fold
@@ -21,15 +19,9 @@ from threadmatch.indexer.store.database import open_read_only
 from threadmatch.indexer.upkeep import verify
 
 
-def writer(folder: Path, first: int) -> subprocess.Popen[str]:
+def writer(folder: Path, first: int) -> Forked:
     """A process that puts items `w-FIRST`, `w-FIRST+1`, ... and says each one once it is durable."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.edits", str(folder), str(first)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(edits.main, str(folder), str(first))
 
 
 def test_a_writer_killed_at_any_moment_loses_nothing_that_it_said(shop: Shop) -> None:
@@ -37,13 +29,11 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_it_said(shop: Shop) ->
     said: set[str] = set()
     for attempt, after_s in enumerate((0.0, 0.003, 0.01, 0.002)):
         process = writer(shop.gallery, 1000 * attempt)
-        assert process.stdout is not None
-        said |= {process.stdout.readline().strip() for _ in range(1 + 4 * attempt)}
+        said |= {next(process.stdout).strip() for _ in range(1 + 4 * attempt)}
         time.sleep(after_s)
-        process.kill()
-        said |= {line.strip() for line in process.stdout if line.endswith("\n")}
-        process.wait()
-        process.stdout.close()
+        process.send_signal(signal.SIGKILL)
+        said |= {line.strip() for line in process.stdout}
+        assert process.wait() == -signal.SIGKILL
         there = {name: item.metadata for name, (item, _) in contents(shop.open()).items()}
         assert said <= there.keys()
         for name in there.keys() - {f"item-{n}" for n in range(3)}:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.checkout import ROOT
 from tests.support.edits import put
+from tests.support.forked import Forked
 from tests.support.former import make_former
 from tests.support.made_up import build, edit, regions, unit
 from tests.support.patience import wait_until
 from tests.support.shop import Shop, answers, contents
+from tests.support.upgrading import main
 from threadmatch.indexer.edits.folding import fold
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store.database import DATABASE, open_read_only
@@ -49,12 +47,9 @@ def folder(former: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(former, tmp_path / "gallery"))
 
 
-def upgrading(folder: Path, *, held_after: int | None = None) -> subprocess.Popen[bytes]:
+def upgrading(folder: Path, *, held_after: int | None = None) -> Forked:
     """Args: held_after: contents after which it stands still."""
-    command = [sys.executable, "-m", "tests.support.upgrading", str(folder)]
-    command += [] if held_after is None else [str(held_after)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE)
+    return Forked(main, str(folder), *([] if held_after is None else [str(held_after)]))
 
 
 def moved(folder: Path) -> int:
@@ -155,8 +150,7 @@ def test_a_gallery_that_is_open_answers_and_takes_edits_while_another_process_br
     for thread in threads:
         thread.join()
     assert failures == []
-    process.communicate()
-    assert process.returncode == 0
+    assert process.wait() == 0
     assert left(folder) == []
     assert made > 0
     assert gallery.current.item_count == COUNT + made
