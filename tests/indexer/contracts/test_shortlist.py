@@ -107,18 +107,15 @@ BODIES: dict[str, Body] = {
 }
 
 
-@pytest.fixture(scope="module")
-def milvus_shortlist(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shortlist]:
-    """Made once: it never changes, and a collection takes seconds to make."""
-    yield from milvus(tmp_path_factory.mktemp("cluster") / "gallery", request)
-
-
-@pytest.fixture(params=[*BODIES, pytest.param("Milvus", marks=pytest.mark.cluster)])
-def shortlist(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shortlist:
-    if request.param == "Milvus":
-        made: Shortlist = request.getfixturevalue("milvus_shortlist")
-        return made
-    return BODIES[request.param](tmp_path / "gallery", monkeypatch)
+@pytest.fixture(scope="module", params=[*BODIES, pytest.param("Milvus", marks=pytest.mark.cluster)])
+def shortlist(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shortlist]:
+    """Made once a body: none ever changes, and making one takes longer than asking it."""
+    folder = tmp_path_factory.mktemp("shortlist") / "gallery"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "Milvus":
+            yield from milvus(folder, request)
+        else:
+            yield BODIES[request.param](folder, monkeypatch)
 
 
 def where(expression: str) -> Condition:
