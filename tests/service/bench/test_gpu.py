@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,27 @@ import pytest
 from tests.support.checkout import IMPORT_PATH, ROOT
 from tests.support.patience import PATIENCE_S
 from threadmatch.indexer.gpu_bench import search_rates, why_no_gpu
-from threadmatch.service.bench.gpu import LONGEST_S, run_section, run_sections
+from threadmatch.service.bench import gpu
+from threadmatch.service.bench.gpu import LONGEST_S, run_sections
 from threadmatch.service.bench.gpu_sections import SECTIONS
 
 
-def command(*flags: str, cuda: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": IMPORT_PATH, "OMP_NUM_THREADS": "1"}
-    environment |= {} if cuda else {"CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, "-m", "threadmatch.service.bench.gpu", *flags],
-        capture_output=True, text=True, check=False, timeout=5 * PATIENCE_S, env=environment, cwd=ROOT,
-    )  # fmt: skip
+def run(monkeypatch: pytest.MonkeyPatch, *flags: str) -> object:
+    """The command in this process, its sections in processes of their own; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *flags])
+    for name, value in (("PYTHONPATH", IMPORT_PATH), ("OMP_NUM_THREADS", "1"), ("CUDA_VISIBLE_DEVICES", "")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        gpu.main()
+    return end.value.code
 
 
-def test_in_the_interpreter_it_checks_both_kernels_and_writes_one_file(tmp_path: Path) -> None:
+def test_in_the_interpreter_it_checks_both_kernels_and_writes_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("triton")
     out = tmp_path / "checks.json"
-    done = command("--interpret", "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run(monkeypatch, "--interpret", "--out", str(out)) == 0, capsys.readouterr().err
     said = json.loads(out.read_text())
     assert said["passed"]
     assert said["interpreted"]
@@ -41,14 +45,22 @@ def test_in_the_interpreter_it_checks_both_kernels_and_writes_one_file(tmp_path:
     assert [check["matcher"] for check in checks if "matcher" in check] == ["grnet, small"]
 
 
-def test_without_a_gpu_it_says_so_in_one_line_and_wrong_use_is_2(tmp_path: Path) -> None:
-    done = command("--out", str(tmp_path / "gpu.json"))
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "threadmatch.service.bench.gpu", "--out", str(tmp_path / "gpu.json")],
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": IMPORT_PATH, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "bench-gpu: device cuda was asked for, but torch sees no CUDA device; --interpret checks the kernels on the CPU"
     ]
     assert not (tmp_path / "gpu.json").exists()
-    assert command("--quickly").returncode == 2
+
+
+def test_wrong_use_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--quickly") == 2
+    assert "--quickly" in capsys.readouterr().err
 
 
 def test_a_section_that_fails_or_takes_too_long_is_written_down_and_the_run_goes_on(
@@ -56,15 +68,15 @@ def test_a_section_that_fails_or_takes_too_long_is_written_down_and_the_run_goes
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("PYTHONPATH", IMPORT_PATH)
+    monkeypatch.setattr(gpu, "SECTIONS", {**SECTIONS, "kernels": replace(SECTIONS["kernels"], limit_s=0.5)})
     out = tmp_path / "gpu.json"
-    said = run_sections(["index", "dense"], interpret=True, work=tmp_path, out=out)
+    said = run_sections(["index", "kernels"], interpret=True, work=tmp_path, out=out)
     assert json.loads(out.read_text()) == said
     assert not said["passed"]
-    assert list(said["sections"]) == ["index", "dense"]
-    for section in said["sections"].values():
-        assert section["error"] == "ended with exit code 1"
-        assert section["said"], "the end of what it said"
-    slow = run_section("kernels", limit_s=0.5, interpret=True, work=tmp_path)
+    assert list(said["sections"]) == ["index", "kernels"]
+    failed, slow = said["sections"].values()
+    assert failed["error"] == "ended with exit code 1"
+    assert failed["said"], "the end of what it said"
     assert slow["error"] == "took longer than its 0 s"
 
 
