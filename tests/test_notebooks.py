@@ -51,7 +51,7 @@ def run(name: str, folder: Path, values: Mapping[str, object]) -> str:
         client = NotebookClient(
             notebook, km=manager, timeout=int(PATIENCE_S), resources={"metadata": {"path": str(work)}}
         )
-        client.execute(env=environment)
+        client.execute(env=environment, cleanup_kc=True)  # its kernel ends with it, though the manager is ours
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.get("name") == "stderr" and "Traceback" in output.text]
     # A line may come in two pieces, as the kernel passes them on.
