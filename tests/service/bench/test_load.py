@@ -30,7 +30,7 @@ def test_clients_writes_a_fold_and_the_end_leave_nothing_lost_and_nothing_wrong(
     result = run_load(
         LoadOptions(
             gallery=gallery_folder, photos=[photo(seed) for seed in range(4)], model=str(tiny_model_folder),
-            work=tmp_path, clients=6, seconds=4.0, workers=1, seed=7, writes=writes,
+            work=tmp_path, clients=6, seconds=2.0, workers=1, seed=7, writes=writes,
         )
     )  # fmt: skip
     assert result["faults"] == []
