@@ -3,7 +3,7 @@
 #   make demo                      ingest a gallery, serve it, search it with street photos, keep serving
 #   make demo DATA=photos CHECK=1  a folder of your own; stop after the searches, exit 0 only if all went well
 #   make bench-gpu                 check and measure everything on a GPU, in 8 minutes; GPU_FLAGS=--interpret without one
-#   make test                      what CI runs; JOBS=1 runs one test at a time, in one process
+#   make test                      what CI runs; JOBS=1 runs one test at a time, in one process; the types are checked beside
 #   make test-cluster              what needs a Milvus and a Redis: galleries past one machine (docs/cluster.md)
 #   make failures                  three hosts, a gallery on them, and what happens when they die; FLAGS=--short
 #   make test-ray                  what needs a Ray cluster: ingestion and replicas on nodes that die (docs/cluster.md)
@@ -30,7 +30,7 @@ export GOMP_SPINCOUNT ?= 3000
 unexport PYTHONDONTWRITEBYTECODE
 
 # A name that also is a folder (model, deploy, ...) is never a target; these are.
-.PHONY: help venv demo test test-cluster test-ray failures lint format bench bench-gpu docs lock clean
+.PHONY: help venv demo test suite test-cluster test-ray failures lint style types format bench bench-gpu docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -52,7 +52,11 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/threadmatch demo $(if $(DATA),--data '$(DATA)') $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(CHECK)),--check)
 
-test: lint
+# The style is known in a second and comes first. mypy is one process for most of a minute, so it runs beside the tests.
+test: $(READY) style
+	@$(MAKE) --no-print-directory --jobs 2 suite types
+
+suite:
 	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(PYTEST_FLAGS)
 
 # A Milvus of this machine comes as a package; redis-server is Debian's. Without them every test says what is missing.
@@ -72,9 +76,13 @@ test-ray: $(READY)
 	$(VENV)-ray/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[cpu,ray]'
 	$(VENV)-ray/bin/python -m pytest -m ray --durations=10 $(PYTEST_FLAGS)
 
-lint: $(READY)
+lint: style types
+
+style: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(READY)
 	$(BIN)/mypy
 
 format: $(READY)
