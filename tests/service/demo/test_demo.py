@@ -27,7 +27,7 @@ from threadmatch.service.demo.asking import DemoQuery, Outcome, read_queries
 from threadmatch.service.demo.errors import DemoError
 from threadmatch.service.demo.picture import choose_rows
 from threadmatch.service.demo.sources import choose_source
-from threadmatch.service.process.commands import NOT_OURS, program
+from threadmatch.service.process.commands import NOT_OURS, program, run_command
 
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")},
@@ -126,12 +126,15 @@ def test_a_second_time_the_gallery_is_there_and_ctrl_c_ends_the_service_too(
         httpx.get(f"{found[1]}/health/live")
 
 
-def test_drawn_garments_need_no_photos(work: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
-    command = ["--drawn", "24", "--queries", "2"]
-    done = demo(work, tiny_model_folder, *command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Gallery: 24 drawn garments." in done.stdout
-    assert "24 items; 24 encoded" in done.stdout
+def test_drawn_garments_need_no_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", IMPORT_PATH)
+    source = choose_source(None, tmp_path, queries=2, parts=None, drawn_items=24, run_step=run_command)
+    rows = [row for row in Catalogue.open(source.catalogue) if isinstance(row, CatalogueRow)]
+    assert len(rows) == 24
+    assert all((source.images / row.image).is_file() for row in rows)
+    asked = read_queries(source.queries, 2)
+    assert all(query.path.is_file() for query in asked)
+    assert {query.product_id for query in asked} <= {row.product_id for row in rows}
 
 
 def test_real_photos_are_those_of_the_test_split(shared_data: Path, tmp_path: Path) -> None:
@@ -180,7 +183,8 @@ def test_the_photos_that_ship_are_few_small_and_free() -> None:
 def test_what_cannot_work_is_said_in_words(work: Path, photos: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     done = demo(work, tiny_model_folder, "--data", str(tmp_path / "nowhere"))
     assert (done.returncode, "nowhere" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
-    done = demo(work, tmp_path / "no-model", "--data", str(photos), "--queries", "1")
+    done = demo(work, tmp_path / "no-model", "--drawn", "24", "--queries", "2")
+    assert "Gallery: 24 drawn garments." in done.stdout
     assert (done.returncode, "no-model" in done.stderr + done.stdout, "Traceback" in done.stderr) == (1, True, False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
