@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,32 +12,28 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.support.checkout import IMPORT_PATH
-from threadmatch.model import racing
+from threadmatch.model import racing, speed
 from threadmatch.model.descriptions import DEFAULT_PARSER
+from threadmatch.service.bench import run
 from threadmatch.service.bench.ingestion import first_rows
 from threadmatch.service.bench.latency import WAYS
 from threadmatch.service.bench.report import show_bench
 from threadmatch.service.cli import app
-from threadmatch.service.process.commands import program
 
 
-def bench(work: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": IMPORT_PATH,
-        "THREADMATCH_KEYS": str(work / "keys.json"),  # of a service of the user's own; ours must not ask for one
-    }
-    return subprocess.run(
-        [*program(), "bench", "--work", str(work), *flags],
-        capture_output=True, text=True, check=False, timeout=300, env=environment,
-    )  # fmt: skip
-
-
-def test_everything_is_measured_and_can_be_read_again(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_everything_is_measured_and_can_be_read_again(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for scale, name, value in ((speed, "PAIRS", 8), (speed, "SQUARE", 1024), (run, "WARM_S", 0.1)):
+        monkeypatch.setattr(scale, name, value)  # how much is measured, not how
+    monkeypatch.setenv("PYTHONPATH", IMPORT_PATH)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("THREADMATCH_KEYS", str(tmp_path / "keys.json"))  # of a service of the user's own: asks for one
     flags = ["--model", str(tiny_model_folder), "--device", "cpu", "--gallery-items", "20", "--seconds", "0.2"]
-    done = bench(tmp_path, *flags, "--clients", "1,3", "--batch", "2", "--json")
-    assert done.returncode == 0, done.stderr
+    given = ["bench", "--work", str(tmp_path), *flags, "--clients", "1,3", "--batch", "2", "--json"]
+    monkeypatch.setattr(sys, "argv", ["threadmatch", *given])
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["command"].startswith("threadmatch bench --work ")
     assert {"cpu", "cores", "torch", "torch_threads", "load_before"} <= result["machine"].keys()
