@@ -56,7 +56,7 @@ demo: $(READY)
 test: $(READY) style
 	@$(MAKE) --no-print-directory --jobs 2 suite types
 
-suite:
+suite: $(READY)
 	$(BIN)/python -m pytest --durations=15 $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(PYTEST_FLAGS)
 
 # A Milvus of this machine comes as a package; redis-server is Debian's. Without them every test says what is missing.
