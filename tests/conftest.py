@@ -55,11 +55,13 @@ def pytest_configure() -> None:
 
 
 LONG = (
-    "tests/test_readme.py", "tests/service/demo/test_demo.py", "tests/service/bench/test_bench.py",
-    "tests/service/process/test_workers.py", "tests/indexer/test_kill.py", "tests/service/routes/test_schemathesis.py",
-    "tests/model/evaluate/test_evaluation.py", "tests/service/bench/test_load.py", "tests/test_deploy.py",
-    "tests/service/galleries/test_edits_faults.py", "tests/service/process/test_serve.py", "tests/test_notebooks.py",
-    "tests/service/bench/test_siege.py", "tests/model/train/loop/test_torchrun.py", "tests/test_front_door.py",
+    "tests/test_readme.py", "tests/model/train/loop/test_torchrun.py", "tests/service/demo/test_demo.py",
+    "tests/test_notebooks.py", "tests/service/bench/test_bench.py", "tests/test_front_door.py",
+    "tests/service/bench/test_load.py", "tests/service/routes/test_schemathesis.py", "tests/test_deploy.py",
+    "tests/service/process/test_serve.py", "tests/indexer/test_kill.py", "tests/service/bench/test_gpu.py",
+    "tests/model/test_encoding.py", "tests/model/gpu/test_compiling.py", "tests/indexer/reading/test_gallery.py",
+    "tests/indexer/test_ingest.py", "tests/service/bench/test_siege.py", "tests/service/galleries/test_edits_faults.py",
+    "tests/service/process/test_workers.py",
 )  # fmt: skip
 """Files that take longest, longest first: they begin, so that two processes end at about the same time."""
 

@@ -246,7 +246,7 @@ def test_an_items_photo_can_be_looked_at(opened: LocalGallery) -> None:
 def test_a_closed_gallery_says_so_and_leaves_no_thread(folder: Path, tiny_model: Model) -> None:
     before = set(threading.enumerate())
     gallery = threadmatch.open(str(folder), model=tiny_model)
-    assert gallery.search(photo(4)).matches
+    assert gallery.search(photo(4), box="none").matches
     gallery.close()
     gallery.close()
     with pytest.raises(StoppedError, match=r"closed; open it again"):
@@ -264,18 +264,19 @@ def test_a_closed_gallery_says_so_and_leaves_no_thread(folder: Path, tiny_model:
 def test_what_is_ingested_later_is_taken_up_when_asked(tmp_path: Path, tiny_model_folder: Path) -> None:
     gallery = tmp_path / "gallery"
     result = threadmatch.ingest(
-        make_catalogue(tmp_path, ["a", "b"]), gallery, images=tmp_path / "images", model=tiny_model_folder, workers=1
-    )
+        make_catalogue(tmp_path, ["a", "b"]), gallery, images=tmp_path / "images", model=tiny_model_folder, workers=1,
+        box="none",
+    )  # fmt: skip
     assert_type(result, IngestResult)
     assert (result.items, result.encoded, result.rejected) == (2, 2, 0)
     with threadmatch.open(gallery, model=tiny_model_folder) as opened:
         assert not opened.refresh()
         more = make_catalogue(tmp_path, ["a", "b", "c"])
-        again = threadmatch.ingest(more, gallery, images=tmp_path / "images", model=opened.model, workers=1)
+        again = threadmatch.ingest(more, gallery, images=tmp_path / "images", model=opened.model, workers=1, box="none")
         assert (again.items, again.encoded, again.skipped) == (3, 1, 2)
-        assert opened.search(photo(3)).gallery.items == 2
+        assert opened.search(photo(3), box="none").gallery.items == 2
         assert opened.refresh()
-        assert ids(opened.search(photo(3), top_k=1, matcher="global")) == ["c"]
+        assert ids(opened.search(photo(3), top_k=1, matcher="global", box="none")) == ["c"]
 
 
 def test_a_gallery_that_cannot_be_opened_is_said_in_words(tmp_path: Path, folder: Path, tiny_model: Model) -> None:

@@ -39,7 +39,7 @@ def start(
     command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
     command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
     command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
-    command += ["--allow-host", "127.0.0.1"]
+    command += ["--allow-host", "127.0.0.1", "--box", "none"]
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
+from weakref import WeakValueDictionary
 
 import cv2
 import numpy as np
@@ -222,10 +224,18 @@ class ParserDetector:
         return 1.0 if own >= self._presence.sure else self._presence(own, self._things(photo))
 
 
+_SHIPPED: Final[WeakValueDictionary[tuple[str, Path | None], ParserDetector]] = WeakValueDictionary()
+"""The shipped parser by engine and cache, while somebody has it; its files stay as they are."""
+_LOADING: Final = threading.Lock()
+
+
 def load_parser_detector(
     folder: str | Path = DEFAULT_PARSER, *, engine: str = "auto", cache: Path | None = None
 ) -> ParserDetector:
     """The detector of a parser's folder, or of a shipped one by its name.
+
+    Who asks for the shipped one while somebody in this process has it gets that: the gallery that is opened during an
+    ingestion, or each of several.
 
     Args:
         folder: or name.
@@ -235,6 +245,17 @@ def load_parser_detector(
     Raises:
         CheckpointError: see `weights.load_parser`; the engine cannot be had.
     """
+    cache = cache or default_folder()
+    if str(folder) != DEFAULT_PARSER:
+        return _read(folder, engine, cache)
+    with _LOADING:
+        detector = _SHIPPED.get((engine, cache))
+        if detector is None:
+            detector = _SHIPPED[engine, cache] = _read(folder, engine, cache)
+        return detector
+
+
+def _read(folder: str | Path, engine: str, cache: Path | None) -> ParserDetector:
     parser, config = load_parser(folder)
     presence = load_presence(parser_folder(folder), fingerprint(parser))
-    return ParserDetector(parser, config, presence=presence, engine=engine, cache=cache or default_folder())
+    return ParserDetector(parser, config, presence=presence, engine=engine, cache=cache)

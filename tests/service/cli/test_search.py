@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from tests.support.serving import photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.descriptions import DEFAULT_PARSER
+from threadmatch.model.detection.parsing.detector import ParserDetector, load_parser_detector
 from threadmatch.model.inference import Model
 from threadmatch.service.app import create_app
 from threadmatch.service.cli import app
@@ -25,6 +26,12 @@ from threadmatch.service.http.schemas.matches import SearchAnswer
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["search", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parser() -> ParserDetector:
+    """Held by the module, so that each command gets it as it is."""
+    return load_parser_detector()
 
 
 @pytest.fixture
