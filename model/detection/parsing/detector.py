@@ -224,8 +224,8 @@ class ParserDetector:
         return 1.0 if own >= self._presence.sure else self._presence(own, self._things(photo))
 
 
-_SHIPPED: Final[WeakValueDictionary[tuple[str, Path | None], ParserDetector]] = WeakValueDictionary()
-"""The shipped parser by engine and cache, while somebody has it; its files stay as they are."""
+_SHIPPED: Final[WeakValueDictionary[tuple[str, Path | None, int], ParserDetector]] = WeakValueDictionary()
+"""The shipped parser by engine, cache and threads, while somebody has it; its files stay as they are."""
 _LOADING: Final = threading.Lock()
 
 
@@ -248,10 +248,11 @@ def load_parser_detector(
     cache = cache or default_folder()
     if str(folder) != DEFAULT_PARSER:
         return _read(folder, engine, cache)
+    key = (engine, cache, torch.get_num_threads())  # whose number a converted network keeps
     with _LOADING:
-        detector = _SHIPPED.get((engine, cache))
+        detector = _SHIPPED.get(key)
         if detector is None:
-            detector = _SHIPPED[engine, cache] = _read(folder, engine, cache)
+            detector = _SHIPPED[key] = _read(folder, engine, cache)
         return detector
 
 

@@ -102,9 +102,10 @@ def test_what_only_some_photos_need_is_missed_at_the_start_not_by_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "SHIPPED", tmp_path)
-    open_detector(DEFAULT_PARSER)
+    own = {"engine": "torch", "cache": tmp_path}  # so that nobody has it yet
+    open_detector(DEFAULT_PARSER, **own)
     with pytest.raises(StartError, match=weights.WEIGHTS_FILE):
-        open_detector(DEFAULT_PARSER, whole=True)
+        open_detector(DEFAULT_PARSER, whole=True, **own)
 
 
 def _overlap(one: Sequence[float], other: Box) -> float:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,6 +56,18 @@ def test_drawn_garments_are_found(shipped: ParserDetector) -> None:
         true = Box(box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height)
         found.append(any(box_iou(true, proposal.box) >= 0.5 for proposal in shipped.detect(scene.query.image)))
     assert sum(found) >= 8
+
+
+@needs_weights
+def test_one_process_has_it_once_while_somebody_has_it(shipped: ParserDetector, tmp_path: Path) -> None:
+    assert load_parser_detector() is shipped
+    other = load_parser_detector(engine="torch", cache=tmp_path)
+    assert other is not shipped
+    assert load_parser_detector(engine="torch", cache=tmp_path) is other
+    seen = weakref.ref(other)
+    del other
+    gc.collect()
+    assert seen() is None, "nobody has it any more"
 
 
 @needs_weights
