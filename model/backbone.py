@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.efficientnet import FORMS, EfficientNet
 from threadmatch.model.errors import ConfigError
+from threadmatch.model.pyramid import averaged_to
 from threadmatch.model.timm_networks import (
     TIMM_PREFIX,
     TimmBody,
@@ -197,7 +198,7 @@ class _Tapped(nn.Sequential):
     def joined(self, found: Mapping[int, Tensor]) -> Tensor:
         last = found[len(self) - 1]
         rows, columns = last.shape[2:]
-        averaged = (F.adaptive_avg_pool2d(found[n], (rows, columns)) for n in self.taps)
+        averaged = (averaged_to(found[n], (rows, columns)) for n in self.taps)
         return torch.cat([last, *averaged], dim=1)
 
 

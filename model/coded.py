@@ -52,8 +52,16 @@ class Coded:
         """(N, *shape) int8."""
         if self._codes is None:
             assert self._nibbles is not None
-            self._codes = _apart(self._nibbles)
+            self._codes = np.empty(self.shape, np.int8)
+            _take_apart(self._nibbles, self._codes)
         return self._codes
+
+    def codes_of(self, first: int, last: int, *, out: NDArray[np.int8]) -> None:
+        """`codes` of the items from `first` to before `last` into (last - first, *shape) int8; none are kept here."""
+        if self._nibbles is None or self._codes is not None:
+            np.copyto(out, self.codes[first:last])
+        else:
+            _take_apart(self._nibbles[first:last], out)
 
     def __len__(self) -> int:
         return len(self.scales)
@@ -81,14 +89,12 @@ class Coded:
         return np.asarray(self.codes * self.scales[..., None], np.float32)
 
 
-def _apart(nibbles: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """(..., K / 2) uint8 -> (..., K) int8."""
-    half = nibbles.shape[-1]
-    codes = np.empty((*nibbles.shape[:-1], 2 * half), np.uint8)
+def _take_apart(nibbles: NDArray[np.uint8], out: NDArray[np.int8]) -> None:
+    """(..., K / 2) uint8 into (..., K) int8."""
+    half, codes = nibbles.shape[-1], out.view(np.uint8)
     np.bitwise_and(nibbles, 15, out=codes[..., :half])
     np.right_shift(nibbles, 4, out=codes[..., half:])
     codes -= np.uint8(NIBBLE_OFFSET)  # wraps round: 1..15 to -7..7
-    return codes.view(np.int8)
 
 
 Stored: TypeAlias = NDArray[Any] | Coded

@@ -31,8 +31,10 @@ MOST_CHANNELS: Final = 512
 """Numbers a cell whose products still add up in 32 bits: FULL * (2 FULL + 1) * FULL each."""
 ROWS_AT_ONCE: Final = 16
 """Numbers of one vector register: with a photo's rows filled up to a multiple of it, the product takes a third less."""
-NEAR_ITEMS: Final = 50
-"""Items whose products a core keeps near (1 MB) until they are read again."""
+COLUMNS_AT_ONCE: Final = 64
+"""Columns whose largest numbers torch finds together; what is left over it takes one by one, six times as long."""
+NEAR_ITEMS: Final = 25
+"""Items whose whole numbers and products a core keeps near (1.6 MB) until they are read again."""
 TINIEST: Final = 1e-30
 """In place of a vector's largest number where all are zero."""
 
@@ -71,37 +73,52 @@ def dense_similarity_across(queries: Tensor, items: Tensor) -> Tensor:
     return (photo @ shown.T).view(q, p, n, cells).amax(dim=3).mean(dim=1)
 
 
-def dense_similarity_coded(query: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+def dense_similarity_coded(query: Tensor, items: Coded) -> Tensor:
     """`dense_similarity` of one photo, straight from the whole numbers that a gallery keeps.
 
         x_i = h_i (a_i + b_i / 2F),  y_j = t_j c_j      a, b, c whole numbers of one byte; F = 127
         x_i . y_j = h_i t_j (a_i . c_j + b_i . c_j / 2F)
 
-    The photo's numbers in two bytes each, so that what they lose is far below a difference between two items.
+    The photo's numbers in two bytes each, so that what they lose is far below a difference between two items. The items
+    a few at a time, from taking the numbers apart to the maximum, so that a core has them near.
 
     Args:
         query: (P, K) x, float32.
-        codes: (B, Q, K) c, int8; K at most MOST_CHANNELS.
-        scales: (B, Q) t, float32, 0 or more.
+        items: (B, Q, K) c, K at most MOST_CHANNELS; and (B, Q) t, float32, 0 or more.
 
     Returns:
         (B,).
     """
-    (_, cells, channels), photo_cells = codes.shape, len(query)
+    (count, cells, channels), photo_cells = items.shape, len(query)
     assert channels <= MOST_CHANNELS, "beyond it, 32 bits would not hold the sums"
+    half, width = _filled_up(photo_cells, ROWS_AT_ONCE // 2), _filled_up(photo_cells, COLUMNS_AT_ONCE)  # P', P" >= P
     widths = query.abs().amax(dim=1).clamp(min=TINIEST) / FULL  # (P,) h
     steps = query / widths[:, None]
     coarse = steps.round()
-    both = torch.zeros(-(-2 * photo_cells // ROWS_AT_ONCE) * ROWS_AT_ONCE, channels, dtype=torch.int8)  # (2 P.., K)
-    both[:photo_cells], both[photo_cells : 2 * photo_cells] = coarse, ((steps - coarse) * (2 * FULL)).round()  # a, b
-    found = []
-    for some, own in zip(codes.split(NEAR_ITEMS), scales.split(NEAR_ITEMS), strict=True):
-        products = torch._int_mm(some.reshape(-1, channels), both.T)  # (B' * Q, 2 P..) int32, exact
-        coarse_sum, fine_sum = products[:, :photo_cells], products[:, photo_cells : 2 * photo_cells]
-        whole = torch.add(fine_sum, coarse_sum, alpha=2 * FULL).float()  # 2F (a . c) + b . c
-        whole *= own.reshape(-1, 1)  # by itself: whole numbers times floats take torch six times as long
-        found.append(whole.view(-1, cells, photo_cells).amax(dim=1))  # (B', P)
-    return torch.cat(found) @ widths / (2 * FULL * photo_cells)  # h is above 0, so it may come behind the maximum
+    both = torch.zeros(2 * half, channels, dtype=torch.int8)  # (2 P', K)
+    both[:photo_cells], both[half : half + photo_cells] = coarse, ((steps - coarse) * (2 * FULL)).round()  # a, b
+    some = min(count, NEAR_ITEMS)
+    codes, products = np.empty((some, cells, channels), np.int8), torch.empty(some * cells, 2 * half, dtype=torch.int32)
+    sums, whole = torch.zeros(some * cells, width, dtype=torch.int32), torch.empty(some * cells, width)
+    scales, closest = tensor(items.scales).reshape(-1, 1), torch.empty(count, width)
+    for first in range(0, count, NEAR_ITEMS):
+        last = min(first + NEAR_ITEMS, count)
+        rows = (last - first) * cells
+        items.codes_of(first, last, out=codes[: last - first])
+        some_codes, of_some = torch.from_numpy(codes.reshape(-1, channels)[:rows]), products[:rows]
+        torch._int_mm(some_codes, both.T, out=of_some)  # (B' * Q, 2 P'), exact
+        torch.add(of_some[:, half:], of_some[:, :half], alpha=2 * FULL, out=sums[:rows, :half])  # 2F (a . c) + b . c
+        found = whole[:rows].copy_(sums[:rows])  # by itself: whole numbers times floats take torch six times as long
+        found *= scales[first * cells : last * cells]
+        torch.amax(found.view(-1, cells, width), dim=1, out=closest[first:last])  # (B', P")
+    return (
+        closest[:, :photo_cells] @ widths / (2 * FULL * photo_cells)
+    )  # h is above 0, so it may come behind the maximum
+
+
+def _filled_up(count: int, at_once: int) -> int:
+    """The multiple of `at_once` that holds so many."""
+    return -(-count // at_once) * at_once
 
 
 def multiplies_codes() -> bool:
@@ -196,4 +213,4 @@ class DenseMatcher(FeatureMatcher):
 
     def _coded(self, photo: Tensor, items: Coded) -> NDArray[np.float32]:
         """(N,)."""
-        return dense_similarity_coded(photo, tensor(items.codes), tensor(items.scales)).numpy()
+        return dense_similarity_coded(photo, items).numpy()

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-FORM: Final = 1
+FORM: Final = 2
 """Of what is kept; raised when the conversion changes."""
 TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""

@@ -65,7 +65,7 @@ def test_whole_numbers_as_a_gallery_keeps_them_are_multiplied_without_loss(dtype
     photo[1] *= 1e-3  # each vector has a scale of its own
     photo[2] = 0
     expected = dense_similarity(photo[None], torch.from_numpy(stored.floats()))
-    found = dense_similarity_coded(photo, torch.from_numpy(stored.codes), torch.from_numpy(stored.scales))
+    found = dense_similarity_coded(photo, stored)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
@@ -82,12 +82,13 @@ def test_the_matcher_scores_what_is_coded_as_its_floats_on_every_processor() -> 
 
 
 def test_the_largest_whole_numbers_of_the_widest_cells_do_not_run_over() -> None:
-    codes, scales = torch.full((1, 1, MOST_CHANNELS), -FULL, dtype=torch.int8), torch.ones(1, 1)
+    scales = np.ones((1, 1), np.float32)
+    lowest = Coded(np.full((1, 1, MOST_CHANNELS), -FULL, np.int8), scales)
     photo = torch.full((1, MOST_CHANNELS), 1 - 1 / (2.001 * FULL))
     photo[0, 0] = 1.0
     expected = -FULL * float(photo.sum())
-    assert dense_similarity_coded(photo, codes, scales).item() == pytest.approx(expected, rel=1e-4)
-    wide = Coded(torch.ones(1, 1, MOST_CHANNELS + 2, dtype=torch.int8).numpy(), scales.numpy())
+    assert dense_similarity_coded(photo, lowest).item() == pytest.approx(expected, rel=1e-4)
+    wide = Coded(np.ones((1, 1, MOST_CHANNELS + 2), np.int8), scales)
     [scores] = DENSE.score_many([{"cells": np.ones((1, MOST_CHANNELS + 2), np.float32)}], [{"cells": wide}])
     assert scores.tolist() == [MOST_CHANNELS + 2]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from threadmatch.model.config import PAPER_SCALES, GRNetConfig
-from threadmatch.model.pyramid import pool_regions, region_boxes
+from threadmatch.model.pyramid import averaged_to, pool_regions, region_boxes
 
 GRIDS = GRNetConfig().grids
 
@@ -32,6 +32,13 @@ def test_regions_are_the_adaptive_windows_written_as_loops(pool: str, size: tupl
         pool_regions(feature_map, GRIDS, pool),  # type: ignore[arg-type]
         _loops(feature_map, GRIDS, pool),
     )
+
+
+@pytest.mark.parametrize("grid", [(4, 3), (2, 6), (8, 6), (3, 4)])  # the last has parts of several sizes
+def test_a_map_is_averaged_over_the_same_parts_however_it_is_taken(grid: tuple[int, int]) -> None:
+    feature_map = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(1))
+    expected = _loops(feature_map, (grid,), "avg").transpose(1, 2).reshape(2, 3, *grid)
+    torch.testing.assert_close(averaged_to(feature_map, grid), expected)
 
 
 def test_the_paper_has_24_regions_and_124_nodes() -> None:
