@@ -136,7 +136,7 @@ class Ranking:
         head = self.order[: len(scores)].copy()
         self.stages.append(StageScores(matcher, head, scores))
         self.scores[head] = scores
-        for place in head:
+        for place in head.tolist():
             self.scored_by[place] = matcher
         self.order[: len(scores)] = head[np.argsort(-scores, kind="stable")]
         once = np.bincount(self.order, minlength=self.count) == 1

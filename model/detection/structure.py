@@ -21,13 +21,18 @@ SIDE_PX: Final = 224
 def has_structure(photo: NDArray[np.uint8]) -> bool:
     """Whether (H, W, 3) uint8 RGB shows anything but one colour, a gradient or grain."""
     small = cv2.resize(photo, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    step = np.abs(np.diff(grey, axis=1)).mean() + np.abs(np.diff(grey, axis=0)).mean()
-    return bool(step >= LEAST_STEP) and _likeness(grey) >= LEAST_LIKENESS
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    across, down = cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L1), cv2.norm(grey[1:], grey[:-1], cv2.NORM_L1)
+    step = (across + down) / (SIDE_PX * (SIDE_PX - 1))
+    return bool(step >= LEAST_STEP) and _likeness(grey.astype(np.float32)) >= LEAST_LIKENESS
 
 
 def _likeness(grey: NDArray[np.float32]) -> float:
     """Of (S, S) neighbours: r = mean(x y) / mean(x^2), about the mean of all."""
     about = grey - grey.mean()
-    across, down = (about[:, 1:] * about[:, :-1]).mean(), (about[1:] * about[:-1]).mean()
-    return float(min(across, down) / max(float(about.var()), 1e-6))
+    flat, side = about.ravel(), len(about)
+    # Row behind row: the last of one and the first of the next are no neighbours.
+    across = np.dot(flat[1:], flat[:-1]) - np.dot(about[1:, 0], about[:-1, -1])
+    down = np.dot(flat[side:], flat[:-side])
+    apart = min(across, down) / (side * (side - 1))
+    return float(apart / max(float(np.dot(flat, flat)) / flat.size, 1e-6))

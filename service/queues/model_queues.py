@@ -20,10 +20,11 @@ from typing import Any, Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Items, Matcher, Photo
 from threadmatch.model.threads import torch_threads
 from threadmatch.service.errors import StoppedError
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
@@ -76,12 +77,25 @@ class ToEncode:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """One photo against `count` items, for one matcher: the features that it needs of both."""
+    """One photo against `count` items, through stages of a chain one after the other.
 
-    matcher: str
+    Fields:
+        stages: the first scores all items, each further one so many of the first as they stand then.
+        photo, items: the features that the stages need, of both.
+    """
+
+    stages: Chain
     photo: Photo
     items: Items
     count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """What one stage said: (n,) scores in the order in which it was given the items, and the seconds it took."""
+
+    scores: NDArray[np.float32]
+    seconds: float
 
 
 class ModelQueues:
@@ -113,7 +127,7 @@ class ModelQueues:
         self.readers = ThreadPoolExecutor(self.capacity.gallery_threads, thread_name_prefix="gallery")
         self.encoder: MicroBatcher[ToEncode, Photo]
         self.encoder = self._batcher("encode", self._encode, self.capacity.encode_batch, lambda _: 1)
-        self.reranker: MicroBatcher[Pairs, NDArray[np.float32]]
+        self.reranker: MicroBatcher[Pairs, list[Scored]]
         self.reranker = self._batcher("rerank", self._rerank, self.capacity.rerank_pairs, self._work_of)
         self.parser: MicroBatcher[NDArray[np.uint8], Looked]
         self.parser = self._batcher("parse", self._parse, self.capacity.encode_batch, lambda _: 1)
@@ -167,7 +181,7 @@ class ModelQueues:
         photo = await self.encode(np.zeros((side, side, 3), np.uint8))
         for stage in self.model.chain:
             needs = self.model.matchers[stage.matcher].needs
-            await self.reranker.submit(Pairs(stage.matcher, photo, {name: photo[name][None] for name in needs}, 1))
+            await self.reranker.submit(Pairs((stage,), photo, {name: photo[name][None] for name in needs}, 1))
         if isinstance(self.detector, ParserDetector):
             await self.parser.submit(self.detector.sized(np.zeros((side, side, 3), np.uint8)))
         self.parser.failure = self.explainer.failure = None
@@ -209,21 +223,31 @@ class ModelQueues:
         return self.detector.look(sized)
 
     def _work_of(self, pairs: Pairs) -> int:
-        return math.ceil(pairs.count * self.model.matchers[pairs.matcher].cost)
+        work = sum(stage.takes(pairs.count) * self.model.matchers[stage.matcher].cost for stage in pairs.stages)
+        return math.ceil(work)
 
-    def _rerank(self, asked: list[Pairs]) -> list[NDArray[np.float32]]:
-        """The scores of each search, in order; searches with the same matcher share the model's batches."""
-        scored: dict[int, NDArray[np.float32]] = {}
-        for name in dict.fromkeys(pairs.matcher for pairs in asked):
-            places = [place for place, pairs in enumerate(asked) if pairs.matcher == name]
-            matcher = self.model.matchers[name]
-            photos, items = [asked[place].photo for place in places], [asked[place].items for place in places]
-            with torch_threads(1) if matcher.cost < WORTH_SHARING else contextlib.nullcontext():
-                scores = matcher.score_many(photos, items)
-            scored.update(zip(places, scores, strict=True))
-        if not all(np.isfinite(scores).all() for scores in scored.values()):
+    def _rerank(self, asked: list[Pairs]) -> list[list[Scored]]:
+        """What each stage said of each search, in order; searches with the same matcher share the model's batches."""
+        rankings, scored = [Ranking(pairs.count) for pairs in asked], [list[Scored]() for _ in asked]
+        for turn in range(max(len(pairs.stages) for pairs in asked)):
+            going = [place for place, pairs in enumerate(asked) if turn < len(pairs.stages)]
+            for name in dict.fromkeys(asked[place].stages[turn].matcher for place in going):
+                started = time.perf_counter()
+                mine = [place for place in going if asked[place].stages[turn].matcher == name]
+                items = [_first(asked[place], rankings[place], turn) for place in mine]
+                found = self._scores(self.model.matchers[name], [asked[place].photo for place in mine], items)
+                seconds = time.perf_counter() - started
+                for place, scores in zip(mine, found, strict=True):
+                    rankings[place].rerank(name, scores)
+                    scored[place].append(Scored(scores, seconds))
+        return scored
+
+    def _scores(self, matcher: Matcher, photos: list[Photo], items: list[Items]) -> list[NDArray[np.float32]]:
+        with torch_threads(1) if matcher.cost < WORTH_SHARING else contextlib.nullcontext():
+            found = matcher.score_many(photos, items)
+        if not all(np.isfinite(scores).all() for scores in found):
             raise ValueError("the model gave a score that is not a finite number")
-        return [scored[place] for place in range(len(asked))]
+        return found
 
     def _batcher(
         self, name: str, run: Callable[[list[Any]], list[Any]], max_batch: int, weigh: Callable[[Any], int]
@@ -236,6 +260,14 @@ class ModelQueues:
             weigh=weigh,
             observe=partial(self.metrics.observe_call, name),
         )
+
+
+def _first(pairs: Pairs, ranking: Ranking, turn: int) -> Items:
+    """The items that a stage is given: those that stand first now."""
+    if turn == 0:
+        return pairs.items
+    head = ranking.head(pairs.stages[turn].takes(pairs.count))
+    return {name: values[head] for name, values in pairs.items.items()}
 
 
 def _call(asked: list[Callable[[], Any]]) -> list[Any]:

@@ -31,7 +31,7 @@ from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.features import ATTRIBUTES, EMBEDDING
 from threadmatch.model.images import Box, DecodedImage, PreparedImage, display_photo
 from threadmatch.model.inference import Judged
-from threadmatch.model.matching import Floats, Items, Photo, as_explaining
+from threadmatch.model.matching import Floats, Photo, as_explaining
 from threadmatch.service.config import DEFAULT_GALLERY
 from threadmatch.service.http.schemas.search import SearchOptions
 from threadmatch.service.queues.model_queues import ModelQueues, Pairs
@@ -42,7 +42,7 @@ from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence,
 from threadmatch.service.search.gathering import Gathered
 from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match, NoMatchReason, QueryView, SearchResult, Seen
-from threadmatch.service.watching import tracing
+from threadmatch.service.search.timing import timed
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,12 @@ DAMAGED_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A shortlist, in one generation of the gallery."""
+    """A shortlist, in one generation of the gallery, and what was read of its items."""
 
     snapshot: OpenSnapshot
     candidates: list[Candidate]
     items: list[Item]
+    gathered: Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Stages:
-    """How a shortlist was reordered: the order, and the features of the items that the last stage was given.
+    """How a shortlist was reordered: the order, and the places that the last stage was given.
 
     `attributes` are (N, A, D) of all candidates, `moved` the (N, n) places that each of n moved them up; None unless
     attributes are asked for.
@@ -81,12 +82,11 @@ class _Stages:
 
     ranking: Ranking
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    last_items: Items = field(default_factory=dict)
     attributes: Floats | None = None
     moved: NDArray[np.int64] | None = None
 
     def place_of(self, place: int) -> int:
-        """Where `last_items` has the item at a place of the shortlist, one of those that the last stage was given."""
+        """Where `last_head` has a place of the shortlist, one of those that the last stage was given."""
         return int(np.flatnonzero(self.last_head == place)[0])
 
 
@@ -153,26 +153,24 @@ class Retriever:
         asked = asked_attributes(options, self.model, self.gallery.features)
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        with _timed(timings, "decode"):
+        with timed(timings, "decode"):
             prepared, kept, seen = await self._unpacked(photo, options.box)
-        with _timed(timings, "encode"):
+        with timed(timings, "encode"):
             query = await self.queues.encode(prepared.pixels, self._wanted(chain, asked))
-        with _timed(timings, "shortlist") as span:
-            found = await self.queues.run_in(self.queues.readers, self._shortlist, query, options)
+        over = () if asked and asked.alone else chain
+        with timed(timings, "shortlist") as span:
+            found = await self.queues.run_in(self.queues.readers, self._shortlist, query, options, over, timings)
             span.set(
                 {"threadmatch.candidates": len(found.candidates), "threadmatch.generation": found.snapshot.generation}
             )
-        found, stages = await self._reordered(
-            found, query, () if asked and asked.alone else chain, timings, asked=asked
-        )
-        judged = self.model.judge(stages.ranking, items=found.snapshot.item_count)
-        if seen.no_garment:
-            judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
+        timings["shortlist"] -= timings["gather"]  # done in one go on one thread
+        found, stages = await self._reordered(found, query, over, timings, asked=asked)
+        judged = self._judged(stages.ranking, found, seen)
         plain = stages.ranking.order.copy()
         if asked is not None and found.candidates:
-            with _timed(timings, ATTRIBUTES):
+            with timed(timings, ATTRIBUTES):
                 await self.queues.run_in(self.queues.readers, _weigh, found, stages, query, asked)
-        with _timed(timings, "pick"):
+        with timed(timings, "pick"):
             matches = await self.queues.run_in(
                 self.queues.readers, self._pick, found, stages.ranking, judged.probabilities, options
             )
@@ -183,8 +181,8 @@ class Retriever:
             )
             matches = with_attributes(matches, told, plain)
         if options.explain and matches:
-            with _timed(timings, "explain"):
-                matches = await self._explained(matches, query, stages, prepared.box, options)
+            with timed(timings, "explain"):
+                matches = await self._explained(matches, query, found, stages, prepared.box, options)
         view = self._view(kept, query, chain, found, stages) if kept else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
@@ -223,11 +221,25 @@ class Retriever:
         wanted = features_wanted(chain, self.model, remembered=self.capacity.keep_views)
         return wanted if asked is None else wanted | {ATTRIBUTES}
 
-    def _shortlist(self, query: Photo, options: SearchOptions) -> _Found:
+    def _shortlist(self, query: Photo, options: SearchOptions, chain: Chain, timings: dict[str, float]) -> _Found:
+        """The shortlist, and at once what the first stage of the chain reads of it: a thread's turn costs, too."""
         snapshot = self.gallery.current
         embedding = np.asarray(query[EMBEDDING], np.float32)
         candidates = snapshot.shortlist(embedding, options.shortlist, filter=options.filter)
-        return _Found(snapshot, candidates, snapshot.items(candidates))
+        found = _Found(snapshot, candidates, snapshot.items(candidates), Gathered(snapshot, candidates))
+        with timed(timings, "gather") as span:
+            head = np.arange(chain[0].takes(len(candidates)) if chain else 0)
+            span.set({"threadmatch.candidates": len(head)})
+            if len(head):
+                with contextlib.suppress(DamagedItemError):  # is met again where it can be left out
+                    found.gathered.read(head, self.model.matchers[chain[0].matcher].needs)
+        return found
+
+    def _judged(self, ranking: Ranking, found: _Found, seen: Seen) -> Judged:
+        judged = self.model.judge(ranking, items=found.snapshot.item_count)
+        if seen.no_garment:
+            judged = replace(judged, probabilities=judged.probabilities * WITHOUT_GARMENT)
+        return judged
 
     async def _reordered(
         self,
@@ -243,40 +255,52 @@ class Retriever:
             try:
                 stages = await self._through(found, query, chain, timings)
                 if asked is not None and found.candidates:
-                    with _timed(timings, "gather"):
+                    with timed(timings, "gather"):
                         stages.attributes = await self.queues.run_in(self.queues.readers, _attributes_of, found)
                 return found, stages
             except DamagedItemError as error:  # one bad row must not take down every search that meets it
                 self._note_damaged(error)
                 kept = [place for place, item in enumerate(found.items) if item.id != error.item_id]
                 assert len(kept) < len(found.items), "the damaged item is one of those asked for"
-                found = _Found(
-                    found.snapshot, [found.candidates[place] for place in kept], [found.items[place] for place in kept]
-                )
+                candidates = [found.candidates[place] for place in kept]
+                items, gathered = [found.items[place] for place in kept], Gathered(found.snapshot, candidates)
+                found = _Found(found.snapshot, candidates, items, gathered)
 
     async def _through(self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]) -> _Stages:
-        stages, gathered = _Stages(Ranking(len(found.candidates))), Gathered(found.snapshot, found.candidates)
-        for name in ("gather", "rerank"):
-            timings[name] = 0.0
-        for stage in chain:
-            matcher = self.model.matchers[stage.matcher]
-            head = stages.ranking.head(stage.takes(len(found.candidates)))
-            if not len(head):
-                break
-            with _timed(timings, "gather") as span:
+        stages, gathered, count = _Stages(Ranking(len(found.candidates))), found.gathered, len(found.candidates)
+        timings["rerank"] = 0.0
+        while chain and count:
+            together = self._together(chain, count)
+            chain = chain[len(together) :]
+            needs = self.model.matchers[together[0].matcher].needs
+            head = stages.ranking.head(together[0].takes(count)).copy()
+            with timed(timings, "gather") as span:
                 span.set({"threadmatch.candidates": len(head)})
-                if not gathered.has(head, matcher.needs):
-                    await self.queues.run_in(self.queues.readers, gathered.read, head, matcher.needs)
-                items = gathered.at(head, matcher.needs)
-            photo = {name: query[name] for name in matcher.needs}
+                if not gathered.has(head, needs):
+                    await self.queues.run_in(self.queues.readers, gathered.read, head, needs)
+                items = gathered.at(head, needs)
+            pairs = Pairs(together, {name: query[name] for name in needs}, items, len(head))
             before = timings["rerank"]
-            with _timed(timings, "rerank") as span:
-                span.set({"threadmatch.matcher": stage.matcher})
-                scores = await self.queues.reranker.submit(Pairs(stage.matcher, photo, items, len(head)))
-            timings[stage.matcher] = timings.get(stage.matcher, 0.0) + timings["rerank"] - before
-            stages.last_head, stages.last_items = head.copy(), items
-            stages.ranking.rerank(stage.matcher, scores)
+            with timed(timings, "rerank") as span:
+                span.set({"threadmatch.matcher": ", ".join(stage.matcher for stage in together)})
+                told = await self.queues.reranker.submit(pairs)
+            waited = timings["rerank"] - before - 1000 * sum(each.seconds for each in told)  # the first one's, too
+            for stage, each in zip(together, told, strict=True):
+                timings[stage.matcher] = timings.get(stage.matcher, 0.0) + 1000 * each.seconds + waited
+                waited = 0.0
+                stages.last_head = stages.ranking.head(len(each.scores)).copy()
+                stages.ranking.rerank(stage.matcher, each.scores)
         return stages
+
+    def _together(self, chain: Chain, count: int) -> Chain:
+        """The stages from the first on that need nothing but what it reads, so that the model takes them in one go."""
+        first, more = chain[0], 1
+        needs = self.model.matchers[first.matcher].needs
+        for stage in chain[1:]:
+            if stage.takes(count) > first.takes(count) or not self.model.matchers[stage.matcher].needs <= needs:
+                break
+            more += 1
+        return chain[:more]
 
     def _pick(
         self, found: _Found, ranking: Ranking, probabilities: NDArray[np.float32], options: SearchOptions
@@ -289,7 +313,13 @@ class Retriever:
         )
 
     async def _explained(
-        self, matches: list[Match], query: Photo, stages: _Stages, searched: Box, options: SearchOptions
+        self,
+        matches: list[Match],
+        query: Photo,
+        found: _Found,
+        stages: _Stages,
+        searched: Box,
+        options: SearchOptions,
     ) -> list[Match]:
         """The matches that the last stage scored, with what decided them; the others as they are."""
         matcher = as_explaining(self.model.matchers[self.stages(options)[-1].matcher])
@@ -298,7 +328,7 @@ class Retriever:
         scored = [match for match in matches if match.stage1_rank - 1 in reached]
         places = [stages.place_of(match.stage1_rank - 1) for match in scored]
         # A matcher that compares items with one another explains what it scored: all of them together.
-        items = stages.last_items
+        items = found.gathered.at(stages.last_head, matcher.needs)
         if matcher.pointwise:
             items, places = {name: values[places] for name, values in items.items()}, list(range(len(places)))
         told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS))
@@ -359,13 +389,3 @@ def _weigh(found: _Found, stages: _Stages, query: Photo, asked: AskedAttributes)
     distances = np.array([candidate.distance for candidate in found.candidates], np.float64)
     similar = asked.similarities(query[ATTRIBUTES], stages.attributes)
     stages.moved = asked.reorder(stages.ranking, similar, distances)
-
-
-@contextlib.contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[tracing.Span]:
-    started = time.perf_counter()
-    try:
-        with tracing.span(stage) as span:
-            yield span
-    finally:
-        timings[stage] = timings.get(stage, 0.0) + 1000 * (time.perf_counter() - started)
