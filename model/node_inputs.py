@@ -53,55 +53,58 @@ def node_inputs(query: Tensor, items: Tensor, *, grid: Grid) -> Tensor:
     Returns:
         (n, P, F) in the order of INPUTS.
     """
-    place, outermost = centres(grid).to(query.device), rim(grid).to(query.device)
-    pair = _pair_inputs(query, items, place, outermost)
-    photo = _photo_inputs(query, pair[..., 0], place, outermost)[None].expand(len(items), -1, -1)
-    return torch.cat([pair, photo, _rival_inputs(pair[..., 0])], dim=-1)
+    place, share = centres(grid).to(query.device), _rim_share(grid).to(query.device)
+    pair = _pair_inputs(query, items, place, share)
+    photo = _photo_inputs(query, pair[0], place, share)
+    photo_of_each = [values.expand(len(items), -1) for values in photo]
+    # Input by input in memory, since whoever reads them takes one after the other.
+    return torch.stack([*pair, *photo_of_each, *_rival_inputs(pair[0])]).movedim(0, -1)
 
 
-def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, outermost: Tensor) -> Tensor:
-    """(P, K), (n, P, K), (P, 2), (m,) -> (n, P, pair inputs)."""
-    cosines = (items @ query.T).transpose(1, 2).contiguous()  # (n, P of the photo, P of the item)
-    best, at = cosines.max(dim=2)  # (n, P); not topk, which takes ten times as long
-    others = cosines.scatter(2, at[..., None], -torch.inf) if cosines.shape[2] > 1 else cosines
-    second = others.amax(dim=2)  # (n, P)
-    back = cosines.amax(dim=1)  # (n, P of the item): what each cell of the item finds at best
+def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, share: Tensor) -> list[Tensor]:
+    """(P, K), (n, P, K), (P, 2), (P,) -> (n, P) each of the pair inputs."""
+    n, cells, channels = items.shape
+    cosines = (query @ items.reshape(-1, channels).T).view(-1, n, cells)  # (P of the photo, n, P of the item)
+    best, at = cosines.max(dim=2)  # (P, n); not topk, which takes ten times as long
+    others = cosines.scatter(2, at[..., None], -torch.inf) if cells > 1 else cosines
+    second = others.amax(dim=2)  # (P, n)
+    back = cosines.amax(dim=0)  # (n, P of the item): what each cell of the item finds at best
+    best, at, second = best.T.contiguous(), at.T.contiguous(), second.T  # (n, P) each
     back_of_partner = back.gather(1, at)
-    around = F.normalize(items[:, outermost].mean(dim=1), dim=-1)  # (n, K): what lies around the item
+    around = F.normalize(share @ items, dim=-1)  # (n, K): what lies around the item
     like_rim = (items @ around[..., None])[..., 0]  # (n, P of the item)
     moved = place[at] - place  # (n, P, 2)
-    inputs = [
+    return [
         best,
         best - second,
         (best >= back_of_partner).float(),
         best - back_of_partner,
-        cosines.diagonal(dim1=1, dim2=2),
+        cosines.diagonal(dim1=0, dim2=2),
         back,
         moved[..., 0],
         moved[..., 1],
         moved.norm(dim=-1),
         like_rim.gather(1, at),
     ]
-    return torch.stack(inputs, dim=-1)
 
 
-def _photo_inputs(query: Tensor, cosine: Tensor, place: Tensor, outermost: Tensor) -> Tensor:
-    """(P, K), (n, P), (P, 2), (m,) -> (P, photo inputs)."""
-    around = F.normalize(query[outermost].mean(dim=0), dim=-1)
+def _photo_inputs(query: Tensor, cosine: Tensor, place: Tensor, share: Tensor) -> list[Tensor]:
+    """(P, K), (n, P), (P, 2), (P,) -> (P,) each of the photo inputs."""
+    around = F.normalize(share @ query, dim=-1)
     spread = cosine.std(dim=0) if len(cosine) > 1 else torch.zeros_like(query[:, 0])
-    return torch.stack([place.norm(dim=-1), query @ around, query @ query.mean(dim=0), spread], dim=-1)
+    return [place.norm(dim=-1), query @ around, query @ query.mean(dim=0), spread]
 
 
-def _rival_inputs(cosine: Tensor) -> Tensor:
-    """(n, P) -> (n, P, rival inputs); zeros where there is no rival."""
+def _rival_inputs(cosine: Tensor) -> list[Tensor]:
+    """(n, P) -> (n, P) each of the rival inputs; zeros where there is no rival."""
     n = len(cosine)
     if n < 2:
-        return torch.zeros(*cosine.shape, len(RIVAL_INPUTS), device=cosine.device)
-    mean, deviation = cosine.mean(dim=0), cosine.std(dim=0)
+        return [torch.zeros_like(cosine)] * len(RIVAL_INPUTS)
+    above, deviation = cosine - cosine.mean(dim=0), cosine.std(dim=0)
     top = cosine.topk(2, dim=0).values
     best_other = torch.where(cosine >= top[0], top[1], top[0])
     beaten = cosine.argsort(dim=0).argsort(dim=0) / (n - 1)
-    return torch.stack([cosine - mean, cosine - best_other, (cosine - mean) / (deviation + 1e-3), beaten], dim=-1)
+    return [above, cosine - best_other, above / (deviation + 1e-3), beaten]
 
 
 @lru_cache(maxsize=16)
@@ -109,3 +112,10 @@ def rim(grid: Grid) -> Tensor:
     """(m,) int64: the outermost cells."""
     place = centres(grid).abs()
     return (place >= place.amax(dim=0) - 1e-6).any(dim=-1).nonzero()[:, 0]
+
+
+@lru_cache(maxsize=16)
+def _rim_share(grid: Grid) -> Tensor:
+    """(P,) float32: each cell's part in the mean of the outermost ones."""
+    outermost = rim(grid)
+    return torch.zeros(grid[0] * grid[1]).index_fill(0, outermost, 1 / len(outermost))

@@ -123,16 +123,17 @@ def node_values(inputs: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     agree = agreement(inputs[..., _AT["dx"] : _AT["dy"] + 1], grid)
     place = cosine.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the best
     best = [(place < count) * cosine * (nodes / count) for count in (-(-nodes // 2), max(1, nodes // 4))]
-    further = torch.stack([agree, agree * cosine, cosine.clamp(min=0).square(), *best], dim=-1)
+    further = torch.stack([agree, agree * cosine, cosine.clamp(min=0).square(), *best])
     off_centre, mutual = inputs[..., _AT["off_centre"]], inputs[..., _AT["mutual"]]
     inside, distinct, partner_inside = (
-        (1 - inputs[..., [_AT[name] for name in ("border", "alone", "partner_border")]]).clamp(min=LEAST).unbind(-1)
+        (1 - inputs[..., _AT[name]]).clamp(min=LEAST) for name in ("border", "alone", "partner_border")
     )
     weights = [
         torch.exp(-((off_centre / CENTRE) ** 2)), inside, inputs[..., _AT["spread"]], mutual + 1e-3, distinct,
         partner_inside, agree + 1e-3,
     ]  # fmt: skip
-    return torch.cat([inputs, further], dim=-1), torch.stack(weights, dim=-1)
+    # Value by value in memory, as the inputs come and as they are added up.
+    return torch.cat([inputs.movedim(-1, 0), further]).movedim(0, -1), torch.stack(weights).movedim(0, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,11 @@ class SparseGraph:
     def contributions(self, inputs: Tensor) -> Tensor:
         """What each node adds to the score: (n, P, F) -> (n, P)."""
         plain, asked = (weights.to(inputs.device) for weights in self._by_value)
-        values, weights = node_values(inputs, self.grid)
-        share = weights / (weights.sum(dim=1, keepdim=True) + TINY)  # (n, P, who)
-        return values @ (plain / inputs.shape[1]) + (share @ asked * values).sum(dim=2)
+        values, weights = (of.movedim(-1, 0) for of in node_values(inputs, self.grid))  # (V, n, P), (who, n, P)
+        share = weights / (weights.sum(dim=2, keepdim=True) + TINY)
+        each = values.flatten(1)  # (V, n P)
+        in_mean = (plain / inputs.shape[1]) @ each
+        return (in_mean + (share.flatten(1) * (asked @ each)).sum(dim=0)).view(inputs.shape[:2])
 
     def score(self, inputs: Tensor) -> Tensor:
         """(n, P, F) -> (n,) logits: the contributions and the bias."""
