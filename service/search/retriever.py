@@ -74,13 +74,14 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Stages:
-    """How a shortlist was reordered: the order, and the places that the last stage was given.
+    """How a shortlist was reordered: the order, what was read for it, and the places that the last stage was given.
 
     `attributes` are (N, A, D) of all candidates, `moved` the (N, n) places that each of n moved them up; None unless
     attributes are asked for.
     """
 
     ranking: Ranking
+    gathered: Gathered
     last_head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     attributes: Floats | None = None
     moved: NDArray[np.int64] | None = None
@@ -182,7 +183,7 @@ class Retriever:
             matches = with_attributes(matches, told, plain)
         if options.explain and matches:
             with timed(timings, "explain"):
-                matches = await self._explained(matches, query, found, stages, prepared.box, options)
+                matches = await self._explained(matches, query, stages, prepared.box, options)
         view = self._view(kept, query, chain, found, stages) if kept else None
         timings["total"] = 1000 * (time.perf_counter() - started)
         timings = {stage: round(milliseconds, 3) for stage, milliseconds in timings.items()}
@@ -267,7 +268,8 @@ class Retriever:
                 found = _Found(found.snapshot, candidates, items, gathered)
 
     async def _through(self, found: _Found, query: Photo, chain: Chain, timings: dict[str, float]) -> _Stages:
-        stages, gathered, count = _Stages(Ranking(len(found.candidates))), found.gathered, len(found.candidates)
+        count, gathered = len(found.candidates), found.gathered
+        stages = _Stages(Ranking(count), gathered)
         timings["rerank"] = 0.0
         while chain and count:
             together = self._together(chain, count)
@@ -313,13 +315,7 @@ class Retriever:
         )
 
     async def _explained(
-        self,
-        matches: list[Match],
-        query: Photo,
-        found: _Found,
-        stages: _Stages,
-        searched: Box,
-        options: SearchOptions,
+        self, matches: list[Match], query: Photo, stages: _Stages, searched: Box, options: SearchOptions
     ) -> list[Match]:
         """The matches that the last stage scored, with what decided them; the others as they are."""
         matcher = as_explaining(self.model.matchers[self.stages(options)[-1].matcher])
@@ -328,7 +324,7 @@ class Retriever:
         scored = [match for match in matches if match.stage1_rank - 1 in reached]
         places = [stages.place_of(match.stage1_rank - 1) for match in scored]
         # A matcher that compares items with one another explains what it scored: all of them together.
-        items = found.gathered.at(stages.last_head, matcher.needs)
+        items = stages.gathered.at(stages.last_head, matcher.needs)
         if matcher.pointwise:
             items, places = {name: values[places] for name, values in items.items()}, list(range(len(places)))
         told_all = await self.queues.explainer.submit(partial(matcher.evidence, query, items, top=EVIDENCE_PAIRS))
