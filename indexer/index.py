@@ -33,7 +33,7 @@ GATHERED_SHARE = 0.25  # of an exact index: from here on all products cost less 
 NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
 FILTER_EXACT_SHARE = 0.2  # a graph loses its way when few of its nodes are allowed; below this share all are compared
 # With a projection all are scanned while rows times share is less: a scan costs the more the more rows there are, a
-# graph the more the fewer it may give. They meet at nine tenths of 100,000 and, as reckoned, two fifths of a million.
+# graph the more the fewer it may give. They meet at nine tenths of 100,000 and, by estimate, two fifths of a million.
 SCANNED_ROWS = 150_000
 EXACT_ROWS = 2_000  # so few are all compared exactly: half a millisecond
 

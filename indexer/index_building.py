@@ -20,7 +20,7 @@ import numpy as np
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import HNSW_EF_SEARCH, Blocks, Ids, VectorIndex, Vectors, file_checksum
-from threadmatch.indexer.projection import PROJECTED, RECALL, WIDE
+from threadmatch.indexer.projection import MEASURED_DEPTH, PROJECTED, RECALL, WIDE
 from threadmatch.indexer.scanning import faiss
 from threadmatch.indexer.stamps import IndexStamp
 from threadmatch.model.progress import Progress, unheard
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 # 6 ms at 1,280, less than a tenth of a whole search, with nothing missed; beyond that a graph pays.
 FLAT_MAX_ITEMS = 50_000
 RECALL_FLOOR = 0.98
-RECALL_DEPTH = 200  # the default shortlist
+RECALL_DEPTH = MEASURED_DEPTH  # the default shortlist
 RECALL_QUERIES = 200
 HNSW_LINKS = 32
 HNSW_EF_CONSTRUCTION = 80

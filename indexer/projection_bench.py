@@ -62,15 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50_000, 100_000, 300_000, 1_000_000])
     options = parser.parse_args(arguments)
     out = sys.stdout
-    headings = (
-        "items",
-        "let through",
-        "all compared, ms",
-        "projected, ms",
-        "compared of them",
-        "recall@200",
-        "made, s",
-    )
+    headings = "items", "let through", "all compared, ms", "projected, ms", "compared of them", "recall@200", "made, s"
     out.write(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|\n")
     for count in options.sizes:
         with tempfile.TemporaryDirectory() as name:

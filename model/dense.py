@@ -111,9 +111,8 @@ def dense_similarity_coded(query: Tensor, items: Coded) -> Tensor:
         found = whole[:rows].copy_(sums[:rows])  # by itself: whole numbers times floats take torch six times as long
         found *= scales[first * cells : last * cells]
         torch.amax(found.view(-1, cells, width), dim=1, out=closest[first:last])  # (B', P")
-    return (
-        closest[:, :photo_cells] @ widths / (2 * FULL * photo_cells)
-    )  # h is above 0, so it may come behind the maximum
+    # h is above 0, so it may come behind the maximum.
+    return closest[:, :photo_cells] @ widths / (2 * FULL * photo_cells)
 
 
 def _filled_up(count: int, at_once: int) -> int:

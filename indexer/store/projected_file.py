@@ -73,7 +73,7 @@ def ensured(
         return stamp
     index = VectorIndex.read(staging / generations.INDEX_FILE, stamp)
     components = _write(path, index, stamp, tell)
-    wide, recall = _tuned(index, _opened(path, stamp, components, WIDTHS[0]))
+    wide, recall = _tuned(index, _opened(staging, stamp, components, WIDTHS[0]))
     if recall < RECALL_FLOOR:
         logger.warning("filtered searches compare with all items: the projection misses some", extra={"recall": recall})
         path.unlink()
@@ -87,7 +87,7 @@ def read(folder: Path, stamp: IndexStamp) -> Projection | None:
     if not _wanted(stamp):
         return None
     try:
-        return _opened(folder / f"{NAME}{SUFFIX}", stamp, int(stamp.parameters[PROJECTED]), int(stamp.parameters[WIDE]))
+        return _checked(folder, stamp)
     except SideFileError as error:
         logger.error("a side file is not used", extra={"reason": str(error)})
         return None
@@ -98,7 +98,7 @@ def problems(folder: Path, stamp: IndexStamp) -> list[str]:
     if not _wanted(stamp):
         return []
     try:
-        _opened(folder / f"{NAME}{SUFFIX}", stamp, int(stamp.parameters[PROJECTED]), int(stamp.parameters[WIDE]))
+        _checked(folder, stamp)
     except SideFileError as error:
         return [str(error)]
     return []
@@ -124,15 +124,21 @@ def _wanted(stamp: IndexStamp) -> bool:
     return bool(stamp.parameters.get(PROJECTED))
 
 
-def _described(stamp: IndexStamp, components: int, dim: int) -> Described:
-    form: dict[str, Any] = {"components": components, "dim": dim, "items": stamp.items, "index_crc32c": stamp.crc32c}
+def _described(stamp: IndexStamp, components: int) -> Described:
+    form: dict[str, Any] = {"components": components, "items": stamp.items, "index_crc32c": stamp.crc32c}
     return Described(NAME, 1, stamp.seq, form)
 
 
-def _opened(path: Path, stamp: IndexStamp, components: int, wide: int) -> Projection:
+def _checked(folder: Path, stamp: IndexStamp) -> Projection:
+    """The file that a manifest describes; as `_opened`."""
+    return _opened(folder, stamp, int(stamp.parameters[PROJECTED]), int(stamp.parameters[WIDE]))
+
+
+def _opened(folder: Path, stamp: IndexStamp, components: int, wide: int) -> Projection:
     """The file of an index, every record checked; SideFileError where it is not whole, or another's."""
+    path = folder / f"{NAME}{SUFFIX}"
     file = RecordFile(path)
-    if file.about != _described(stamp, components, int(file.about.form.get("dim", 0))):
+    if file.about != _described(stamp, components):
         raise SideFileError(f"{path} is of another index, or of another form")
     records = [file.read_mapped(place) for place in range(len(file))]
     whole = [record for record in records if record is not None]
@@ -155,7 +161,7 @@ def _write(path: Path, index: VectorIndex, stamp: IndexStamp, tell: Progress) ->
     """Project an index's vectors into a new file. Returns the number of components."""
     axes = Axes.of(_sample(index), COMPONENTS)
     components = len(axes.basis)
-    with RecordWriter(path, _described(stamp, components, index.dim), align=64) as writer:
+    with RecordWriter(path, _described(stamp, components), align=64) as writer:
         writer.add(0, axes.weights.tobytes())
         for start in range(0, len(index), PART_ROWS):
             tell("writing side files", start, len(index))
