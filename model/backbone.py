@@ -63,6 +63,7 @@ class Backbone(nn.Module):
         taps: stages whose maps follow the last one's channels, averaged to its grid.
         tap_channels: of each.
         grid: rows and columns that the last map is averaged to, where there are no taps; () keeps it as it is.
+        companion: another network, whose maps follow all of these (`accompany`).
     """
 
     mean: Tensor
@@ -84,6 +85,7 @@ class Backbone(nn.Module):
         self.grid: tuple[int, int] | tuple[()] = ()
         self.taps: tuple[int, ...] = ()
         self.tap_channels: tuple[int, ...] = ()
+        self.companion: Backbone | None = None
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
@@ -112,6 +114,24 @@ class Backbone(nn.Module):
         self.tap_channels = tuple(channels[n] for n in stages)
         return self
 
+    def accompany(self, other: Backbone) -> Backbone:
+        """Let another network look at the same photos from now on: its maps follow this one's, as taps do.
+
+        What is pooled is then the mean of both last maps, so that stage one reads both, too.
+
+        Args:
+            other: with its own taps; it scales the pixels itself.
+
+        Raises:
+            ConfigError: either has a pooled output of its own.
+        """
+        if self.pooled_channels or other.pooled_channels:
+            raise ConfigError("a network with a pooled output of its own can be no companion and have none")
+        self.companion = other
+        self.tap_channels = (*self.tap_channels, other.channels, *other.tap_channels)
+        self.pooled_channels = self.channels + other.channels
+        return self
+
     def stage_channels(self) -> tuple[int, ...]:
         """Channels of each stage's map."""
         with torch.no_grad(), _evaluating(self):
@@ -132,6 +152,16 @@ class Backbone(nn.Module):
             pixels: (B, 3, S, S) values 0..255.
             kept: stages counted from 0 as in `split`, whose maps are wanted as they are.
         """
+        own = self._look(pixels, kept)
+        if self.companion is None:
+            return own
+        other, grid = self.companion.look(pixels).feature_map, own.feature_map.shape[2:]
+        last = (own.feature_map[:, : self.channels], other[:, : self.companion.channels])
+        pooled = torch.cat([one.mean((2, 3)) for one in last], dim=1)
+        joined = torch.cat([own.feature_map, averaged_to(other, (grid[0], grid[1]))], dim=1)
+        return Looked(joined, pooled, own.stages)
+
+    def _look(self, pixels: Tensor, kept: Sequence[int]) -> Looked:
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
         if not self.taps and not kept:
             seen = self.body(normalised)
@@ -155,6 +185,10 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: this backbone has fewer stages, a tap lies in the front, or it has a pooled output of its own.
         """
+        if self.companion is not None:
+            raise ConfigError(
+                "two networks are joined here; train each by itself and join them again (docs/training.md)"
+            )
         if self.pooled_channels or self.grid:
             raise ConfigError(
                 "this backbone was taken over and stays as it was trained; leave [finetune] and [end_to_end] out and "

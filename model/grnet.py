@@ -27,7 +27,7 @@ from threadmatch.model.checkpoint import (
 )
 from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
-from threadmatch.model.encoders.building import build_encoder
+from threadmatch.model.encoders.building import build_joined
 from threadmatch.model.errors import CheckpointError, ConfigError
 from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.part import Part
@@ -161,7 +161,7 @@ class GRNet(
         self.chain: Chain = DEFAULT_CHAIN
         self.graph: SparseGraph | None = None
         self.certainty: Certainty | None = None
-        self.backbone = backbone or build_encoder(self.config).tap(self.config.hypercolumn)
+        self.backbone = backbone or build_joined(self.config)
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
         self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)

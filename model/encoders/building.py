@@ -76,6 +76,18 @@ def build_encoder(config: GRNetConfig) -> Backbone:
     return backbone
 
 
+def build_joined(config: GRNetConfig) -> Backbone:
+    """`build_encoder`, with the earlier maps that are read and the companion, where there is one.
+
+    Raises:
+        ConfigError: as `build_encoder`, or it has no such maps, or can have no companion.
+    """
+    backbone = build_encoder(config).tap(config.hypercolumn)
+    if not config.companion:
+        return backbone
+    return backbone.accompany(build_backbone(config.companion, image_px=config.image_px).tap(config.hypercolumn))
+
+
 def _triple(values: torch.Tensor) -> tuple[float, float, float]:
     red, green, blue = (round(value / 255, 6) for value in values.flatten().tolist())
     return red, green, blue

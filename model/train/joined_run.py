@@ -1,0 +1,150 @@
+"""Two trained models as one: both look at a photo, and what a gallery keeps of it is no larger than of one.
+
+    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train --out runs/joined
+
+Networks that were trained apart err apart. Each cell of the first is joined by the second's, each part of unit length;
+the leading components of all together are kept, and so are those of both embeddings. Nothing trains. The chain behind
+is fitted by `train.sparse_run` afterwards.
+
+Letters  n photos or cells, E embedding size, K channels of a cell
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from threadmatch.model.chain import Stage
+from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.components import rotate
+from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.data.photo_reading import decoded
+from threadmatch.model.errors import ConfigError
+from threadmatch.model.features import CELLS, EMBEDDING
+from threadmatch.model.grnet import GRNet, load_checkpoint
+from threadmatch.model.inference import model_folder
+from threadmatch.model.neck import HypercolumnNeck
+
+PHOTOS = 3000
+"""That the components are taken from, at most."""
+CELLS_A_PHOTO = 12
+"""Of those, by chance."""
+SAME = ("encoder", "image_px", "hypercolumn", "neck_channels", "embedding_channels")
+"""Settings that both must have."""
+UNUSED_HEAD = {"similarity_channels": 16, "node_channels": 16, "position_code": False, "blend": ()}
+"""GRNet's head reads the regions of one network; a joined model has none that is trained, and keeps it small."""
+
+
+def join_networks(first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, seed: int = 0) -> GRNet:
+    """One network of two.
+
+    Args:
+        first: its backbone leads: parts that read earlier maps go on reading its own. Taken over, as is `second`.
+        second: becomes its companion.
+        photos: what the components are fitted to, both sides of pairs.
+        seed: of the photos and cells that are taken.
+
+    Returns:
+        A network that makes embedding and cells, in evaluation mode; its chain is the dense match until one is fitted.
+
+    Raises:
+        ConfigError: the two do not fit each other. DataError: a photo cannot be read.
+    """
+    _check(first, second)
+    config = replace(first.config, companion=second.config.backbone, features=(EMBEDDING, CELLS), **UNUSED_HEAD)
+    joined = GRNet(config, backbone=first.backbone.accompany(second.backbone)).eval()
+    neck = joined.neck
+    assert isinstance(neck, HypercolumnNeck)
+    for layer, own in zip([neck.last, *neck.components], [*_parts(first), *_parts(second)], strict=True):
+        layer.load_state_dict(own.state_dict())
+    rng = np.random.default_rng(seed)
+    chosen = [photos[n] for n in rng.permutation(len(photos))[:PHOTOS]]
+    with torch.no_grad():
+        pooled, columns = _seen(joined, chosen, rng)
+        rotate(neck.join, columns)
+        _join_embeddings(joined, [first, second], pooled)
+    joined.chain = (Stage("dense"),)
+    return joined
+
+
+def _check(first: GRNet, second: GRNet) -> None:
+    for name in SAME:
+        own, other = getattr(first.config, name), getattr(second.config, name)
+        if own != other:
+            raise ConfigError(f"the models cannot be joined: {name} is {own} of the first and {other} of the second")
+    if first.config.companion or second.config.companion or not isinstance(first.neck, HypercolumnNeck):
+        raise ConfigError("the models cannot be joined: each must be one network with `hypercolumn` and a neck")
+
+
+def _parts(network: GRNet) -> list[nn.Linear]:
+    assert isinstance(network.neck, HypercolumnNeck)
+    return [network.neck.last, *network.neck.components]
+
+
+def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(n, C of both) pooled, and (n, all parts of a column) of some cells."""
+    neck, backbone = joined.neck, joined.backbone
+    assert isinstance(neck, HypercolumnNeck)
+    split = [backbone.channels, *backbone.tap_channels]
+    pooled, columns = [], []
+    for pixels in decoded(photos, image_px=joined.config.image_px, workers=2):
+        looked = backbone.look(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        assert looked.pooled is not None
+        pooled.append(looked.pooled)
+        cells = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, all channels)
+        some = torch.from_numpy(rng.integers(cells.shape[1], size=(len(cells), CELLS_A_PHOTO)))
+        last, *taps = cells.gather(1, some[..., None].expand(-1, -1, cells.shape[2])).flatten(0, 1).split(split, dim=-1)
+        columns.append(neck.column(neck.last(last), taps))
+    return torch.cat(pooled), torch.cat(columns)
+
+
+def _join_embeddings(joined: GRNet, networks: Sequence[GRNet], pooled: Tensor) -> None:
+    """The leading directions of both embeddings, which count alike."""
+    weights, offsets = [], []
+    for network, seen in zip(networks, pooled.split([one.backbone.channels for one in networks], dim=1), strict=True):
+        layer = network.embedding
+        assert layer is not None
+        length = layer(seen).norm(dim=1).mean()
+        weights.append(layer.weight / length)
+        offsets.append(layer.bias / length)
+    weight, offset = torch.block_diag(*weights), torch.cat(offsets)
+    own = joined.embedding
+    assert own is not None
+    kept = nn.Linear(len(offset), own.out_features, bias=False)
+    rotate(kept, F.normalize(F.linear(pooled, weight, offset), dim=1))
+    own.weight.copy_(kept.weight @ weight)
+    own.bias.copy_(kept.weight @ offset)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Join two trained models to one that looks with both.")
+    parser.add_argument("first", help="a model that ships, or a checkpoint's folder")
+    parser.add_argument("second", help="likewise: the companion")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="sets to fit the components to")
+    parser.add_argument("--name", default="", help="of the model; else the folder's")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    given = parser.parse_args()
+    first, second = (load_checkpoint(model_folder(name)) for name in (given.first, given.second))
+    photos = [
+        image
+        for path in given.photos
+        for side in ("gallery", "queries")
+        for image in read_labelled(path / f"{side}.csv")
+    ]
+    joined = join_networks(first, second, photos)
+    joined.name = given.name or given.out.name
+    prints = save_checkpoint(joined, given.out)
+    print(json.dumps({"fingerprint": prints.model, "features_fingerprint": prints.features}))
+
+
+if __name__ == "__main__":
+    main()
