@@ -39,8 +39,8 @@ CELLS_A_PHOTO = 12
 """Of those, by chance."""
 SAME = ("encoder", "image_px", "hypercolumn", "neck_channels", "embedding_channels")
 """Settings that both must have."""
-UNUSED_HEAD = {"similarity_channels": 16, "node_channels": 16, "position_code": False, "blend": ()}
-"""GRNet's head reads the regions of one network; a joined model has none that is trained, and keeps it small."""
+UNUSED = 16
+"""Channels of GRNet's head: it reads the regions of one network, and a joined model has none that is trained."""
 
 
 def join_networks(first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, seed: int = 0) -> GRNet:
@@ -59,7 +59,15 @@ def join_networks(first: GRNet, second: GRNet, photos: Sequence[LabelledImage], 
         ConfigError: the two do not fit each other. DataError: a photo cannot be read.
     """
     _check(first, second)
-    config = replace(first.config, companion=second.config.backbone, features=(EMBEDDING, CELLS), **UNUSED_HEAD)
+    config = replace(
+        first.config,
+        companion=second.config.backbone,
+        features=(EMBEDDING, CELLS),
+        similarity_channels=UNUSED,
+        node_channels=UNUSED,
+        position_code=False,
+        blend=(),
+    )
     joined = GRNet(config, backbone=first.backbone.accompany(second.backbone)).eval()
     neck = joined.neck
     assert isinstance(neck, HypercolumnNeck)
