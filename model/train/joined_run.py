@@ -1,10 +1,12 @@
 """Two trained models as one: both look at a photo, and what a gallery keeps of it is no larger than of one.
 
-    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train --out runs/joined
+    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train \\
+        --hypercolumn 5 6 7 --out runs/joined
 
-Networks that were trained apart err apart. Each cell of the first is joined by the second's, each part of unit length;
-the leading components of all together are kept, and so are those of both embeddings. Nothing trains. The chain behind
-is fitted by `train.sparse_run` afterwards.
+Networks that were trained apart err apart. Each cell of the first is joined by the second's and by the earlier maps of
+both, each part of unit length; the leading components of all together are kept, and so are those of both embeddings.
+Nothing trains. The chain behind is fitted by `train.sparse_run` afterwards. Parts of the first model that read maps of
+its backbone alone go with it, for those stay as they were.
 
 Letters  n photos or cells, E embedding size, K channels of a cell
 """
@@ -24,62 +26,68 @@ from torch.nn import functional as F
 
 from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
-from threadmatch.model.components import rotate
+from threadmatch.model.components import FULLY, rotate, whiten
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.data.photo_reading import decoded
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import model_folder
-from threadmatch.model.neck import HypercolumnNeck
+from threadmatch.model.neck import HypercolumnNeck, learned_layer
 
 PHOTOS = 3000
 """That the components are taken from, at most."""
 CELLS_A_PHOTO = 12
 """Of those, by chance."""
-SAME = ("encoder", "image_px", "hypercolumn", "neck_channels", "embedding_channels")
+POWER = 0.25
+"""Of the deviation that a direction of the joined column is divided by; chosen on `val` (docs/results.md)."""
+SAME = ("encoder", "image_px", "neck_channels", "embedding_channels")
 """Settings that both must have."""
 UNUSED = 16
 """Channels of GRNet's head: it reads the regions of one network, and a joined model has none that is trained."""
 
 
-def join_networks(first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, seed: int = 0) -> GRNet:
+def join_networks(
+    first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, hypercolumn: Sequence[int] = (), seed: int = 0
+) -> GRNet:
     """One network of two.
 
     Args:
-        first: its backbone leads: parts that read earlier maps go on reading its own. Taken over, as is `second`.
+        first: its backbone leads. Taken over, as is `second`.
         second: becomes its companion.
         photos: what the components are fitted to, both sides of pairs.
+        hypercolumn: stages of both whose maps are read beside their last ones; () for the first's own.
         seed: of the photos and cells that are taken.
 
     Returns:
         A network that makes embedding and cells, in evaluation mode; its chain is the dense match until one is fitted.
 
     Raises:
-        ConfigError: the two do not fit each other. DataError: a photo cannot be read.
+        ConfigError: the two do not fit each other, or lack such a stage. DataError: a photo cannot be read.
     """
     _check(first, second)
     config = replace(
         first.config,
         companion=second.config.backbone,
+        hypercolumn=tuple(hypercolumn) or first.config.hypercolumn,
         features=(EMBEDDING, CELLS),
         similarity_channels=UNUSED,
         node_channels=UNUSED,
         position_code=False,
         blend=(),
     )
-    joined = GRNet(config, backbone=first.backbone.accompany(second.backbone)).eval()
-    neck = joined.neck
-    assert isinstance(neck, HypercolumnNeck)
-    for layer, own in zip([neck.last, *neck.components], [*_parts(first), *_parts(second)], strict=True):
-        layer.load_state_dict(own.state_dict())
+    learned = [learned_layer(network.neck) for network in (first, second) if network.neck is not None]
+    backbone = first.backbone.tap(config.hypercolumn).accompany(second.backbone.tap(config.hypercolumn))
+    joined = GRNet(config, backbone=backbone).eval()
+    assert isinstance(joined.neck, HypercolumnNeck)
     rng = np.random.default_rng(seed)
     chosen = [photos[n] for n in rng.permutation(len(photos))[:PHOTOS]]
     with torch.no_grad():
-        pooled, columns = _seen(joined, chosen, rng)
-        rotate(neck.join, columns)
+        pooled, cells = _seen(joined, chosen, rng)
+        _fit_neck(joined.neck, learned, cells.split([backbone.channels, *backbone.tap_channels], dim=-1))
         _join_embeddings(joined, [first, second], pooled)
     joined.chain = (Stage("dense"),)
+    _keep_parts(joined, first)
     return joined
 
 
@@ -88,30 +96,42 @@ def _check(first: GRNet, second: GRNet) -> None:
         own, other = getattr(first.config, name), getattr(second.config, name)
         if own != other:
             raise ConfigError(f"the models cannot be joined: {name} is {own} of the first and {other} of the second")
-    if first.config.companion or second.config.companion or not isinstance(first.neck, HypercolumnNeck):
-        raise ConfigError("the models cannot be joined: each must be one network with `hypercolumn` and a neck")
-
-
-def _parts(network: GRNet) -> list[nn.Linear]:
-    assert isinstance(network.neck, HypercolumnNeck)
-    return [network.neck.last, *network.neck.components]
+    if first.config.companion or second.config.companion or first.neck is None or second.neck is None:
+        raise ConfigError("the models cannot be joined: each must be one network with a neck")
 
 
 def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(n, C of both) pooled, and (n, all parts of a column) of some cells."""
-    neck, backbone = joined.neck, joined.backbone
-    assert isinstance(neck, HypercolumnNeck)
-    split = [backbone.channels, *backbone.tap_channels]
-    pooled, columns = [], []
+    """(n, C of both) pooled, and some cells with the channels of all maps."""
+    pooled, chosen = [], []
     for pixels in decoded(photos, image_px=joined.config.image_px, workers=2):
-        looked = backbone.look(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        looked = joined.backbone.look(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         assert looked.pooled is not None
         pooled.append(looked.pooled)
         cells = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, all channels)
         some = torch.from_numpy(rng.integers(cells.shape[1], size=(len(cells), CELLS_A_PHOTO)))
-        last, *taps = cells.gather(1, some[..., None].expand(-1, -1, cells.shape[2])).flatten(0, 1).split(split, dim=-1)
-        columns.append(neck.column(neck.last(last), taps))
-    return torch.cat(pooled), torch.cat(columns)
+        chosen.append(cells.gather(1, some[..., None].expand(-1, -1, cells.shape[2])).flatten(0, 1))
+    return torch.cat(pooled), torch.cat(chosen)
+
+
+def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor]) -> None:
+    """The last maps' layers as they were trained; components of all others, and of the whole."""
+    own, other = learned
+    last, *taps = maps
+    companion = neck.components[len(taps) // 2]  # earlier maps of the first, the companion's last map, its earlier ones
+    for layer, seen in zip(neck.components, taps, strict=True):
+        if layer is not companion:
+            whiten(layer, seen, FULLY)
+    neck.last.load_state_dict(own.state_dict())
+    companion.load_state_dict(other.state_dict())
+    rotate(neck.join, neck.column(neck.last(last), taps), POWER)
+
+
+def _keep_parts(joined: GRNet, first: GRNet) -> None:
+    """The parts that read nothing but maps of the first backbone."""
+    for part in first.attached.values():
+        if part.stages:
+            part.tie("")
+            joined.attach(part)
 
 
 def _join_embeddings(joined: GRNet, networks: Sequence[GRNet], pooled: Tensor) -> None:
@@ -138,6 +158,7 @@ def main() -> None:
     parser.add_argument("first", help="a model that ships, or a checkpoint's folder")
     parser.add_argument("second", help="likewise: the companion")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="sets to fit the components to")
+    parser.add_argument("--hypercolumn", type=int, nargs="+", default=(), help="stages whose maps are read as well")
     parser.add_argument("--name", default="", help="of the model; else the folder's")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     given = parser.parse_args()
@@ -148,7 +169,7 @@ def main() -> None:
         for side in ("gallery", "queries")
         for image in read_labelled(path / f"{side}.csv")
     ]
-    joined = join_networks(first, second, photos)
+    joined = join_networks(first, second, photos, hypercolumn=given.hypercolumn)
     joined.name = given.name or given.out.name
     prints = save_checkpoint(joined, given.out)
     print(json.dumps({"fingerprint": prints.model, "features_fingerprint": prints.features}))

@@ -41,24 +41,20 @@ def _pixels(count: int = 5) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_a_cell_holds_both_networks_columns(photo_sets: Path) -> None:
-    joined = join_networks(_network(1), _network(2), _photos(photo_sets))
-    columns = [_column(_network(seed)) for seed in (1, 2)]
-    neck = joined.neck
+def test_a_cell_holds_both_networks_last_maps_as_they_were_trained_and_their_earlier_ones(photo_sets: Path) -> None:
+    joined = join_networks(_network(1), _network(2), _photos(photo_sets), hypercolumn=(2, 3, 5))
+    neck, backbone = joined.neck, joined.backbone
     assert isinstance(neck, HypercolumnNeck)
-    # the join keeps 12 of 72 directions of both columns side by side, and they are orthogonal
-    torch.testing.assert_close(neck.join.weight @ neck.join.weight.T, torch.eye(12), rtol=0, atol=1e-5)
-    expected = F.normalize(torch.cat(columns, dim=-1) @ neck.join.weight.T, dim=-1)
+    cells = backbone.look(_pixels()).feature_map.flatten(2).transpose(1, 2)
+    last, *taps = cells.split([backbone.channels, *backbone.tap_channels], dim=-1)
+    column = neck.column(neck.last(last), taps).unflatten(-1, (8, 12))  # 12 of each map: 4 maps of 2 networks
+    for place, seed in ((0, 1), (4, 2)):
+        alone = _network(seed)
+        own = alone.backbone.look(_pixels()).feature_map[:, : alone.backbone.channels].flatten(2).transpose(1, 2)
+        assert isinstance(alone.neck, HypercolumnNeck)
+        torch.testing.assert_close(column[..., place, :], F.normalize(alone.neck.last(own), dim=-1))
+    expected = F.normalize(column.flatten(-2) @ neck.join.weight.T, dim=-1)
     torch.testing.assert_close(see(joined, _pixels()).cells, expected, rtol=1e-4, atol=1e-5)
-
-
-def _column(network: GRNet) -> torch.Tensor:
-    """(B, h * w, parts) of one network alone."""
-    cells = network.backbone.look(_pixels()).feature_map.flatten(2).transpose(1, 2)
-    last, *taps = cells.split([network.backbone.channels, *network.backbone.tap_channels], dim=-1)
-    neck = network.neck
-    assert isinstance(neck, HypercolumnNeck)
-    return neck.column(neck.last(last), taps)
 
 
 @torch.no_grad()
@@ -96,8 +92,10 @@ def test_what_does_not_fit_is_refused(photo_sets: Path) -> None:
     photos = _photos(photo_sets)
     with pytest.raises(ConfigError, match="image_px is 64 of the first and 96 of the second"):
         join_networks(_network(1), _network(2, image_px=96), photos)
-    with pytest.raises(ConfigError, match="hypercolumn"):
-        join_networks(_network(1, hypercolumn=()), _network(2, hypercolumn=()), photos)
+    with pytest.raises(ConfigError, match="rising numbers of 0 to 5"):
+        join_networks(_network(1), _network(2), photos, hypercolumn=(9,))
+    with pytest.raises(ConfigError, match="each must be one network with a neck"):
+        join_networks(_network(1, neck_channels=0), _network(2, neck_channels=0), photos)
     joined = join_networks(_network(1), _network(2), photos)
     with pytest.raises(ConfigError, match="each must be one network"):
         join_networks(joined, _network(3), photos)
@@ -114,7 +112,8 @@ def test_the_command_writes_a_model(
         save_checkpoint(_network(seed), tmp_path / name)
     out = tmp_path / "out"
     given = ["joined_run", str(tmp_path / "a"), str(tmp_path / "b"), "--photos", str(photo_sets / "train")]
-    monkeypatch.setattr("sys.argv", [*given, "--out", str(out)])
+    monkeypatch.setattr("sys.argv", [*given, "--hypercolumn", "2", "5", "--out", str(out)])
     main()
-    assert load_checkpoint(out).name == "out"
+    made = load_checkpoint(out)
+    assert (made.name, made.config.hypercolumn) == ("out", (2, 5))
     assert "features_fingerprint" in capsys.readouterr().out
