@@ -39,8 +39,6 @@ PHOTOS = 3000
 """That the components are taken from, at most."""
 CELLS_A_PHOTO = 12
 """Of those, by chance."""
-POWER = 0.25
-"""Of the deviation that a direction of the joined column is divided by; chosen on `val` (docs/results.md)."""
 SAME = ("encoder", "image_px", "neck_channels", "embedding_channels")
 """Settings that both must have."""
 UNUSED = 16
@@ -123,7 +121,7 @@ def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequenc
             whiten(layer, seen, FULLY)
     neck.last.load_state_dict(own.state_dict())
     companion.load_state_dict(other.state_dict())
-    rotate(neck.join, neck.column(neck.last(last), taps), POWER)
+    rotate(neck.join, neck.column(neck.last(last), taps))
 
 
 def _keep_parts(joined: GRNet, first: GRNet) -> None:
