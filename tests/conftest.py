@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,15 @@ def _shared(name: str) -> Path:
     if not (root / name).is_dir():
         pytest.skip(f"{root / name} is not here; set SHARED_DIR to the folder that holds {name}/")
     return (root / name).resolve()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Path]:
+    """Where the commands of shells are run; see `tests.support.commands`."""
+    from tests.support.commands import command_server
+
+    with command_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

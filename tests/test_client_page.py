@@ -20,24 +20,24 @@ PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
 
 
 def test_every_block_runs(
-    tmp_path: Path, tiny_model: Model, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, commands: Path, tiny_model: Model, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed here")
     gallery = build_gallery(tmp_path, tiny_model, [f"item-{number:02}" for number in range(12)])
-    work, environment = empty_folder(tmp_path)
+    work, environment = empty_folder(tmp_path, commands)
     (work / "street.jpg").write_bytes(photo(3))
     monkeypatch.chdir(work)
     outputs: list[str] = []
     options = ("--gallery", str(gallery), "--model", str(tiny_model_folder), "--device", "cpu")
-    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path / "feedback")) as (process, address):
+    with serving(*options, THREADMATCH_FEEDBACK=str(tmp_path / "feedback")) as (log, address):
         for block in blocks(PAGE):
             if wanted(block):
                 assert ADDRESS in block.code, f"line {block.line} calls nothing"
                 outputs.append(run(block, environment, address))
-        log = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
+        lines = [json.loads(line) for line in log]
     assert "422 InvalidImage" in outputs[-1]
-    refused = [line for line in log if line["message"] == "request" and line["status"] >= 400]
+    refused = [line for line in lines if line["message"] == "request" and line["status"] >= 400]
     assert [line["status"] for line in refused] == [422], "the one that shows an error"
 
 

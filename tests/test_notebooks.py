@@ -27,7 +27,7 @@ def read(name: str) -> Any:
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
 
 
-def run(name: str, folder: Path, values: Mapping[str, object]) -> str:
+def run(name: str, folder: Path, commands: Path, values: Mapping[str, object]) -> str:
     """Run a notebook in an empty folder, with other values of its parameters; all that it printed.
 
     Raises:
@@ -37,7 +37,7 @@ def run(name: str, folder: Path, values: Mapping[str, object]) -> str:
     from nbclient import NotebookClient
 
     notebook = read(name)
-    work, environment = empty_folder(folder)
+    work, environment = empty_folder(folder, commands)
     for cell in notebook.cells:
         if PARAMETERS in cell.metadata.get("tags", []):
             known = {line.partition(" = ")[0] for line in cell.source.splitlines()}
@@ -65,22 +65,24 @@ def test_a_notebook_lies_here_without_what_it_printed(path: Path) -> None:
     assert [PARAMETERS in cell.metadata.get("tags", []) for cell in notebook.cells].count(True) == 1
 
 
-def test_from_a_folder_of_photos_to_a_search(tmp_path: Path, tiny_model_folder: Path) -> None:
-    printed = run("first-search", tmp_path, {"ITEMS": 12, "MODEL": str(tiny_model_folder)})
+def test_from_a_folder_of_photos_to_a_search(tmp_path: Path, commands: Path, tiny_model_folder: Path) -> None:
+    printed = run("first-search", tmp_path, commands, {"ITEMS": 12, "MODEL": str(tiny_model_folder)})
     assert "12 items, 0 rejected" in printed
     assert "image/png" in printed, "the matches are shown"
     assert "searched: (" in printed
     assert (tmp_path / "work" / "first-search" / "gallery" / "CURRENT").is_file()
 
 
-def test_from_pairs_to_a_fine_tuned_calibrated_compared_model(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_from_pairs_to_a_fine_tuned_calibrated_compared_model(
+    tmp_path: Path, commands: Path, tiny_model_folder: Path
+) -> None:
     sets = tmp_path / "sets"
     for part, products in (("train", range(16)), ("val", range(50, 80)), ("test", range(100, 116))):
         draw_set(sets / part, products)
     asked = (sets / "val" / "queries.csv").read_text().splitlines(keepends=True)
     (sets / "val" / "queries.csv").write_text("".join([*asked, *asked[1:], *asked[1:]]))  # enough to calibrate on
     values = {"SETS": str(sets), "MODEL": str(tiny_model_folder), "STEPS": 2, "QUERIES": 8}
-    printed = run("own-pairs", tmp_path, values)
+    printed = run("own-pairs", tmp_path, commands, values)
     assert "expected calibration error" in printed
     assert "16 queries, 16 items" in printed
     assert (tmp_path / "work" / "own-pairs" / "report.html").is_file()

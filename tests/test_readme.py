@@ -27,9 +27,9 @@ def every_block() -> list[Block]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+def place(tmp_path: Path, commands: Path) -> tuple[Path, dict[str, str]]:
     """See `empty_folder`."""
-    return empty_folder(tmp_path)
+    return empty_folder(tmp_path, commands)
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def _run(settings: Settings) -> None:
         def ready() -> None:
             print(f"threadmatch serves {address_of(listener)}", flush=True)
 
+        if not settings.wait_for_gallery:
+            _check_galleries(settings)
         if settings.workers > 1:
-            if not settings.wait_for_gallery:
-                _check_galleries(settings)
             run_workers(listener, settings, ready=ready)
             return
         from threadmatch.service.app import create_app
@@ -114,7 +114,7 @@ def _run(settings: Settings) -> None:
 
 
 def _check_galleries(settings: Settings) -> None:
-    """Say at once, and once, what the manifests have every worker say; each worker reads the indexes itself."""
+    """Say at once, before torch is imported, what the manifests would have each worker say; it reads the indexes."""
     from threadmatch.indexer.errors import IndexerError
     from threadmatch.indexer.opening import current_manifest
     from threadmatch.indexer.stamps import check_model

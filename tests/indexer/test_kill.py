@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import ROOT
-from tests.support.forked import Forked
+from tests.support.forked import Forked, PipedCommand
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.shop import Shop, answers, committed, contents, main
 from tests.support.webserver import web_server
@@ -25,23 +25,30 @@ from threadmatch.model.inference import Model
 COUNT = 48
 
 
-def start(
-    shop: Shop, catalogue: Path, model: Path | None = None, *, held_after: int | None = None
-) -> subprocess.Popen[str] | Forked:
-    """`threadmatch ingest` with a model; without one the same ingestion in a program that starts at once.
+Process = subprocess.Popen[str] | Forked | PipedCommand
+
+
+def start(shop: Shop, catalogue: Path, *, held_after: int | None = None) -> Forked:
+    """The ingestion of `threadmatch ingest`, in a program that starts at once.
 
     Args:
         held_after: photos after which that program stands still, until `finish`.
     """
-    if model is None:
-        held = [] if held_after is None else [str(held_after)]
-        return Forked(main, str(catalogue), str(shop.gallery), str(shop.images), *held)
-    command = ["-c", "from threadmatch.service.cli import main; main()", "ingest", str(catalogue)]
-    command += ["--gallery", str(shop.gallery), "--images", str(shop.images), "--model", str(model)]
-    command += ["--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
-    command += ["--allow-host", "127.0.0.1", "--box", "none"]
+    held = [] if held_after is None else [str(held_after)]
+    return Forked(main, str(catalogue), str(shop.gallery), str(shop.images), *held)
+
+
+def words(shop: Shop, catalogue: Path, model: Path) -> list[str]:
+    """The command itself, with a model."""
+    command = ["ingest", str(catalogue), "--gallery", str(shop.gallery), "--images", str(shop.images)]
+    command += ["--model", str(model), "--batch-size", "4", "--workers", "1", "--device", "cpu", "--json"]
+    return [*command, "--allow-host", "127.0.0.1", "--box", "none"]
+
+
+def start_anew(command: list[str]) -> subprocess.Popen[str]:
+    """As a user would."""
     return subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "-c", "from threadmatch.service.cli import main; main()", *command],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
@@ -51,7 +58,12 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str] | Forked) -> dict[str, object]:
+def start_forked(command: list[str]) -> PipedCommand:
+    """From a process that has imported what the command does."""
+    return PipedCommand(["threadmatch", *command], os.environ, ROOT)
+
+
+def finish(process: Process) -> dict[str, object]:
     out, log = process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0, log
     result: dict[str, object] = json.loads(out)
@@ -59,7 +71,7 @@ def finish(process: subprocess.Popen[str] | Forked) -> dict[str, object]:
 
 
 def kill_when(
-    process: subprocess.Popen[str] | Forked,
+    process: Process,
     reached: Callable[[], bool],
     how: int = signal.SIGKILL,
     *,
@@ -140,12 +152,13 @@ def test_the_command_itself_killed_and_run_again(tmp_path: Path, tiny_model: Mod
     with web_server(most) as (address, _):
         rows = [shop.row(n, image=f"http://{address}/photo{n}") for n in range(COUNT)]
         catalogue = shop.write(rows)
-        kill_when(start(shop, catalogue, tiny_model_folder), lambda: committed(shop.gallery) >= 12, every_s=0.05)
+        command = words(shop, catalogue, tiny_model_folder)
+        kill_when(start_forked(command), lambda: committed(shop.gallery) >= 12, every_s=0.05)
         done = committed(shop.gallery)
         assert 12 <= done <= 16
         most[0] = 32
         log = kill_when(
-            start(shop, catalogue, tiny_model_folder),
+            start_anew(command),
             lambda: committed(shop.gallery) >= done + 8,
             signal.SIGINT,
             every_s=0.05,
@@ -154,7 +167,7 @@ def test_the_command_itself_killed_and_run_again(tmp_path: Path, tiny_model: Mod
         done = committed(shop.gallery)
         assert done <= 32
         most[0] = COUNT
-        result = finish(start(shop, catalogue, tiny_model_folder))
+        result = finish(start_forked(command))
         assert result["encoded"] == COUNT - done
         whole.ingest(rows, tiny_model, images=shop.images, allow_hosts=("127.0.0.1",))
     assert contents(shop.open()) == contents(whole.open())

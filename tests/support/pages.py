@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.checkout import IMPORT_PATH
-from threadmatch.service.process.commands import program
+from tests.support.commands import write_programs
 
 ADDRESS = "http://127.0.0.1:8000"
 NOT_RUN = "not run here: "
@@ -36,14 +36,16 @@ def blocks(text: str) -> Iterator[Block]:
         yield Block(text.count("\n", 0, found.start(2)) + 1, found[2], found[3], found[1] or "")
 
 
-def empty_folder(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """An empty folder, and an environment in which `threadmatch` and `python` are this checkout's."""
+def empty_folder(tmp_path: Path, commands: Path) -> tuple[Path, dict[str, str]]:
+    """An empty folder, and an environment in which `threadmatch` and `python` are this checkout's.
+
+    Args:
+        tmp_path: for the folder, and for one of programs.
+        commands: where they are run; see `tests.support.commands`.
+    """
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    words = " ".join(f"'{word}'" for word in program())
-    for name, command in (("threadmatch", words), ("python", sys.executable)):
-        (bin_folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        (bin_folder / name).chmod(0o755)
+    write_programs(bin_folder, commands)
     work = tmp_path / "work"
     work.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("THREADMATCH_")}
@@ -59,14 +61,17 @@ def wanted(block: Block) -> bool:
 def run(block: Block, environment: dict[str, str], address: str) -> str:
     """Run a block as its reader would; its output."""
     code = block.code.replace(ADDRESS, address)
-    command = ["bash", "-euo", "pipefail", "-c", code] if block.language == "sh" else ["python", "-c", code]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        stdout, stderr = process.communicate(timeout=TIME_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as program:
+        program.write(code)
+        program.flush()
+        command = ["bash", "-euo", "pipefail", "-c", code] if block.language == "sh" else ["python", program.name]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            stdout, stderr = process.communicate(timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == 0, f"line {block.line}:\n{code}\n{stdout}\n{stderr}"
     return stdout

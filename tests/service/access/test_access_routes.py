@@ -112,8 +112,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model, tiny_mod
     options = ("--gallery", str(folders["default"]), "--model", str(tiny_model_folder), "--device", "cpu")
     further = [f"--named-gallery={name}={folders[name]}" for name in ("women", "men")]
     # hundreds of wrong keys in a moment: what becomes of those has a test of its own
-    with serving(*options, *further, "--keys", str(file), THREADMATCH_WRONG_KEYS="") as (process, address):
-        yield Served(address, file, keys, process.log)  # type: ignore[attr-defined]
+    with serving(*options, *further, "--keys", str(file), THREADMATCH_WRONG_KEYS="") as (log, address):
+        yield Served(address, file, keys, log)
 
 
 def ask(client: httpx.Client, method: str, path: str) -> httpx.Response:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.processes import serving
+from tests.support.processes import started
 from tests.support.serving import build_gallery, is_error, photo, post, running, settings
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.upkeep import verify
@@ -85,15 +85,15 @@ def workers(pid: int) -> list[int]:
 def test_no_acknowledged_write_is_lost_to_kills(tmp_path: Path, tiny_model: Model, tiny_model_folder: Path) -> None:
     folder = build_gallery(tmp_path, tiny_model, [f"item-{number}" for number in range(4)])
     options = ("--gallery", str(folder), "--model", str(tiny_model_folder), "--device", "cpu", "--workers", "2")
-    with serving(*options, THREADMATCH_FOLD_EDITS="40") as (process, address):
-        wait_until(lambda: len(workers(process.pid)) == 2, "both workers run")
+    with started(*options, THREADMATCH_FOLD_EDITS="40") as (service, address):
+        wait_until(lambda: len(workers(service.process.pid)) == 2, "both workers run")
         clients = Clients(address, 3)
         for _ in range(2):
             wanted = len(clients.put) + 12
             wait_until(lambda most=wanted: len(clients.put) >= most, "a dozen more writes are acknowledged")
-            os.kill(workers(process.pid)[0], signal.SIGKILL)
+            os.kill(workers(service.process.pid)[0], signal.SIGKILL)
             time.sleep(0.2)  # the others go on beside the gap
-        everyone = [process.pid, *workers(process.pid)]
+        everyone = [service.process.pid, *workers(service.process.pid)]
         for pid in everyone:  # the whole service at once, in the middle of writes
             os.kill(pid, signal.SIGKILL)
         clients.end()

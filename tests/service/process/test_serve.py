@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.processes import ENVIRONMENT, START_S, command, serving
+from tests.support.processes import ENVIRONMENT, START_S, command, started
 from tests.support.serving import photo
 
 
@@ -23,7 +23,7 @@ def served(gallery_folder: Path, tiny_model_folder: Path) -> tuple[str, ...]:
 
 
 def test_sixteen_clients_are_answered_and_sigterm_ends_well(served: tuple[str, ...]) -> None:
-    with serving(*served) as (process, address), httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
+    with started(*served) as (service, address), httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
         assert client.get("/health/ready").status_code == 200
 
         def search(number: int) -> httpx.Response:
@@ -43,13 +43,13 @@ def test_sixteen_clients_are_answered_and_sigterm_ends_well(served: tuple[str, .
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             late = [pool.submit(search, number) for number in range(8)]
             concurrent.futures.wait(late, return_when=concurrent.futures.FIRST_COMPLETED)  # some are under way
-            process.send_signal(signal.SIGTERM)
+            service.process.send_signal(signal.SIGTERM)
             answered = [future.result() for future in late if future.exception() is None]
         assert answered
         assert {answer.status_code for answer in answered} <= {200, 503}
-        assert process.wait(timeout=PATIENCE_S) == 0
-        process.reader.join(PATIENCE_S)  # type: ignore[attr-defined]
-        lines = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
+        assert service.process.wait(timeout=PATIENCE_S) == 0
+        service.reader.join(PATIENCE_S)
+        lines = [json.loads(line) for line in service.log]
         assert {line["level"] for line in lines} <= {"info", "warning", "error"}
         assert sum(line["message"] == "request" and line["path"] == "/search" for line in lines) >= 64
 
@@ -90,15 +90,15 @@ def _hears_slow_clients_out(address: str) -> None:
 
 
 def test_workers_share_the_port_and_add_up_their_counters(served: tuple[str, ...]) -> None:
-    with serving(*served, "--workers", "2") as (process, address):
+    with started(*served, "--workers", "2") as (service, address):
         for number in range(6):
             # A connection each, so that either worker may get it.
             with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
                 assert client.post("/search", files={"image": ("a.jpg", photo(number))}).status_code == 200
         text = httpx.get(f"{address}/metrics", timeout=PATIENCE_S).text
         assert 'threadmatch_http_requests_total{method="POST",route="/search",status="200"} 6.0' in text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=PATIENCE_S) == 0
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=PATIENCE_S) == 0
 
 
 def refused(*arguments: str, **variables: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.processes import serving
+from tests.support.processes import started
 from tests.support.serving import photo
 
 
@@ -41,7 +41,7 @@ def test_a_killed_worker_is_replaced_and_none_outlives_the_parent(
     gallery_folder: Path, tiny_model_folder: Path
 ) -> None:
     options = ("--gallery", str(gallery_folder), "--model", str(tiny_model_folder), "--device", "cpu")
-    with serving(*options, "--workers", "2") as (parent, address):
+    with started(*options, "--workers", "2") as (parent, address):
 
         def workers() -> set[int]:
             return {int(pid) for pid in samples(address, "threadmatch_worker_start_time_seconds")}
@@ -62,11 +62,11 @@ def test_a_killed_worker_is_replaced_and_none_outlives_the_parent(
         wait_until(lambda: len(workers() - {victim}) == 2, "a new worker takes the place", every_s=0.2)
         assert victim not in workers(), "a dead worker's gauges leave"
         assert samples(address, "threadmatch_winner_stage1_rank_count")[""] == 8.0, "what it counted stays"
-        assert any('"a worker died and is replaced"' in line for line in parent.log)  # type: ignore[attr-defined]
+        assert any('"a worker died and is replaced"' in line for line in parent.log)
 
         last = workers()
-        parent.kill()
-        parent.wait()
+        parent.process.kill()
+        parent.process.wait()
         wait_until(lambda: all(gone(pid) for pid in last), "workers end with their parent", every_s=0.2)
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -34,7 +34,7 @@ def own_gallery(tmp_path_factory: pytest.TempPathFactory, tiny_model: Model) -> 
 
 def test_every_route_keeps_to_its_description(own_gallery: Path, tiny_model_folder: Path) -> None:
     with serving("--gallery", str(own_gallery), "--model", str(tiny_model_folder), "--device", "cpu") as (
-        process,
+        log,
         address,
     ):
         done = subprocess.run(
@@ -46,9 +46,9 @@ def test_every_route_keeps_to_its_description(own_gallery: Path, tiny_model_fold
             env={**os.environ, "PYTHONPATH": IMPORT_PATH, "SCHEMATHESIS_HOOKS": "tests.support.photo_requests"},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2000:]
-        log = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
-    asked = [line for line in log if line["message"] == "request"]
-    assert not [line for line in log if line["level"] == "error"], "nothing a client sends is our error"
+        lines = [json.loads(line) for line in log]
+    asked = [line for line in lines if line["message"] == "request"]
+    assert not [line for line in lines if line["level"] == "error"], "nothing a client sends is our error"
     assert max(line["status"] for line in asked) < 500
     answered = {line["path"] for line in asked if line["status"] == 200}
     assert {"/v1/search", "/v1/items/MH06-black-main", "/v1/items/MH06-black-main/image"} <= answered, "real work too"
