@@ -8,6 +8,8 @@ Letters  B photos, H x W their size
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import importlib
 import logging
 import sys
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-FORM: Final = 2
+FORM: Final = 3
 """Of what is kept; raised when the conversion changes."""
 TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
@@ -111,7 +113,7 @@ def compile_network(
     made = _compiled(openvino, graph, bfloat16=bfloat16)
     _check(made, replace(trial, probes=(*probes, np.repeat(probes[0][:1], 3, axis=0))))
     if cache is not None:
-        keep_entry(cache, key, lambda folder: openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False))
+        keep_entry(cache, key, lambda folder: _write(openvino, graph, folder, bfloat16=bfloat16))
         # Read back, it adds in another order than as it was converted: so the first start answers as all later ones do.
         return _kept(openvino, trial, key, cache) or made
     return made
@@ -122,7 +124,7 @@ def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> Compile
     if cache is None or (entry := read_entry(cache, key)) is None:
         return None
     with contextlib.suppress(CompileError):
-        kept = _compiled(openvino, entry / NETWORK_FILE, bfloat16=trial.bfloat16)
+        kept = _compiled(openvino, entry, bfloat16=trial.bfloat16)
         _check(kept, trial)
         return kept
     drop_entry(cache, key)
@@ -187,24 +189,51 @@ def _converted(openvino: Any, network: nn.Module, probes: Sequence[Pixels]) -> A
     return graph
 
 
-def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
-    """OpenVINO's model, or the file of one, made ready to run."""
+def _write(openvino: Any, graph: Any, folder: Path, *, bfloat16: bool) -> None:
+    """OpenVINO's model into a folder, and as it is compiled for this processor: a later start reads that in a fifth."""
+    openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False)
     core = openvino.Core()
-    graph = core.read_model(graph) if isinstance(graph, Path) else graph  # weights of a file are mapped, not loaded
+    settings = _settings(core, bfloat16=bfloat16)
+    with contextlib.suppress(RuntimeError):  # then each start compiles it
+        made = core.compile_model(core.read_model(folder / NETWORK_FILE), "CPU", settings)
+        (folder / _compiled_file(core, settings)).write_bytes(made.export_model().getvalue())
 
-    def of_some(places: Sequence[int]) -> CompiledNetwork:
-        chosen = openvino.Model([graph.outputs[place].get_node() for place in places], graph.get_parameters())
-        return _compiled(openvino, chosen, bfloat16=bfloat16)
 
+def _settings(core: Any, *, bfloat16: bool) -> dict[str, Any]:
     can = bfloat16 and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    settings = {
+    return {
         "INFERENCE_PRECISION_HINT": "bf16" if can else "f32",  # unsaid, processors with bfloat16 would use it
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores
     }
+
+
+def _compiled_file(core: Any, settings: dict[str, Any]) -> str:
+    """What was compiled for one kind of processor is not for another; the number of threads is set as it is read."""
+    processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+    kind = hashlib.sha256(repr(processor).encode()).hexdigest()[:16]
+    return f"{settings['INFERENCE_PRECISION_HINT']}-{kind}.blob"
+
+
+def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
+    """OpenVINO's model, or the folder that keeps one, made ready to run."""
+    core = openvino.Core()
+    settings = _settings(core, bfloat16=bfloat16)
+
+    @functools.cache
+    def whole() -> Any:  # weights of a file are mapped, not loaded
+        return core.read_model(graph / NETWORK_FILE) if isinstance(graph, Path) else graph
+
+    def of_some(places: Sequence[int]) -> CompiledNetwork:
+        chosen = openvino.Model([whole().outputs[place].get_node() for place in places], whole().get_parameters())
+        return _compiled(openvino, chosen, bfloat16=bfloat16)
+
+    ready = graph / _compiled_file(core, settings) if isinstance(graph, Path) else None
     try:
-        return CompiledNetwork(core.compile_model(graph, "CPU", settings), of_some)
+        if ready is not None and ready.is_file():
+            return CompiledNetwork(core.import_model(ready.read_bytes(), "CPU", settings), of_some)
+        return CompiledNetwork(core.compile_model(whole(), "CPU", settings), of_some)
     except Exception as error:  # as above
         raise CompileError(f"OpenVINO cannot compile this network ({_in_short(error)})") from error
 

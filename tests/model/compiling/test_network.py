@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import logging
 import sys
 import threading
@@ -91,6 +93,46 @@ def test_another_process_finds_it_and_a_damaged_one_is_made_again(
     agree(network, compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
     assert (entry / "network.bin").stat().st_size
     assert "converted network is damaged, made again" in [record.message for record in caplog.records]
+
+
+def test_what_is_compiled_is_kept_for_this_processor_and_compiled_anew_on_another(tmp_path: Path) -> None:
+    network, probes, given = Small().eval(), [probe_photo(16, 16)], photos(2, 16, 16)
+    first = compile_network(network, probes, key="small", cache=tmp_path)
+    [entry] = tmp_path.iterdir()
+    [compiled] = entry.glob("*.blob")
+    receipt = json.loads((entry / "receipt.json").read_bytes())
+    digest = receipt.pop(compiled.name)  # as all else, it is read only where it is what was written
+    assert digest == hashlib.sha256(compiled.read_bytes()).hexdigest()
+    (entry / "network.xml").write_bytes(b"no network: not read where the compiled one is")
+    receipt["network.xml"] = hashlib.sha256((entry / "network.xml").read_bytes()).hexdigest()
+    (entry / "receipt.json").write_text(json.dumps({**receipt, compiled.name: digest}))
+    later = compile_network(network, probes, key="small", cache=tmp_path)
+    for mine, theirs in zip(later(given), first(given), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (entry / "network.xml").read_bytes().startswith(b"no network")
+
+    compile_network(network, probes, key="elsewhere", cache=tmp_path)
+    [entry] = tmp_path.glob("elsewhere-*")
+    [compiled] = entry.glob("*.blob")
+    compiled.rename(entry / "f32-another.blob")
+    receipt = json.loads((entry / "receipt.json").read_bytes())
+    receipt["f32-another.blob"] = receipt.pop(compiled.name)
+    (entry / "receipt.json").write_text(json.dumps(receipt))
+    agree(network, compile_network(network, probes, key="elsewhere", cache=tmp_path), given)
+    assert (entry / "f32-another.blob").is_file(), "the entry was believed"
+
+
+@pytest.mark.parametrize("holds", [b"", b"no network"])
+def test_what_was_compiled_and_cannot_be_read_is_made_again(tmp_path: Path, holds: bytes) -> None:
+    network, probes = Small().eval(), [probe_photo(16, 16)]
+    compile_network(network, probes, key="small", cache=tmp_path)
+    [entry] = tmp_path.iterdir()
+    [compiled] = entry.glob("*.blob")
+    compiled.write_bytes(holds)
+    receipt = json.loads((entry / "receipt.json").read_bytes())
+    (entry / "receipt.json").write_text(json.dumps({**receipt, compiled.name: hashlib.sha256(holds).hexdigest()}))
+    agree(network, compile_network(network, probes, key="small", cache=tmp_path), photos(2, 16, 16))
+    assert compiled.read_bytes() != holds
 
 
 def test_what_is_kept_of_another_network_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
