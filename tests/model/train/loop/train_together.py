@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import torch
+import torch._dynamo
 
 from threadmatch.model.backbone import build_backbone
 from threadmatch.model.config import GRNetConfig
@@ -26,6 +28,7 @@ from threadmatch.model.train.loop.torchrun import Processes
 from threadmatch.model.train.phases.end_to_end import EndToEndSettings, train_end_to_end
 from threadmatch.model.train.phases.finetune import FinetuneSettings, finetune
 
+assert accelerate, torch._dynamo  # imported when they are first used, which would be in each process
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
 other = os.fork()
