@@ -36,6 +36,7 @@ FILTER_EXACT_SHARE = 0.2  # a graph loses its way when few of its nodes are allo
 # graph the more the fewer it may give. They meet at nine tenths of 100,000 and, by estimate, two fifths of a million.
 SCANNED_ROWS = 150_000
 EXACT_ROWS = 2_000  # so few are all compared exactly: half a millisecond
+EXACT_TIMES = 3  # and up to so many times what would be compared of them: to choose costs as much as to compare
 
 _KEPT_SHARE = 0.4  # of an index, up to which the positions of a choice are kept: 3 MB of a million
 _GATHERED_ROWS = 2_048  # at a time: two megabytes, which stay in the processor's cache
@@ -261,8 +262,10 @@ class VectorIndex:
         """Compare with what may be given of a graph's vectors, or with those of them that its projection proposes."""
         positions = None if choice is None else choice.positions
         count = len(self) if positions is None else len(positions)
-        if self._projection is not None and count > max(EXACT_ROWS, wide := self._projection.wide(k)):
-            positions = self._projection.nearest(query, wide, positions)
+        if self._projection is not None and count > EXACT_ROWS:
+            wide = self._projection.wide(k, query)
+            if count > EXACT_TIMES * wide:
+                positions = self._projection.nearest(query, wide, positions)
         stored = faiss.downcast_index(self._inner.storage)
         codes = self._stored_codes()
         scan = Scan(stored.sq, query, k)

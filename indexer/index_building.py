@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from threadmatch.indexer import projection
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import HNSW_EF_SEARCH, Blocks, Ids, VectorIndex, Vectors, file_checksum
-from threadmatch.indexer.projection import MEASURED_DEPTH, PROJECTED, RECALL, WIDE
+from threadmatch.indexer.projection import MEASURED_DEPTH
 from threadmatch.indexer.scanning import faiss
 from threadmatch.indexer.stamps import IndexStamp
 from threadmatch.model.progress import Progress, unheard
@@ -154,7 +155,7 @@ def grow(
 
 def _without_projection(parameters: Mapping[str, int | str]) -> dict[str, int | str]:
     """Of a graph's parameters, those that stay true when it grows."""
-    return {name: value for name, value in parameters.items() if name not in (PROJECTED, WIDE, RECALL)}
+    return {name: value for name, value in parameters.items() if name not in projection.PARAMETERS}
 
 
 def _filled(inner: Any, blocks: Blocks, tell: Callable[[int], None] = lambda _: None) -> Any:

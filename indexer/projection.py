@@ -7,6 +7,10 @@ many that have to be is measured when the copy is made (`store.projected_file`);
     x ~ W' c,  c = round(B x / s) in -127..127,  W = s B        B (C, E): axes of the second moment of the vectors
     q.x ~ (W q).c                                               s (C,): the largest |B x| of a sample, over 127
 
+What the axes lose of a vector is lost of its product with a query, and the more so the less of the query lies in them:
+a query that has nothing of the gallery is chosen for worst. So two widths are measured, with queries of both kinds
+(`indexer.recall_queries`), and a search takes the one that is meant for its query.
+
 On made-up vectors the bytes lose nothing against floats, one scale for all components nothing against one for each, and
 taking the mean away first loses a little (docs/results.md, "Large galleries").
 
@@ -15,7 +19,7 @@ Letters  N vectors, E embedding size, C components, n rows of a part
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +28,19 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.scanning import Scan, faiss
 
-COMPONENTS = 64
-MEASURED_DEPTH = 200  # results that `wide` was measured for: the default shortlist
+MEASURED_DEPTH = 200  # results that the widths were measured for: the default shortlist
 # In the parameters of an index:
 PROJECTED = "projected"  # components, 0 where their recall was too low
-WIDE = "projectedWide"
-RECALL = "projectedRecall"
+RECALL_LIKE = "projectedRecallLike"  # recall@MEASURED_DEPTH, and the number compared for it
+WIDE_LIKE = "projectedWide"
+RECALL_UNLIKE = "projectedRecallUnlike"
+WIDE_UNLIKE = "projectedWideUnlike"
+LIKE_SHARE = "projectedLikeShare"  # of a query in the axes, from which on it counts as like
+FORMER_RECALL = "projectedRecall"  # measured with queries between two items, by former versions
+PARAMETERS = (PROJECTED, RECALL_LIKE, WIDE_LIKE, RECALL_UNLIKE, WIDE_UNLIKE, LIKE_SHARE, FORMER_RECALL)
 
 _TOP = 127
+_LEAST = np.finfo(np.float32).tiny
 _OFFSET = 128  # codes are unsigned: 1 stands for -127, 255 for 127
 
 
@@ -59,7 +68,7 @@ class Axes:
         _, axes = np.linalg.eigh(moment)  # weakest first
         basis = np.ascontiguousarray(axes[:, ::-1][:, :components].T, np.float32)
         largest = np.abs(sample @ basis.T).max(axis=0)
-        return cls(basis, np.maximum(largest / _TOP, np.finfo(np.float32).tiny).astype(np.float32))
+        return cls(basis, np.maximum(largest / _TOP, _LEAST).astype(np.float32))
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -70,6 +79,31 @@ class Axes:
         """(n, C) the bytes of (n, E) vectors; what is larger than any of the sample is cut off."""
         components = np.rint(vectors @ self.basis.T / self.steps)
         return np.asarray(np.clip(components, -_TOP, _TOP) + _OFFSET, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """How many of a projection's choice to compare exactly, of a search for MEASURED_DEPTH.
+
+    Fields:
+        like: for a query that is like those of customers, and any other where `share` is 0.
+        unlike: for a query of which less than `share` lies in the axes.
+        share: of a query's squared length, 0..1.
+    """
+
+    like: int
+    unlike: int = 0
+    share: float = 0.0
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, int | str]) -> Widths:
+        """What an index's parameters say; those of a former version know one width for all queries."""
+        unlike, share = parameters.get(WIDE_UNLIKE, 0), parameters.get(LIKE_SHARE, 0)
+        return cls(int(parameters[WIDE_LIKE]), int(unlike), float(share))
+
+    def parameters(self) -> dict[str, int | str]:
+        """The reverse of `read`."""
+        return {WIDE_LIKE: self.like, WIDE_UNLIKE: self.unlike, LIKE_SHARE: f"{self.share:.4f}"}
 
 
 def byte_quantizer(components: int) -> Any:
@@ -90,24 +124,31 @@ class Projection:
     Args:
         weights: (C, E) W.
         parts: (n, C) codes each, one after another.
-        wide: how many to compare exactly, of a search for MEASURED_DEPTH.
+        widths: how many to compare exactly.
     """
 
-    def __init__(self, weights: NDArray[np.float32], parts: Sequence[NDArray[np.uint8]], *, wide: int) -> None:
-        self._weights, self._parts, self._wide = weights, tuple(parts), wide
+    def __init__(self, weights: NDArray[np.float32], parts: Sequence[NDArray[np.uint8]], *, widths: Widths) -> None:
+        self._weights, self._parts, self.widths = weights, tuple(parts), widths
+        self._steps = np.maximum(np.linalg.norm(weights, axis=1), _LEAST)  # s: B has unit rows
         self._starts = np.cumsum([0, *map(len, self._parts)], dtype=np.int64)
         self._quantizer = byte_quantizer(len(weights))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def wide(self, k: int) -> int:
-        """How many to compare exactly where k are asked for."""
-        return max(self._wide, -(-self._wide * k // MEASURED_DEPTH))
+    def share(self, query: NDArray[np.float32]) -> float:
+        """How much of a query's squared length lies in the axes, 0..1 for one of unit length."""
+        return float(np.square(self._weights @ query / self._steps).sum())
 
-    def with_wide(self, wide: int) -> Projection:
-        """The same with another width."""
-        return Projection(self._weights, self._parts, wide=wide)
+    def wide(self, k: int, query: NDArray[np.float32]) -> int:
+        """How many to compare exactly where k are asked for."""
+        like = not self.widths.share or self.share(query) >= self.widths.share
+        wide = self.widths.like if like else self.widths.unlike
+        return max(wide, -(-wide * k // MEASURED_DEPTH))
+
+    def with_widths(self, widths: Widths) -> Projection:
+        """The same with other widths."""
+        return Projection(self._weights, self._parts, widths=widths)
 
     def nearest(
         self, query: NDArray[np.float32], count: int, positions: NDArray[np.int64] | None = None

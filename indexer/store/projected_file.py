@@ -3,10 +3,12 @@
     projected.rows    the weights (C, E) float32, then codes (n, C) of PART_ROWS vectors at a time
 
 It belongs to one index file, whose checksum it names, and is linked where that file is. It is made for galleries of
-PROJECTED_MIN_ITEMS and more, and only where a shortlist that it chooses has enough recall against comparing with all
-that a filter lets through: the narrowest of WIDTHS that has is written in the index's parameters in the manifest as
-`projectedWide`, with `projectedRecall`; `projected` is the number of components, 0 where no width was enough. Without
-the file, or where it is damaged, all are compared.
+PROJECTED_MIN_ITEMS and more. How many components it has and how many of its choice are compared is the least of
+COMPONENTS and of widths that finds what comparing with all finds, as far as there is an aim (`store.projected_recall`).
+What was chosen and what is found stands in the index's parameters in the manifest (`indexer.projection` has the names);
+an aim that is not reached is named in the log. Where like queries find less than RECALL_FLOOR there is no file, and
+`projected` is 0. Without the file, or where it is damaged, all are compared. What a former version measured is measured
+anew with the next generation.
 
 Letters  E embedding size, C components, n vectors of a part
 """
@@ -14,17 +16,24 @@ Letters  E embedding size, C components, n vectors of a part
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from threadmatch.indexer.index import Choice, Ids, VectorIndex, Vectors
-from threadmatch.indexer.index_building import RECALL_DEPTH, exact_ids, sample_queries
-from threadmatch.indexer.projection import COMPONENTS, PROJECTED, RECALL, WIDE, Axes, Projection
+from threadmatch.indexer.index import VectorIndex, Vectors
+from threadmatch.indexer.projection import (
+    PARAMETERS,
+    PROJECTED,
+    RECALL_LIKE,
+    RECALL_UNLIKE,
+    Axes,
+    Projection,
+    Widths,
+)
 from threadmatch.indexer.stamps import IndexStamp
 from threadmatch.indexer.store import generations
+from threadmatch.indexer.store.projected_recall import LIKE_AIM, UNLIKE_AIM, Found, Measurement
 from threadmatch.indexer.store.record_file import SUFFIX, Described, RecordFile, RecordWriter, SideFileError
 from threadmatch.indexer.store.side_files import link
 from threadmatch.model.progress import Progress, unheard
@@ -33,17 +42,12 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "projected"
 PROJECTED_MIN_ITEMS: Final = 100_000
-WIDTHS: Final = (800, 1600, 3200)
-"""How many of the projection's choice to compare exactly, of a search for RECALL_DEPTH."""
+COMPONENTS: Final = (64, 128, 256)
 RECALL_FLOOR: Final = 0.995
-RECALL_QUERIES: Final = 100
-EVERY: Final = (10, 2)
-"""Filters that recall is measured under let every tenth item through, and every second; the lower one counts."""
+"""Of like queries; with less there is no projection."""
 PART_ROWS: Final = 65_536
 SAMPLE_ROWS: Final = 65_536
 _PIECE_ROWS: Final = 8_192  # floats in memory at a time
-_SAME_SCORE: Final = 2e-6
-"""Between two ways to add up the same products."""
 
 
 def ensured(
@@ -67,19 +71,31 @@ def ensured(
     if stamp.type != "hnsw" or stamp.items < least:
         return stamp
     path = staging / f"{NAME}{SUFFIX}"
-    if PROJECTED in stamp.parameters:  # the index is that of the generation before, and so is what was measured
+    if RECALL_LIKE in stamp.parameters:  # the index is that of the generation before, and so is what was measured
         if _wanted(stamp) and not (base and _linked(base / path.name, path, stamp)):
-            _write(path, VectorIndex.read(staging / generations.INDEX_FILE, stamp), stamp, tell)
+            index = VectorIndex.read(staging / generations.INDEX_FILE, stamp)
+            _write(path, index, stamp, int(stamp.parameters[PROJECTED]), tell)
         return stamp
     index = VectorIndex.read(staging / generations.INDEX_FILE, stamp)
-    components = _write(path, index, stamp, tell)
-    wide, recall = _tuned(index, _opened(staging, stamp, components, WIDTHS[0]))
-    if recall < RECALL_FLOOR:
-        logger.warning("filtered searches compare with all items: the projection misses some", extra={"recall": recall})
+    measurement = Measurement(index)
+    for most in COMPONENTS:
+        path.unlink(missing_ok=True)  # the one with too few
+        components = _write(path, index, stamp, most, tell)
+        found = measurement.of(_opened(staging, stamp, components, Widths(0)))
+        if found.like >= LIKE_AIM or components < most:
+            break
+    if found.like < RECALL_FLOOR:
         path.unlink()
         components = 0
-    measured: dict[str, int | str] = {PROJECTED: components, WIDE: wide, RECALL: f"{recall:.4f}"}
-    return stamp.model_copy(update={"parameters": {**stamp.parameters, **measured}})
+    _tell_recall(found, components)
+    measured: dict[str, int | str] = {
+        PROJECTED: components,
+        RECALL_LIKE: f"{found.like:.4f}",
+        RECALL_UNLIKE: f"{found.unlike:.4f}",
+        **found.widths.parameters(),
+    }
+    kept = {name: value for name, value in stamp.parameters.items() if name not in PARAMETERS}
+    return stamp.model_copy(update={"parameters": {**kept, **measured}})
 
 
 def read(folder: Path, stamp: IndexStamp) -> Projection | None:
@@ -113,7 +129,8 @@ def mend(folder: Path, stamp: IndexStamp) -> None:
     staging = folder.with_name(f".{folder.name}.{NAME}.partial")
     staging.mkdir()
     path = staging / f"{NAME}{SUFFIX}"
-    _write(path, VectorIndex.read(folder / generations.INDEX_FILE, stamp), stamp, unheard)
+    index = VectorIndex.read(folder / generations.INDEX_FILE, stamp)
+    _write(path, index, stamp, int(stamp.parameters[PROJECTED]), unheard)
     generations.sync(path)
     path.replace(folder / path.name)
     staging.rmdir()
@@ -131,10 +148,10 @@ def _described(stamp: IndexStamp, components: int) -> Described:
 
 def _checked(folder: Path, stamp: IndexStamp) -> Projection:
     """The file that a manifest describes; as `_opened`."""
-    return _opened(folder, stamp, int(stamp.parameters[PROJECTED]), int(stamp.parameters[WIDE]))
+    return _opened(folder, stamp, int(stamp.parameters[PROJECTED]), Widths.read(stamp.parameters))
 
 
-def _opened(folder: Path, stamp: IndexStamp, components: int, wide: int) -> Projection:
+def _opened(folder: Path, stamp: IndexStamp, components: int, widths: Widths) -> Projection:
     """The file of an index, every record checked; SideFileError where it is not whole, or another's."""
     path = folder / f"{NAME}{SUFFIX}"
     file = RecordFile(path)
@@ -146,7 +163,7 @@ def _opened(folder: Path, stamp: IndexStamp, components: int, wide: int) -> Proj
         raise SideFileError(f"{path} is damaged")
     weights = np.frombuffer(whole[0], np.float32).reshape(components, -1)
     parts = [np.frombuffer(record, np.uint8).reshape(-1, components) for record in whole[1:]]
-    return Projection(weights, parts, wide=wide)
+    return Projection(weights, parts, widths=widths)
 
 
 def _linked(source: Path, target: Path, stamp: IndexStamp) -> bool:
@@ -157,9 +174,9 @@ def _linked(source: Path, target: Path, stamp: IndexStamp) -> bool:
     return True
 
 
-def _write(path: Path, index: VectorIndex, stamp: IndexStamp, tell: Progress) -> int:
-    """Project an index's vectors into a new file. Returns the number of components."""
-    axes = Axes.of(_sample(index), COMPONENTS)
+def _write(path: Path, index: VectorIndex, stamp: IndexStamp, most: int, tell: Progress) -> int:
+    """Project an index's vectors into a new file. Returns the number of components, `most` but for short vectors."""
+    axes = Axes.of(_sample(index), most)
     components = len(axes.basis)
     with RecordWriter(path, _described(stamp, components), align=64) as writer:
         writer.add(0, axes.weights.tobytes())
@@ -179,42 +196,13 @@ def _sample(index: VectorIndex) -> Vectors:
     return index.vectors(index.ids[:: -(-len(index) // SAMPLE_ROWS)])
 
 
-def _tuned(index: VectorIndex, projection: Projection) -> tuple[int, float]:
-    """The narrowest of WIDTHS with enough recall, else the widest, and its recall@RECALL_DEPTH."""
-    queries = sample_queries(index, RECALL_QUERIES)
-    filters = [(index.choice(_every(index, step)), _worst_of_best(index, queries, step)) for step in EVERY]
-    recall = 0.0
-    for wide in WIDTHS:
-        chosen = index.with_projection(projection.with_wide(wide))
-        recall = min(_recall(chosen, queries, choice, worst) for choice, worst in filters)
-        if recall >= RECALL_FLOOR:
-            break
-    return wide, recall
-
-
-def _recall(index: VectorIndex, queries: Vectors, choice: Choice, worst: list[float]) -> float:
-    """Of RECALL_DEPTH results the share that is as good as what comparing with all gives; equal items count alike."""
-    shares = []
-    for query, bound in zip(queries, worst, strict=True):
-        _, similarities = index.scanned(query, RECALL_DEPTH, choice=choice)
-        shares.append(float(np.mean(similarities >= bound - _SAME_SCORE)))
-    return float(np.mean(shares))
-
-
-def _every(index: VectorIndex, step: int) -> Any:
-    """(last id + 1,) whether an id is of every `step`-th position."""
-    rows = np.zeros(int(index.ids[-1]) + 1, bool)
-    rows[index.ids[::step]] = True
-    return rows
-
-
-def _worst_of_best(index: VectorIndex, queries: Vectors, step: int) -> list[float]:
-    """For each query the inner product of the last of its RECALL_DEPTH best among every `step`-th vector."""
-
-    def blocks() -> Iterator[tuple[Ids, Vectors]]:
-        ids = index.ids[::step]
-        for start in range(0, len(ids), _PIECE_ROWS):
-            yield ids[start : start + _PIECE_ROWS], index.vectors(ids[start : start + _PIECE_ROWS])
-
-    best = exact_ids(queries, blocks, RECALL_DEPTH)
-    return [float((index.vectors(ids) @ query).min()) for query, ids in zip(queries, best, strict=True)]
+def _tell_recall(found: Found, components: int) -> None:
+    """Say in the log what was measured, and what is less than it should be."""
+    about = {"like": round(found.like, 4), "unlike": round(found.unlike, 4), "components": components}
+    if found.like < RECALL_FLOOR:
+        logger.warning("filtered searches compare with all items: the projection misses too many", extra=about)
+    elif found.like < LIKE_AIM or found.unlike < UNLIKE_AIM:
+        aims = {"like_aim": LIKE_AIM, "unlike_aim": UNLIKE_AIM}
+        logger.warning("filtered searches find fewer of the best items than is aimed at", extra={**about, **aims})
+    else:
+        logger.info("projection measured", extra=about)

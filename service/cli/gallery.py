@@ -38,8 +38,25 @@ def info(folder: Folder, *, as_json: AsJson = False) -> None:
         f"features    {', '.join(_feature(spec) for spec in manifest['features'])}",
         f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries;"
         f" {index['why']}",
+        *_filters(index["parameters"]),
         f"columns     {', '.join(f'{name} ({kind})' for name, kind in manifest['columns'].items()) or 'none'}",
     )
+
+
+def _filters(parameters: dict[str, Any]) -> list[str]:
+    """How filtered searches of a large gallery choose, and what they find; one line or none."""
+    from threadmatch.indexer.projection import PROJECTED, RECALL_LIKE, RECALL_UNLIKE, Widths
+
+    if PROJECTED not in parameters:
+        return []
+    recall = "recall@200 not known of queries like photos: the next generation measures it"
+    if RECALL_LIKE in parameters:
+        recall = f"recall@200 {parameters[RECALL_LIKE]} of queries like photos, {parameters[RECALL_UNLIKE]} of others"
+    widths = Widths.read(parameters)
+    chosen = f"{parameters[PROJECTED]} components choose {widths.like} (for others {widths.unlike or widths.like}),"
+    if not parameters[PROJECTED]:
+        chosen = "all that are let through are compared; what components would choose has"
+    return [f"filters     {chosen} {recall}"]
 
 
 def _feature(spec: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Blocks, VectorIndex
 from threadmatch.indexer.index_building import build, exact_ids, grow, sample_queries, verify_by_search
-from threadmatch.indexer.projection import Axes, Projection
+from threadmatch.indexer.projection import Axes, Projection, Widths
 from threadmatch.indexer.stamps import IndexStamp
 
 Array = NDArray[np.float32]
@@ -138,7 +138,7 @@ def with_projection(index: VectorIndex, values: Array, *, wrong: bool = False) -
     """The index with a projection of its vectors, or with one that proposes the farthest."""
     axes = Axes.of(values, E)
     weights = -axes.weights if wrong else axes.weights
-    return index.with_projection(Projection(weights, [axes.codes(values)], wide=250))
+    return index.with_projection(Projection(weights, [axes.codes(values)], widths=Widths(250)))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.3, 0.39, 0.5, 1.0])
@@ -146,6 +146,7 @@ def test_with_a_projection_a_filtered_search_gives_the_scores_of_comparing_with_
     tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 100)  # of scale, so that few vectors are many
+    monkeypatch.setattr("threadmatch.indexer.index.EXACT_TIMES", 1)
     monkeypatch.setattr("threadmatch.indexer.index.SCANNED_ROWS", 640)  # two fifths of 4,000
     values, ids = vectors(4000), np.arange(4000) * 2 + 5
     stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
@@ -168,10 +169,12 @@ def test_with_a_projection_a_filtered_search_gives_the_scores_of_comparing_with_
     assert np.mean(recall) >= (0.999 if share < 0.4 else 0.97)  # from there on a graph's
 
 
+@pytest.mark.parametrize("times", [1, 2])
 def test_the_projection_chooses_where_many_are_allowed_but_not_so_many_that_a_graph_is_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 300)
+    monkeypatch.setattr("threadmatch.indexer.index.EXACT_ROWS", 100)
+    monkeypatch.setattr("threadmatch.indexer.index.EXACT_TIMES", times)
     monkeypatch.setattr("threadmatch.indexer.index.SCANNED_ROWS", 640)
     values, ids = vectors(4000), np.arange(4000)
     stamp = build(in_blocks(values, ids), tmp_path / "i", count=4000, dim=E, seq=1, flat_max=500)
@@ -184,7 +187,7 @@ def test_the_projection_chooses_where_many_are_allowed_but_not_so_many_that_a_gr
         return bool(np.isin(wrong.search(query, 50, choice=chosen)[0], index.search(query, 50, choice=chosen)[0]).all())
 
     assert same(20), "200: all are compared"
-    assert not same(10), "400"
+    assert same(10) == (times == 2), "400, of which 250 would be compared"
     assert not same(3), "1333"
     assert same(2), "half of all: the graph is asked"
     assert same(1, choice=False)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from threadmatch.indexer import projection_bench
-from threadmatch.indexer.projection import Axes, Projection, byte_quantizer
+from threadmatch.indexer.projection import Axes, Projection, Widths, byte_quantizer
 from threadmatch.indexer.scanning import Scan
 
 N, E, C = 90, 12, 5
@@ -23,10 +23,10 @@ def vectors(count: int, seed: int = 0, *, directions: int = E) -> Array:
     return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)
 
 
-def projected(values: Array, components: int = C, *, wide: int = 20) -> Projection:
+def projected(values: Array, components: int = C, *, widths: Widths = Widths(20)) -> Projection:  # noqa: B008
     axes = Axes.of(values, components)
     parts = np.split(axes.codes(values), np.cumsum(PARTS)[:-1])
-    return Projection(axes.weights, parts, wide=wide)
+    return Projection(axes.weights, parts, widths=widths)
 
 
 def coded_products(values: Array, query: Array, components: int = C) -> list[float]:
@@ -80,10 +80,37 @@ def test_the_nearest_are_those_of_the_sums(count: int, chosen: list[int] | None)
 
 
 def test_more_are_compared_where_more_are_asked_for() -> None:
-    projection = projected(vectors(N), wide=400)
-    assert [projection.wide(k) for k in (1, 200, 201, 1000)] == [400, 400, 402, 2000]
-    assert projection.with_wide(500).wide(200) == 500
+    projection, (query,) = projected(vectors(N), widths=Widths(400)), vectors(1, seed=1)
+    assert [projection.wide(k, query) for k in (1, 200, 201, 1000)] == [400, 400, 402, 2000]
+    assert projection.with_widths(Widths(500)).wide(200, query) == 500
     assert len(projection) == N
+
+
+def test_the_share_of_a_query_in_the_axes_says_which_width_is_taken() -> None:
+    values = vectors(N)
+    basis = Axes.of(values, C).basis
+    projection = projected(values, widths=Widths(400, 900, 0.5))
+    (beside,) = vectors(1, seed=1)
+    beside = beside - (basis @ beside) @ basis
+    beside /= np.linalg.norm(beside)
+    for share, wide in ((1.0, 400), (0.51, 400), (0.49, 900), (0.0, 900)):
+        query = np.sqrt(share, dtype=np.float32) * basis[2] + np.sqrt(1 - share, dtype=np.float32) * beside
+        assert projection.share(query) == pytest.approx(share, abs=1e-5)
+        assert projection.wide(200, query) == wide
+
+
+def test_axes_that_nothing_lies_in_are_no_share() -> None:
+    values = vectors(N)
+    values[:, 3:] = 0
+    projection = projected(values, E)
+    assert projection.share(np.eye(E, dtype=np.float32)[0]) == pytest.approx(1.0, abs=1e-4)
+    assert np.isfinite(projection.share(np.eye(E, dtype=np.float32)[7]))
+
+
+def test_widths_are_read_as_they_were_written_and_former_versions_know_one() -> None:
+    widths = Widths(1600, 6400, 0.4321)
+    assert Widths.read(widths.parameters()) == widths
+    assert Widths.read({"projected": 64, "projectedWide": 800, "projectedRecall": "1.0000"}) == Widths(800)
 
 
 def test_a_scan_gives_equal_rows_by_number_and_no_more_than_it_was_shown() -> None:
@@ -115,5 +142,6 @@ def test_the_measurement_prints_a_line_a_size_and_share(capsys: pytest.CaptureFi
     heading, _, *lines = capsys.readouterr().out.splitlines()
     rows = [dict(zip(heading.split("|"), line.split("|"), strict=True)) for line in lines]
     assert [row[" items "] for row in rows] == [" 300 "] * 5 + [" 400 "] * 5
-    assert {row[" recall@200 "] for row in rows} == {" 1.0000 "}, "so few are all compared"
-    assert all(float(row[" projected, ms "]) > 0 for row in rows)
+    recalls = {row[" recall@200, like and unlike "] for row in rows}
+    assert recalls == {" 1.0000, 1.0000 "}, "so few are all compared"
+    assert all(float(row[f" projected, {kind}, ms "]) > 0 for row in rows for kind in ("like", "unlike"))

@@ -13,53 +13,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.made_up import SIZE, build, edit, unit
+from tests.support.made_up import SIZE, edit, unit
 from tests.support.patience import PATIENCE_S
+from tests.support.projections import ITEMS, current, files, make_few_many, put
 from tests.support.side_files import FAULTS, damage_record
-from threadmatch.indexer import index as index_module
-from threadmatch.indexer.index import VectorIndex
-from threadmatch.indexer.projection import PROJECTED, RECALL, WIDE
+from threadmatch.indexer.projection import (
+    FORMER_RECALL,
+    LIKE_SHARE,
+    PROJECTED,
+    RECALL_LIKE,
+    RECALL_UNLIKE,
+    WIDE_LIKE,
+    WIDE_UNLIKE,
+)
 from threadmatch.indexer.reading.gallery import Gallery
-from threadmatch.indexer.store import generations, projected_file
-from threadmatch.indexer.store.manifest import Manifest
+from threadmatch.indexer.store import generations, projected_file, projected_recall
 from threadmatch.indexer.store.publish import recover
 from threadmatch.indexer.store.versions import Store
 from threadmatch.indexer.upkeep import compact, rollback, verify
 
 FILTERS = ("part < 1", "part < 3", "part < 1 and price != 7", "part < 5", "part == 0 and price < 40", "part > 99", None)
-ITEMS = 2400
-LEAST = 1000
-
-
-def make_few_many(patch: pytest.MonkeyPatch) -> None:
-    """Constants of scale, not the thing under test."""
-    patch.setattr(index_module, "EXACT_ROWS", 100)
-    patch.setattr(index_module, "SCANNED_ROWS", 400)  # two fifths of all
-    patch.setattr(projected_file, "PART_ROWS", 700)
-    patch.setattr(projected_file, "WIDTHS", (210, 220))
 
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     make_few_many(monkeypatch)
-
-
-def put(folder: Path, numbers: range, *, least: int = LEAST, gone: list[str] | None = None) -> Manifest:
-    """Publish items of which a tenth has each `part`; a graph from 500 items on."""
-    items = {f"item-{n}": unit(1, seed=n)[0] for n in numbers}
-    about = {f"item-{n}": {"part": n % 10, "price": n % 100} for n in numbers}
-    build(folder, items, flat_max=500, projected_min=least, metadata=about, gone=gone or [])
-    return current(folder)
-
-
-def current(folder: Path) -> Manifest:
-    name = generations.current_name(folder)
-    assert name is not None
-    return generations.read_manifest(folder, name)
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted((folder / "generations").glob("*/projected.rows"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +74,8 @@ def answers(folder: Path) -> list[list[tuple[str, float]]]:
 def test_with_the_file_filtered_searches_give_what_comparing_with_all_gives(folder: Path) -> None:
     parameters = current(folder).index.parameters
     assert parameters[PROJECTED] == SIZE
-    assert float(parameters[RECALL]) >= projected_file.RECALL_FLOOR
+    assert float(parameters[RECALL_LIKE]) >= projected_recall.LIKE_AIM
+    assert float(parameters[RECALL_UNLIKE]) >= projected_recall.UNLIKE_AIM
     change(folder)
     with_file = answers(folder)
     assert verify(folder).problems == []
@@ -197,12 +176,12 @@ def test_it_is_linked_where_the_index_is_and_made_anew_where_that_grows(
 def test_where_recall_is_too_low_there_is_no_file_and_the_manifest_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(projected_file, "COMPONENTS", 1)
+    monkeypatch.setattr(projected_file, "COMPONENTS", (1,))
     folder = tmp_path / "gallery"
     parameters = put(folder, range(ITEMS)).index.parameters
     assert parameters[PROJECTED] == 0
-    assert 0.1 < float(parameters[RECALL]) < 0.9
-    assert parameters[WIDE] == 220, "the widest was tried"
+    assert 0.1 < float(parameters[RECALL_LIKE]) < 0.9
+    assert parameters[WIDE_LIKE] == 220, "the widest was tried"
     assert files(folder) == []
     assert any("projection" in record.message for record in caplog.records)
     caplog.clear()
@@ -215,26 +194,27 @@ def test_where_recall_is_too_low_there_is_no_file_and_the_manifest_says_so(
     assert caplog.records == []
 
 
-def test_recall_counts_equal_items_alike(folder: Path) -> None:
-    """A shop may show one photo hundreds of times: which of them are given says nothing of the projection."""
-    stamp = current(folder).index
-    index = VectorIndex.read(files(folder)[0].with_name("index.faiss"), stamp)
-    (query,) = unit(1, seed=3)
-    choice = index.choice(np.arange(ITEMS + 1) % 3 == 0)
-    best = index.search(query, projected_file.RECALL_DEPTH, choice=choice)[1]
-    for bound, expected in ((best[-1], 1.0), (best[-1] - 0.1, 1.0), (best[49], 0.25)):
-        assert projected_file._recall(index, query[None], choice, [float(bound)]) == pytest.approx(expected)
-
-
-def test_recall_is_that_of_the_projection_not_of_the_graph_where_a_search_would_ask_that(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_projection_of_a_former_version_is_used_as_it_is_and_measured_anew_by_the_next_generation(
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(index_module, "SCANNED_ROWS", 0)
+    expected = answers(folder)
     (path,) = files(folder)
-    index = VectorIndex.read(path.with_name("index.faiss"), current(folder).index)
-    axes = projected_file.Axes.of(unit(ITEMS, seed=5), 1)
-    of_others = projected_file.Projection(axes.weights, [axes.codes(unit(ITEMS, seed=5))], wide=210)
-    assert projected_file._tuned(index, of_others)[1] < 0.5
+    manifest = current(folder)
+    former: dict[str, int | str] = {PROJECTED: SIZE, WIDE_LIKE: 210, FORMER_RECALL: "1.0000"}
+    others = {name: value for name, value in manifest.index.parameters.items() if not name.startswith("projected")}
+    stamp = manifest.index.model_copy(update={"parameters": {**others, **former}})
+    generations.write_manifest(path.parent, manifest.model_copy(update={"index": stamp}))
+    assert answers(folder) == expected
+    assert verify(folder).problems == []
+    path.write_bytes(b"")
+    compact(folder)
+    assert answers(folder) == expected
+    assert current(folder).index.parameters == stamp.parameters
+    parameters = put(folder, range(3)).index.parameters
+    assert {RECALL_LIKE, RECALL_UNLIKE, WIDE_UNLIKE, LIKE_SHARE} <= parameters.keys()
+    assert FORMER_RECALL not in parameters
+    assert verify(folder).problems == []
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def until_killed(folder: Path, mended: bool, moment: str) -> None:

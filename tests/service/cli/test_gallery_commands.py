@@ -86,6 +86,37 @@ def test_looking_at_a_gallery(ingested: Shop) -> None:
     assert run_json("gallery", "verify", ingested.gallery)["ok"] is True
 
 
+@pytest.mark.parametrize(
+    ("parameters", "parts"),
+    [
+        ({}, []),
+        (
+            {"projected": 64, "projectedWide": 800, "projectedRecall": "1.0000"},
+            ["64 components choose 800 (for others 800)", "the next generation measures it"],
+        ),
+        (
+            {"projected": 64, "projectedWide": 800, "projectedWideUnlike": 6400, "projectedLikeShare": "0.4"}
+            | {"projectedRecallLike": "0.9993", "projectedRecallUnlike": "0.9748"},
+            ["choose 800 (for others 6400)", "0.9993 of queries like photos, 0.9748 of others"],
+        ),
+        (
+            {"projected": 0, "projectedWide": 6400, "projectedRecallLike": "0.9", "projectedRecallUnlike": "0.8"},
+            ["all that are let through are compared", "0.9 of queries"],
+        ),
+    ],
+)
+def test_info_says_what_filtered_searches_find(
+    ingested: Shop, parameters: dict[str, int | str], parts: list[str]
+) -> None:
+    path = ingested.gallery / "generations" / "000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["index"]["parameters"] |= parameters
+    path.write_text(json.dumps(manifest))
+    lines = [line for line in run("gallery", "info", ingested.gallery).splitlines() if line.startswith("filters")]
+    assert len(lines) == bool(parts)
+    assert all(part in lines[0] for part in parts)
+
+
 def test_delete_rollback_compact(ingested: Shop) -> None:
     assert run_json("gallery", "delete", ingested.gallery, "item-1", "item-2")["items"] == 4
     assert "no item 'item-1'" in run("gallery", "delete", ingested.gallery, "item-1", code=1)
