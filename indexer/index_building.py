@@ -1,7 +1,8 @@
 """Builds the index of stage one, and lets it grow.
 
 Up to FLAT_MAX_ITEMS vectors the search is exact. Beyond, it is a graph (HNSW) over float16 vectors whose `efSearch` is
-raised until its recall, measured against exact search, is high enough; where that fails, the index is exact. Building
+raised until its recall, measured against exact search, is high enough; where that fails, the index is exact. What it
+is raised for are queries between two items; what queries farther away find is measured and kept beside it. Building
 a graph uses all cores and holds the graph in memory. A graph takes further vectors at the cost of those alone, so it is
 not built anew for a few per cent of new items.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from threadmatch.indexer import projection
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import HNSW_EF_SEARCH, Blocks, Ids, VectorIndex, Vectors, file_checksum
 from threadmatch.indexer.projection import MEASURED_DEPTH
+from threadmatch.indexer.recall_queries import like_queries, unlike_queries
 from threadmatch.indexer.scanning import faiss
 from threadmatch.indexer.stamps import IndexStamp
 from threadmatch.model.progress import Progress, unheard
@@ -34,6 +37,10 @@ FLAT_MAX_ITEMS = 50_000
 RECALL_FLOOR = 0.98
 RECALL_DEPTH = MEASURED_DEPTH  # the default shortlist
 RECALL_QUERIES = 200
+FAR_QUERIES = 100  # like a customer's, and as many unlike anything: measured, not aimed at
+# In the parameters of a graph:
+RECALL_LIKE = "recallLike"
+RECALL_UNLIKE = "recallUnlike"
 HNSW_LINKS = 32
 HNSW_EF_CONSTRUCTION = 80
 GROWTH = 1.5  # of a graph, beyond the items that its recall was measured on
@@ -75,13 +82,13 @@ def build(
             blocks,
             lambda done: tell("indexing", done, count),
         )
-        ef_search, recall, queries = _tune(VectorIndex(index), blocks)
-        if recall >= RECALL_FLOOR:
-            stamp = _graph_stamp(count, flat_max, ef_search=ef_search, recall=recall, queries=queries)
+        tuned = _tune(VectorIndex(index), blocks)
+        if tuned.between >= RECALL_FLOOR:
+            stamp = _graph_stamp(count, flat_max, tuned)
         else:
             index = None
             stamp["why"] = (
-                f"exact: the graph's recall@{RECALL_DEPTH} was {recall:.3f} at best, {RECALL_FLOOR} is asked for"
+                f"exact: the graph's recall@{RECALL_DEPTH} was {tuned.between:.3f} at best, {RECALL_FLOOR} is asked for"
             )
     if index is None:
         index = _filled(faiss.IndexFlatIP(dim), blocks)
@@ -91,13 +98,26 @@ def build(
     return IndexStamp(seq=seq, items=count, size_bytes=size, crc32c=crc, **stamp)
 
 
-def _graph_stamp(count: int, flat_max: int, *, ef_search: int, recall: float, queries: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """A graph's recall@RECALL_DEPTH, by kind of query (`indexer.recall_queries` has the last two)."""
+
+    ef_search: int
+    between: float
+    queries: int
+    like: float
+    unlike: float
+
+
+def _graph_stamp(count: int, flat_max: int, tuned: _Tuned) -> dict[str, Any]:
     parameters = {
         "metric": "inner_product",
         "M": HNSW_LINKS,
         "efConstruction": HNSW_EF_CONSTRUCTION,
-        "efSearch": ef_search,
+        "efSearch": tuned.ef_search,
         "vectors": "float16",
+        RECALL_LIKE: f"{tuned.like:.4f}",
+        RECALL_UNLIKE: f"{tuned.unlike:.4f}",
     }
     why = (
         f"approximate: {count} items, more than {flat_max}; efSearch: the first of {HNSW_EF_SEARCH} with enough recall"
@@ -105,8 +125,8 @@ def _graph_stamp(count: int, flat_max: int, *, ef_search: int, recall: float, qu
     return {
         "type": "hnsw",
         "parameters": parameters,
-        "recall_at_200": round(recall, 4),
-        "measured_queries": queries,
+        "recall_at_200": round(tuned.between, 4),
+        "measured_queries": tuned.queries,
         "why": why,
     }
 
@@ -169,22 +189,30 @@ def _filled(inner: Any, blocks: Blocks, tell: Callable[[int], None] = lambda _: 
     return index
 
 
-def _tune(index: VectorIndex, blocks: Blocks) -> tuple[int, float, int]:
-    """The narrowest search with enough recall: (efSearch, recall@200, queries it was measured on)."""
+def _tune(index: VectorIndex, blocks: Blocks) -> _Tuned:
+    """The narrowest search with enough recall of queries between two items; its recall of queries farther away, too."""
     queries = sample_queries(index, RECALL_QUERIES)
-    exact = exact_ids(queries, blocks, RECALL_DEPTH)
+    like, unlike = like_queries(index, FAR_QUERIES), unlike_queries(index, FAR_QUERIES)
+    exact = exact_ids(np.concatenate([queries, like, unlike]), blocks, RECALL_DEPTH)
+    between, far = exact[: len(queries)], exact[len(queries) :]
     recall = 0.0
     for ef_search in HNSW_EF_SEARCH:
         index.ef_search = ef_search
-        found = [index.search(query, RECALL_DEPTH)[0] for query in queries]
-        recall = float(np.mean([len(np.intersect1d(f, e)) / len(e) for f, e in zip(found, exact, strict=True)]))
+        recall = _recall(index, queries, between)
         if recall >= RECALL_FLOOR:
             break
-    return index.ef_search, recall, len(queries)
+    of_like, of_unlike = _recall(index, like, far[: len(like)]), _recall(index, unlike, far[len(like) :])
+    return _Tuned(index.ef_search, recall, len(queries), of_like, of_unlike)
+
+
+def _recall(index: VectorIndex, queries: Vectors, exact: list[Ids]) -> float:
+    """Of the exact answers to (Q, E) queries the share that an index finds."""
+    found = [index.search(query, RECALL_DEPTH)[0] for query in queries]
+    return float(np.mean([len(np.intersect1d(f, e)) / len(e) for f, e in zip(found, exact, strict=True)]))
 
 
 def sample_queries(index: VectorIndex, count: int) -> Vectors:
-    """(Q, E) unit vectors that lie between two items, since a customer's photo is no item. The same each time."""
+    """(Q, E) unit vectors that lie between two items: nearer to the gallery than photos are. The same each time."""
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(index), (2, min(count, len(index))))
     mixed = 0.7 * index._inner.reconstruct_batch(first) + 0.3 * index._inner.reconstruct_batch(second)

@@ -5,7 +5,7 @@
 The vectors are those of `indexer.index_bench`. Under such filters no graph is asked, so its links are few here and are
 made in little time; components, widths and recall are those that publishing would choose and measure, and queries are
 of its two kinds (`indexer.recall_queries`). Items are let through at random: scattered, as a filter by price would.
-Milliseconds are of processor time on one core, medians of QUERIES.
+Times are the processor's: milliseconds of one core, medians of QUERIES.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LINKS, EF_CONSTRUCTION = 4, 4  # as few as Faiss takes
 
 
 def made(folder: Path, count: int, dim: int) -> tuple[IndexStamp, float]:
-    """Write an index of made-up vectors and its projection; the seconds that the projection took."""
+    """Write an index of made-up vectors and its projection; the processor's seconds that the projection took."""
     graph = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, LINKS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = EF_CONSTRUCTION
     graph.train(np.zeros((1, dim), np.float32))
@@ -47,8 +47,8 @@ def made(folder: Path, count: int, dim: int) -> tuple[IndexStamp, float]:
     size, crc = file_checksum(path)
     kept = {"seq": count, "items": count, "size_bytes": size, "crc32c": crc, "recall_at_200": 0, "measured_queries": 0}
     stamp = IndexStamp.model_validate({"type": "hnsw", "why": "to be measured", **kept})
-    started = time.perf_counter()
-    return projected_file.ensured(folder, stamp, None, least=0), time.perf_counter() - started
+    started = time.process_time()
+    return projected_file.ensured(folder, stamp, None, least=0), time.process_time() - started
 
 
 def milliseconds(indexes: Sequence[VectorIndex], queries: Vectors, choice: Choice) -> list[float]:

@@ -30,7 +30,9 @@ class IndexStamp(Frozen):
     parameters: dict[str, int | str] = Field(default_factory=dict)
     seq: int = Field(ge=0, description="the row versions it stands for; later ones are searched beside it")
     items: int = Field(ge=0, description="vectors in it")
-    recall_at_200: float = Field(ge=0, le=1, description="against exact search; 1 for an exact index")
+    recall_at_200: float = Field(
+        ge=0, le=1, description="against exact search, of queries near the gallery; 1 for an exact index"
+    )
     measured_queries: int = Field(ge=0, description="queries behind recall_at_200; 0 for an exact index")
     why: str = Field(description="why this type was chosen, in words")
     crc32c: int = Field(ge=0, description="of the index file; 0 where it is no file")

@@ -36,11 +36,20 @@ def info(folder: Folder, *, as_json: AsJson = False) -> None:
         f"changes     {_changes(changes)}",
         f"model       {stamp['name']} {stamp['fingerprint']} (features {stamp['features_fingerprint']})",
         f"features    {', '.join(_feature(spec) for spec in manifest['features'])}",
-        f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries;"
-        f" {index['why']}",
+        f"index       {index['type']}, recall@200 {index['recall_at_200']} on {index['measured_queries']} queries"
+        f"{_of_photos(index['parameters'])}; {index['why']}",
         *_filters(index["parameters"]),
         f"columns     {', '.join(f'{name} ({kind})' for name, kind in manifest['columns'].items()) or 'none'}",
     )
+
+
+def _of_photos(parameters: dict[str, Any]) -> str:
+    """What queries find that are not near the gallery, where that was measured."""
+    from threadmatch.indexer.index_building import RECALL_LIKE, RECALL_UNLIKE
+
+    if RECALL_LIKE not in parameters:
+        return ""
+    return f" between items ({parameters[RECALL_LIKE]} of queries like photos, {parameters[RECALL_UNLIKE]} of others)"
 
 
 def _filters(parameters: dict[str, Any]) -> list[str]:

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Blocks, VectorIndex
-from threadmatch.indexer.index_building import build, exact_ids, grow, sample_queries, verify_by_search
+from threadmatch.indexer.index_building import (
+    RECALL_LIKE,
+    RECALL_UNLIKE,
+    build,
+    exact_ids,
+    grow,
+    sample_queries,
+    verify_by_search,
+)
 from threadmatch.indexer.projection import Axes, Projection, Widths
 from threadmatch.indexer.stamps import IndexStamp
 
@@ -76,6 +84,20 @@ def test_an_empty_index_answers_with_nothing(tmp_path: Path) -> None:
     stamp = build(in_blocks(vectors(0), np.arange(0)), tmp_path / "i", count=0, dim=E, seq=0)
     found, similarities = VectorIndex.read(tmp_path / "i", stamp).search(vectors(1)[0], 5)
     assert (len(found), len(similarities)) == (0, 0)
+
+
+def test_a_graph_says_what_queries_find_that_are_not_near_its_items(tmp_path: Path) -> None:
+    values, ids = vectors(6000) * 0.7 ** np.arange(E, dtype=np.float32), np.arange(6000)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    stamp = build(in_blocks(values, ids), tmp_path / "i", count=6000, dim=E, seq=1, flat_max=500)
+    index = VectorIndex.read(tmp_path / "i", stamp)
+    unlike = vectors(100, seed=77)
+    exact = exact_ids(unlike, in_blocks(values, ids), 200)
+    found = [index.search(query, 200)[0] for query in unlike]
+    recall = np.mean([len(np.intersect1d(one, best)) / 200 for one, best in zip(found, exact, strict=True)])
+    recorded = float(stamp.parameters[RECALL_UNLIKE])
+    assert recorded == pytest.approx(recall, abs=0.01)
+    assert recorded < float(stamp.parameters[RECALL_LIKE]) < stamp.recall_at_200 < 1
 
 
 def test_exact_ids_is_the_same_in_blocks_of_any_size() -> None:
