@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from threadmatch.indexer.index import Ids, VectorIndex, Vectors
-from threadmatch.indexer.index_building import RECALL_DEPTH, build, sample_queries
+from threadmatch.indexer.index_building import RECALL_DEPTH, RECALL_LIKE, RECALL_UNLIKE, build, sample_queries
 
 DIRECTIONS, CLUSTERS, NOISE = 64, 200, 0.1
 BLOCK_ROWS = 5_000
@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000, 50_000])
     options = parser.parse_args()
     out = sys.stdout
-    headings = ("items", "index", "efSearch", "recall@200", "p50 ms", "p95 ms", "build s", "MB")
+    recalls = "recall@200 between items", "like photos", "unlike any"
+    headings = ("items", "index", "efSearch", *recalls, "p50 ms", "p95 ms", "build s", "MB")
     out.write(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|\n")
     for count in options.sizes:
         for flat_max in (count, 0):
@@ -76,8 +77,10 @@ def main() -> None:
             queries = sample_queries(index, QUERIES)
             milliseconds(index, queries[:10])
             median, slow = milliseconds(index, queries)
+            asked = stamp.parameters
+            far = f"{asked.get(RECALL_LIKE, '-')} | {asked.get(RECALL_UNLIKE, '-')}"
             out.write(
-                f"| {count} | {stamp.type} | {stamp.parameters.get('efSearch', '-')} | {stamp.recall_at_200:.3f} "
+                f"| {count} | {stamp.type} | {asked.get('efSearch', '-')} | {stamp.recall_at_200:.3f} | {far} "
                 f"| {median:.2f} | {slow:.2f} | {seconds:.1f} | {stamp.size_bytes / 1e6:.0f} |\n"
             )
             out.flush()

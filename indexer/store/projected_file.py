@@ -198,7 +198,7 @@ def _sample(index: VectorIndex) -> Vectors:
 
 def _tell_recall(found: Found, components: int) -> None:
     """Say in the log what was measured, and what is less than it should be."""
-    about = {"like": round(found.like, 4), "unlike": round(found.unlike, 4), "components": components}
+    about = {"like": found.like, "unlike": found.unlike, "components": components}
     if found.like < RECALL_FLOOR:
         logger.warning("filtered searches compare with all items: the projection misses too many", extra=about)
     elif found.like < LIKE_AIM or found.unlike < UNLIKE_AIM:

@@ -70,15 +70,15 @@ class Measurement:
         """Choose the widths of a projection by their recall; one for both kinds where shares do not tell them apart."""
         like = self._narrowest(projection, self._like, self._worst_like, LIKE_AIM)
         unlike = self._narrowest(projection, self._unlike, self._worst_unlike, UNLIKE_AIM)
-        share = math.floor(_SHARE_STEPS * min(map(projection.share, self._like))) / _SHARE_STEPS
+        share = _down(min(map(projection.share, self._like)))
         apart = unlike > like and max(map(projection.share, self._unlike)) < share
         widest = max(like, unlike)
         widths = Widths(like, unlike, share) if apart else Widths(widest, widest)
         chosen = projection.with_widths(widths)
         return Found(
             widths,
-            self._recall(chosen, self._like, self._worst_like),
-            self._recall(chosen, self._unlike, self._worst_unlike),
+            _down(self._recall(chosen, self._like, self._worst_like)),
+            _down(self._recall(chosen, self._unlike, self._worst_unlike)),
         )
 
     def _narrowest(self, projection: Projection, queries: Vectors, worst: list[list[float]], aim: float) -> int:
@@ -100,6 +100,11 @@ def _recall(index: VectorIndex, queries: Vectors, choice: Choice, worst: list[fl
         _, similarities = index.scanned(query, RECALL_DEPTH, choice=choice)
         shares.append(float(np.mean(similarities >= bound - _SAME_SCORE)))
     return float(np.mean(shares))
+
+
+def _down(share: float) -> float:
+    """To the figures that a manifest has, downwards: what misses a little is not said to be all."""
+    return math.floor(_SHARE_STEPS * share + 1e-6) / _SHARE_STEPS
 
 
 def _every(index: VectorIndex, step: int) -> Any:

@@ -125,6 +125,10 @@ def test_where_shares_in_the_axes_tell_the_kinds_apart_each_has_a_width_of_its_o
     assert measurement.of(projection).unlike < 0.99, "what is enough for like queries is not for others"
 
 
+def test_figures_are_rounded_down_so_that_what_misses_some_is_not_said_to_find_all() -> None:
+    assert [projected_recall._down(share) for share in (1.0, 0.99996, 0.9993, 0.97)] == [1.0, 0.9999, 0.9993, 0.97]
+
+
 def test_recall_counts_equal_items_alike(tmp_path: Path) -> None:
     """A shop may show one photo hundreds of times: which of them are given says nothing of the projection."""
     folder = tmp_path / "gallery"
