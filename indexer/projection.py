@@ -1,7 +1,7 @@
 """A small copy of an index's vectors, to choose by it what is compared exactly: principal components, a byte each.
 
-A search under a filter that lets many through would read a kilobyte of each of those vectors. It reads a sixteenth
-to a quarter of that, keeps a few times more rows than are asked for, and compares these alone with the vectors of the index.
+A search under a filter that lets many through would read a kilobyte of each of those vectors. It reads a sixteenth to a
+quarter of that, keeps a few times more rows than are asked for, and compares these alone with the vectors of the index.
 How many that have to be is measured when the copy is made (`store.projected_recall`); scores are always the exact ones.
 
     x ~ W' c,  c = round(B x / s) in -127..127,  W = s B        B (C, E): axes of the second moment of the vectors

@@ -4,7 +4,8 @@
 
 It belongs to one index file, whose checksum it names, and is linked where that file is. It is made for galleries of
 PROJECTED_MIN_ITEMS and more. How many components it has and how many of its choice are compared is the least of
-COMPONENTS and of widths that finds what comparing with all finds, as far as there is an aim (`store.projected_recall`).
+COMPONENTS and of widths that finds what comparing with all finds, as far as there is an aim (`store.projected_recall`);
+NARROW says when more components are tried.
 What was chosen and what is found stands in the index's parameters in the manifest (`indexer.projection` has the names);
 an aim that is not reached is named in the log. Where like queries find less than RECALL_FLOOR there is no file, and
 `projected` is 0. Without the file, or where it is damaged, all are compared. What a former version measured is measured
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 NAME: Final = "projected"
 PROJECTED_MIN_ITEMS: Final = 100_000
 COMPONENTS: Final = (64, 128, 256)
+NARROW: Final = 1600
+"""Where like queries need more compared, more components cost less (docs/results.md)."""
 RECALL_FLOOR: Final = 0.995
 """Of like queries; with less there is no projection."""
 PART_ROWS: Final = 65_536
@@ -82,7 +85,7 @@ def ensured(
         path.unlink(missing_ok=True)  # the one with too few
         components = _write(path, index, stamp, most, tell)
         found = measurement.of(_opened(staging, stamp, components, Widths(0)))
-        if found.like >= LIKE_AIM or components < most:
+        if (found.like >= LIKE_AIM and found.widths.like <= NARROW) or components < most:
             break
     if found.like < RECALL_FLOOR:
         path.unlink()

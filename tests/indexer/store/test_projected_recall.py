@@ -87,6 +87,16 @@ def test_components_and_widths_are_the_least_that_reach_the_aims(
     assert "projection measured" in [record.message for record in caplog.records]
 
 
+def test_more_components_are_taken_where_much_would_have_to_be_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projected_file, "COMPONENTS", (12, 22))
+    monkeypatch.setattr(projected_file, "NARROW", 250)
+    monkeypatch.setattr(projected_recall, "WIDTHS", (250, 400, 800))
+    parameters = put(tmp_path / "gallery", range(ITEMS), scales=fading(0.85)).index.parameters
+    assert (parameters[PROJECTED], parameters[WIDE_LIKE]) == (22, 250), "12 would do with 400"
+
+
 def test_an_aim_that_no_width_reaches_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
