@@ -6,7 +6,7 @@ Paper    Hariharan et al., CVPR 2015 (hypercolumns: earlier maps beside the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -43,11 +43,18 @@ class Looked:
         feature_map: (B, C, h, w), with taps (B, C + their channels, h, w).
         pooled: (B, E), the network's own; None where it has none.
         stages: maps that were to be kept: number -> (B, C', h', w').
+        beside: (B, C'', h, w), what cells read as well (`Backbone.accompany`); None where there is nothing.
     """
 
     feature_map: Tensor
     pooled: Tensor | None = None
     stages: Mapping[int, Tensor] = field(default_factory=dict)
+    beside: Tensor | None = None
+
+    @property
+    def whole(self) -> Tensor:
+        """(B, C + taps + C'', h, w): the map and what is beside it."""
+        return self.feature_map if self.beside is None else torch.cat([self.feature_map, self.beside], dim=1)
 
 
 class Backbone(nn.Module):
@@ -63,7 +70,7 @@ class Backbone(nn.Module):
         taps: stages whose maps follow the last one's channels, averaged to its grid.
         tap_channels: of each.
         grid: rows and columns that the last map is averaged to, where there are no taps; () keeps it as it is.
-        companion: another network, whose maps follow all of these (`accompany`).
+        companion: another network that looks at the same photos (`accompany`); `beside_channels` of what it adds.
     """
 
     mean: Tensor
@@ -86,6 +93,8 @@ class Backbone(nn.Module):
         self.taps: tuple[int, ...] = ()
         self.tap_channels: tuple[int, ...] = ()
         self.companion: Backbone | None = None
+        self.further: tuple[int, ...] = ()
+        self.beside_channels: tuple[int, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
@@ -114,21 +123,23 @@ class Backbone(nn.Module):
         self.tap_channels = tuple(channels[n] for n in stages)
         return self
 
-    def accompany(self, other: Backbone) -> Backbone:
-        """Let another network look at the same photos from now on: its maps follow this one's, as taps do.
+    def accompany(self, other: Backbone, further: Sequence[int] = ()) -> Backbone:
+        """Let another network look at the same photos from now on. Its maps lie beside this one's (`Looked.beside`).
 
         What is pooled is then the mean of both last maps, so that stage one reads both, too.
 
         Args:
             other: with its own taps; it scales the pixels itself.
+            further: stages of this network, no taps, whose maps lie there as well, first.
 
         Raises:
             ConfigError: either has a pooled output of its own.
         """
         if self.pooled_channels or other.pooled_channels:
             raise ConfigError("a network with a pooled output of its own can be no companion and have none")
-        self.companion = other
-        self.tap_channels = (*self.tap_channels, other.channels, *other.tap_channels)
+        channels = self.stage_channels() if further else ()
+        self.companion, self.further = other, tuple(further)
+        self.beside_channels = (*(channels[n] for n in further), other.channels, *other.tap_channels)
         self.pooled_channels = self.channels + other.channels
         return self
 
@@ -141,9 +152,9 @@ class Backbone(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) values 0..255, uint8 or float -> (B, C, h, w) last convolution activation.
 
-        With taps (B, C + their channels, h, w).
+        With taps (B, C + their channels, h, w), and with what lies beside them.
         """
-        return self.look(pixels).feature_map
+        return self.look(pixels).whole
 
     def look(self, pixels: Tensor, kept: Sequence[int] = ()) -> Looked:
         """`forward`, and what else the network makes of the images.
@@ -152,16 +163,17 @@ class Backbone(nn.Module):
             pixels: (B, 3, S, S) values 0..255.
             kept: stages counted from 0 as in `split`, whose maps are wanted as they are.
         """
-        own = self._look(pixels, kept)
+        own = self._look(pixels, {*kept, *self.further})
         if self.companion is None:
             return own
-        other, grid = self.companion.look(pixels).feature_map, own.feature_map.shape[2:]
+        other, (rows, columns) = self.companion.look(pixels).feature_map, own.feature_map.shape[2:]
         last = (own.feature_map[:, : self.channels], other[:, : self.companion.channels])
         pooled = torch.cat([one.mean((2, 3)) for one in last], dim=1)
-        joined = torch.cat([own.feature_map, averaged_to(other, (grid[0], grid[1]))], dim=1)
-        return Looked(joined, pooled, own.stages)
+        maps = [*(own.stages[n] for n in self.further), other]
+        beside = torch.cat([averaged_to(one, (rows, columns)) for one in maps], dim=1)
+        return Looked(own.feature_map, pooled, own.stages, beside)
 
-    def _look(self, pixels: Tensor, kept: Sequence[int]) -> Looked:
+    def _look(self, pixels: Tensor, kept: Collection[int]) -> Looked:
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std
         if not self.taps and not kept:
             seen = self.body(normalised)

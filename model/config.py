@@ -64,8 +64,11 @@ class GRNetConfig:
     one's in each region. No layer learns to weigh their channels, and so they hold on garments never trained on
     (docs/training.md). With a neck, `neck.HypercolumnNeck` makes one vector of them all."""
     companion: str = ""
-    """Open extension: a second backbone, trained by itself, that looks at the same photos; its maps join the first
-    one's as those of `hypercolumn` do, and stage one reads both (`train.joined_run`). Needs a neck."""
+    """Open extension: a second backbone, trained by itself, that looks at the same photos (`train.joined_run`). Cells
+    and stage one read both; regions, and with them GRNet's head, the first alone. Needs a hypercolumn and a neck."""
+    cell_hypercolumn: tuple[int, ...] = ()
+    """With a companion: the stages of both whose maps join the last ones in each cell; those of `hypercolumn` among
+    them."""
     features: tuple[str, ...] = (EMBEDDING, REGIONS)
     """What a gallery keeps of a photo, by name: see `encoding.FEATURES`."""
     region_norm: RegionNorm = "none"
@@ -137,7 +140,13 @@ class GRNetConfig:
 
         What came later is left out where it is as it was before, so that older checkpoints keep their fingerprint.
         """
-        later = {"hypercolumn": (), "companion": "", "features": (EMBEDDING, REGIONS), "encoder": None}
+        later = {
+            "hypercolumn": (),
+            "companion": "",
+            "cell_hypercolumn": (),
+            "features": (EMBEDDING, REGIONS),
+            "encoder": None,
+        }
         values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
         if self.encoder is not None:
             values["encoder"] = self.encoder.to_dict()
@@ -246,9 +255,11 @@ def _check(config: GRNetConfig) -> None:
     for name in ("neck_channels", "embedding_channels"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}, expected 0 (none) or more")
-    if config.companion and not (config.neck_channels and config.embedding_pool == "avg"):
+    if not set(config.hypercolumn) <= set(config.cell_hypercolumn) and config.companion:
+        raise ConfigError(f"cell_hypercolumn is {config.cell_hypercolumn}, expected {config.hypercolumn} among them")
+    if config.companion and not (config.neck_channels and config.hypercolumn and config.embedding_pool == "avg"):
         raise ConfigError(
-            "a companion needs neck_channels, to join its maps to the first one's, and embedding_pool 'avg'"
+            "a companion needs neck_channels and hypercolumn, to join its maps to the first one's, and embedding_pool 'avg'"
         )
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"dropout is {config.dropout}, expected 0 <= dropout < 1")

@@ -60,8 +60,8 @@ def see(network: GRNet, images: Tensor) -> Seen:
     """All that features are computed from: (B, 3, S, S) uint8 -> `Seen`."""
     stages = sorted({stage for part in network.attached.values() for stage in part.stages})
     looked = network.backbone.look(images, stages)
-    columns = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, C + taps)
-    cells = F.normalize(columns if network.neck is None else network.neck(columns), dim=-1)
+    columns, neck = looked.whole.flatten(2).transpose(1, 2), network.cell_neck or network.neck  # (B, h * w, all maps)
+    cells = F.normalize(columns if neck is None else neck(columns), dim=-1)
     return Seen(images, looked.feature_map, *network.project(*network.pool(looked)), cells, looked.stages)
 
 

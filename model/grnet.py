@@ -165,6 +165,10 @@ class GRNet(
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
         self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)
+        own = (*self.backbone.tap_channels, *self.backbone.beside_channels)
+        self.cell_neck = (
+            build_neck(self.config.neck_channels, self.backbone.channels, own) if self.backbone.companion else None
+        )
         channels = self.config.neck_channels or self.backbone.map_channels
         pooled, embedded = self.backbone.pooled_channels or self.backbone.channels, self.config.embedding_channels
         self.embedding = linear(pooled, embedded) if embedded else None

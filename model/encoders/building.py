@@ -85,7 +85,13 @@ def build_joined(config: GRNetConfig) -> Backbone:
     backbone = build_encoder(config).tap(config.hypercolumn)
     if not config.companion:
         return backbone
-    return backbone.accompany(build_backbone(config.companion, image_px=config.image_px).tap(config.hypercolumn))
+    other = build_backbone(config.companion, image_px=config.image_px).tap(config.cell_hypercolumn)
+    return backbone.accompany(other, further_stages(config))
+
+
+def further_stages(config: GRNetConfig) -> tuple[int, ...]:
+    """Stages of the first network that its cells read and its regions do not."""
+    return tuple(stage for stage in config.cell_hypercolumn if stage not in config.hypercolumn)
 
 
 def _triple(values: torch.Tensor) -> tuple[float, float, float]:

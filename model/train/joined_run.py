@@ -1,12 +1,12 @@
 """Two trained models as one: both look at a photo, and what a gallery keeps of it is no larger than of one.
 
-    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train \\
-        --hypercolumn 5 6 7 --out runs/joined
+    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train --stages 5 6 7 \\
+        --out runs/joined
 
-Networks that were trained apart err apart. Each cell of the first is joined by the second's and by the earlier maps of
-both, each part of unit length; the leading components of all together are kept, and so are those of both embeddings.
-Nothing trains. The chain behind is fitted by `train.sparse_run` afterwards. Parts of the first model that read maps of
-its backbone alone go with it, for those stay as they were.
+Networks that were trained apart err apart. Each cell of the first is joined by the second's and by earlier maps of both,
+each part of unit length; the leading components of all together are kept, and so are those of both embeddings. Nothing
+trains. Regions, GRNet's head and parts that read maps of the first network stay as they were; the chain behind the cells
+is fitted by `train.sparse_run` afterwards.
 
 Letters  n photos or cells, E embedding size, K channels of a cell
 """
@@ -29,8 +29,9 @@ from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.components import FULLY, rotate, whiten
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.data.photo_reading import decoded
+from threadmatch.model.encoders.building import further_stages
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.features import CELLS, EMBEDDING
+from threadmatch.model.features import CELLS
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import model_folder
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
@@ -41,12 +42,10 @@ CELLS_A_PHOTO = 12
 """Of those, by chance."""
 SAME = ("encoder", "image_px", "neck_channels", "embedding_channels")
 """Settings that both must have."""
-UNUSED = 16
-"""Channels of GRNet's head: it reads the regions of one network, and a joined model has none that is trained."""
 
 
 def join_networks(
-    first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, hypercolumn: Sequence[int] = (), seed: int = 0
+    first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, stages: Sequence[int] = (), seed: int = 0
 ) -> GRNet:
     """One network of two.
 
@@ -54,35 +53,33 @@ def join_networks(
         first: its backbone leads. Taken over, as is `second`.
         second: becomes its companion.
         photos: what the components are fitted to, both sides of pairs.
-        hypercolumn: stages of both whose maps are read beside their last ones; () for the first's own.
+        stages: of both, whose maps are read beside their last ones, those of the first's `hypercolumn` among them; ()
+            for those alone.
         seed: of the photos and cells that are taken.
 
     Returns:
-        A network that makes embedding and cells, in evaluation mode; its chain is the dense match until one is fitted.
+        A network that makes what the first does and cells, in evaluation mode; its chain is the dense match until one is
+        fitted.
 
     Raises:
         ConfigError: the two do not fit each other, or lack such a stage. DataError: a photo cannot be read.
     """
     _check(first, second)
-    config = replace(
-        first.config,
-        companion=second.config.backbone,
-        hypercolumn=tuple(hypercolumn) or first.config.hypercolumn,
-        features=(EMBEDDING, CELLS),
-        similarity_channels=UNUSED,
-        node_channels=UNUSED,
-        position_code=False,
-        blend=(),
-    )
+    features = tuple(dict.fromkeys((*first.config.features, CELLS)))
+    read = tuple(stages) or first.config.hypercolumn
+    config = replace(first.config, companion=second.config.backbone, cell_hypercolumn=read, features=features)
     learned = [learned_layer(network.neck) for network in (first, second) if network.neck is not None]
-    backbone = first.backbone.tap(config.hypercolumn).accompany(second.backbone.tap(config.hypercolumn))
+    backbone = first.backbone.accompany(second.backbone.tap(read), further_stages(config))
     joined = GRNet(config, backbone=backbone).eval()
-    assert isinstance(joined.neck, HypercolumnNeck)
+    joined.neck, joined.head, joined.calibration = first.neck, first.head, first.calibration
+    assert isinstance(joined.cell_neck, HypercolumnNeck)
     rng = np.random.default_rng(seed)
     chosen = [photos[n] for n in rng.permutation(len(photos))[:PHOTOS]]
     with torch.no_grad():
         pooled, cells = _seen(joined, chosen, rng)
-        _fit_neck(joined.neck, learned, cells.split([backbone.channels, *backbone.tap_channels], dim=-1))
+        channels = [backbone.channels, *backbone.tap_channels, *backbone.beside_channels]
+        place = len(backbone.tap_channels) + len(backbone.further)
+        _fit_neck(joined.cell_neck, learned, cells.split(channels, dim=-1), place)
         _join_embeddings(joined, [first, second], pooled)
     joined.chain = (Stage("dense"),)
     _keep_parts(joined, first)
@@ -94,8 +91,11 @@ def _check(first: GRNet, second: GRNet) -> None:
         own, other = getattr(first.config, name), getattr(second.config, name)
         if own != other:
             raise ConfigError(f"the models cannot be joined: {name} is {own} of the first and {other} of the second")
-    if first.config.companion or second.config.companion or first.neck is None or second.neck is None:
-        raise ConfigError("the models cannot be joined: each must be one network with a neck")
+    alone = not (first.config.companion or second.config.companion)
+    if not (alone and isinstance(first.neck, HypercolumnNeck) and second.neck is not None):
+        raise ConfigError(
+            "the models cannot be joined: each must be one network with a neck, the first with `hypercolumn`"
+        )
 
 
 def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -105,17 +105,17 @@ def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generat
         looked = joined.backbone.look(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         assert looked.pooled is not None
         pooled.append(looked.pooled)
-        cells = looked.feature_map.flatten(2).transpose(1, 2)  # (B, h * w, all channels)
+        cells = looked.whole.flatten(2).transpose(1, 2)  # (B, h * w, all channels)
         some = torch.from_numpy(rng.integers(cells.shape[1], size=(len(cells), CELLS_A_PHOTO)))
         chosen.append(cells.gather(1, some[..., None].expand(-1, -1, cells.shape[2])).flatten(0, 1))
     return torch.cat(pooled), torch.cat(chosen)
 
 
-def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor]) -> None:
-    """The last maps' layers as they were trained; components of all others, and of the whole."""
+def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor], place: int) -> None:
+    """The last maps' layers as they were trained, the companion's at `place`; components of all others, and of the whole."""
     own, other = learned
     last, *taps = maps
-    companion = neck.components[len(taps) // 2]  # earlier maps of the first, the companion's last map, its earlier ones
+    companion = neck.components[place]
     for layer, seen in zip(neck.components, taps, strict=True):
         if layer is not companion:
             whiten(layer, seen, FULLY)
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("first", help="a model that ships, or a checkpoint's folder")
     parser.add_argument("second", help="likewise: the companion")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="sets to fit the components to")
-    parser.add_argument("--hypercolumn", type=int, nargs="+", default=(), help="stages whose maps are read as well")
+    parser.add_argument("--stages", type=int, nargs="+", default=(), help="whose maps are read as well")
     parser.add_argument("--name", default="", help="of the model; else the folder's")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     given = parser.parse_args()
@@ -167,7 +167,7 @@ def main() -> None:
         for side in ("gallery", "queries")
         for image in read_labelled(path / f"{side}.csv")
     ]
-    joined = join_networks(first, second, photos, hypercolumn=given.hypercolumn)
+    joined = join_networks(first, second, photos, stages=given.stages)
     joined.name = given.name or given.out.name
     prints = save_checkpoint(joined, given.out)
     print(json.dumps({"fingerprint": prints.model, "features_fingerprint": prints.features}))

@@ -14,7 +14,7 @@ from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.encoding import see
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.features import CELLS, EMBEDDING
+from threadmatch.model.features import CELLS, EMBEDDING, REGIONS
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.neck import HypercolumnNeck
@@ -42,11 +42,12 @@ def _pixels(count: int = 5) -> torch.Tensor:
 
 @torch.no_grad()
 def test_a_cell_holds_both_networks_last_maps_as_they_were_trained_and_their_earlier_ones(photo_sets: Path) -> None:
-    joined = join_networks(_network(1), _network(2), _photos(photo_sets), hypercolumn=(2, 3, 5))
-    neck, backbone = joined.neck, joined.backbone
+    joined = join_networks(_network(1), _network(2), _photos(photo_sets), stages=(2, 3, 5))
+    neck, backbone = joined.cell_neck, joined.backbone
     assert isinstance(neck, HypercolumnNeck)
-    cells = backbone.look(_pixels()).feature_map.flatten(2).transpose(1, 2)
-    last, *taps = cells.split([backbone.channels, *backbone.tap_channels], dim=-1)
+    cells = backbone.look(_pixels()).whole.flatten(2).transpose(1, 2)
+    channels = [backbone.channels, *backbone.tap_channels, *backbone.beside_channels]
+    last, *taps = cells.split(channels, dim=-1)
     column = neck.column(neck.last(last), taps).unflatten(-1, (8, 12))  # 12 of each map: 4 maps of 2 networks
     for place, seed in ((0, 1), (4, 2)):
         alone = _network(seed)
@@ -55,6 +56,15 @@ def test_a_cell_holds_both_networks_last_maps_as_they_were_trained_and_their_ear
         torch.testing.assert_close(column[..., place, :], F.normalize(alone.neck.last(own), dim=-1))
     expected = F.normalize(column.flatten(-2) @ neck.join.weight.T, dim=-1)
     torch.testing.assert_close(see(joined, _pixels()).cells, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_regions_and_their_scores_are_the_first_networks(photo_sets: Path) -> None:
+    alone = _network(1)
+    regions, scores = see(alone, _pixels()).regions, alone(_pixels()[:2], _pixels()[2:4])
+    joined = join_networks(_network(1), _network(2), _photos(photo_sets), stages=(2, 3, 5))
+    torch.testing.assert_close(see(joined, _pixels()).regions, regions)
+    torch.testing.assert_close(joined(_pixels()[:2], _pixels()[2:4]), scores)
 
 
 @torch.no_grad()
@@ -75,7 +85,7 @@ def test_it_is_written_read_and_folded_as_any_other(photo_sets: Path, tmp_path: 
     save_checkpoint(joined, tmp_path / "joined", half=False)
     loaded = load_checkpoint(tmp_path / "joined")
     assert loaded.config.companion == CONFIG.backbone
-    assert loaded.config.features == (EMBEDDING, CELLS)
+    assert loaded.config.features == (EMBEDDING, REGIONS, CELLS)
     torch.testing.assert_close(see(loaded, _pixels()).cells, see(joined, _pixels()).cells)
     folded = fold_batch_norm(loaded.backbone, image_px=64)
     assert folded is not loaded.backbone
@@ -93,7 +103,7 @@ def test_what_does_not_fit_is_refused(photo_sets: Path) -> None:
     with pytest.raises(ConfigError, match="image_px is 64 of the first and 96 of the second"):
         join_networks(_network(1), _network(2, image_px=96), photos)
     with pytest.raises(ConfigError, match="rising numbers of 0 to 5"):
-        join_networks(_network(1), _network(2), photos, hypercolumn=(9,))
+        join_networks(_network(1), _network(2), photos, stages=(3, 5, 9))
     with pytest.raises(ConfigError, match="each must be one network with a neck"):
         join_networks(_network(1, neck_channels=0), _network(2, neck_channels=0), photos)
     joined = join_networks(_network(1), _network(2), photos)
@@ -102,7 +112,9 @@ def test_what_does_not_fit_is_refused(photo_sets: Path) -> None:
     with pytest.raises(ConfigError, match="train each by itself"):
         joined.backbone.split(2)
     with pytest.raises(ConfigError, match="needs neck_channels"):
-        replace(CONFIG, companion=CONFIG.backbone, neck_channels=0)
+        replace(CONFIG, companion=CONFIG.backbone, cell_hypercolumn=TAPS, neck_channels=0)
+    with pytest.raises(ConfigError, match=r"expected \(3, 5\) among them"):
+        join_networks(_network(1), _network(2), photos, stages=(2, 3))
 
 
 def test_the_command_writes_a_model(
@@ -112,8 +124,8 @@ def test_the_command_writes_a_model(
         save_checkpoint(_network(seed), tmp_path / name)
     out = tmp_path / "out"
     given = ["joined_run", str(tmp_path / "a"), str(tmp_path / "b"), "--photos", str(photo_sets / "train")]
-    monkeypatch.setattr("sys.argv", [*given, "--hypercolumn", "2", "5", "--out", str(out)])
+    monkeypatch.setattr("sys.argv", [*given, "--stages", "2", "3", "5", "--out", str(out)])
     main()
     made = load_checkpoint(out)
-    assert (made.name, made.config.hypercolumn) == ("out", (2, 5))
+    assert (made.name, made.config.cell_hypercolumn) == ("out", (2, 3, 5))
     assert "features_fingerprint" in capsys.readouterr().out
