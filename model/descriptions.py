@@ -13,7 +13,7 @@ from threadmatch.model.errors import CheckpointError, ConfigError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-DEFAULT_MODEL = "grnet-lite0"
+DEFAULT_MODEL = "grnet-lite0-lite2"
 DEFAULT_PARSER = "parser-lite0"
 """Finds the garments of a photo; see `detection.parsing`."""
 SHIPPED = Path(__file__).parent / "weights"
