@@ -219,7 +219,7 @@ def grad_cam(network: GRNet, pixels: Tensor, other: Tensor, side: Side) -> Tenso
         (B, h, w), 0 or more.
     """
     with torch.no_grad():
-        feature_map = network.backbone(pixels)  # (B, C, h, w), with the maps of earlier stages behind
+        feature_map = network.backbone.look(pixels).feature_map  # (B, C, h, w), with the maps of earlier stages behind
         last, taps = feature_map.tensor_split([network.backbone.channels], dim=1)
     with torch.enable_grad():
         activation = last.detach().requires_grad_()

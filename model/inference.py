@@ -150,8 +150,8 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
-        for part in ("neck", "embedding", "name"):
-            setattr(network, part, getattr(self._network, part))
+        for name in ("neck", "cell_neck", "embedding", "name"):
+            setattr(network, name, getattr(self._network, name))
         return Model(network, device=self.device, fold=self.engine != TorchEngine.name)
 
     def make_ready(self, names: Collection[str]) -> None:
