@@ -224,7 +224,7 @@ def grad_cam(network: GRNet, pixels: Tensor, other: Tensor, side: Side) -> Tenso
     with torch.enable_grad():
         activation = last.detach().requires_grad_()
         whole = torch.cat([activation, taps], dim=1)
-        _, regions = network.project(*pool_map(whole, network.config, network.backbone.channels))
+        regions = network.vectors(pool_map(whole, network.config, network.backbone.channels)[1])
         score = network.head(regions, other) if side == "query" else network.head(other, regions)
         (gradient,) = torch.autograd.grad(score.sum(), activation)
     alpha = gradient.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)

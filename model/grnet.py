@@ -219,9 +219,11 @@ class GRNet(
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """What `pool` gives, to (B, E) and (B, R, C); what cached pools start from."""
-        if self.neck is not None:
-            regions = self.neck(regions)
-        return self.embed(pooled), normed(regions, self.config)
+        return self.embed(pooled), self.vectors(regions)
+
+    def vectors(self, regions: Tensor) -> Tensor:
+        """(B, R, C + taps) pooled -> (B, R, C), as the head takes them."""
+        return normed(regions if self.neck is None else self.neck(regions), self.config)
 
     @torch.inference_mode()
     def map_grid(self) -> tuple[int, int]:

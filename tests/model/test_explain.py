@@ -181,7 +181,7 @@ def with_garment(background: tuple[int, int, int], x: int, y: int) -> NDArray[np
 
 @pytest.fixture(scope="module")
 def shipped() -> Model:
-    return load_model("grnet-lite0", device="cpu")  # whose head it explains
+    return load_model(device="cpu")
 
 
 @pytest.mark.parametrize(("query_at", "item_at"), [((0, 0), (112, 112)), ((0, 112), (112, 0)), ((112, 0), (0, 112))])
