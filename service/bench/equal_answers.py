@@ -23,6 +23,7 @@ import numpy as np
 
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.dense import DenseMatcher
+from threadmatch.model.descriptions import DEFAULT_MODEL
 from threadmatch.model.features import CELLS
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matching import Matcher
@@ -157,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Whether two ways to compute give the same answers.")
     parser.add_argument("gallery", type=Path, help="folder of a gallery")
     parser.add_argument("photos", type=Path, help="folder of photos")
-    parser.add_argument("--model", default="grnet-lite0", help="that made the gallery")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="that made the gallery")
     parser.add_argument("--count", type=int, default=1000, help="photos at most")
     given = parser.parse_args()
     photos = sorted(path for path in given.photos.iterdir() if path.suffix == ".jpg")[: given.count]

@@ -58,7 +58,7 @@ def measure(folder: Path, work: Path, *, limit: int | None = None) -> dict[str, 
         image.product_id: image for image in reversed(read_labelled(folder / "queries.csv")) if image.setup == LOOSE
     }
     asked = [image for image in read_labelled(folder / "gallery.csv") if image.product_id in shown][:limit]
-    model = load_model("grnet-lite0")
+    model = load_model()
     found = {}
     for number, (way, (rule, words, boxes)) in enumerate(WAYS.items()):
         catalogue = work / f"{number}.csv"
