@@ -29,6 +29,8 @@ from tests.support.patience import PATIENCE_S
 from tests.support.serving import build_gallery, make_catalogue, photo
 from threadmatch.indexer.errors import FilterError, ItemNotFoundError
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult
+from threadmatch.indexer.opening import current_manifest
+from threadmatch.model.descriptions import DEFAULT_MODEL, shipped_models
 from threadmatch.model.errors import InvalidImageError
 from threadmatch.model.inference import Model
 from threadmatch.service.client import Client
@@ -277,6 +279,21 @@ def test_what_is_ingested_later_is_taken_up_when_asked(tmp_path: Path, tiny_mode
         assert opened.search(photo(3), box="none").gallery.items == 2
         assert opened.refresh()
         assert ids(opened.search(photo(3), top_k=1, matcher="global", box="none")) == ["c"]
+
+
+def test_a_gallery_goes_on_with_the_model_that_ships_and_made_it(tmp_path: Path) -> None:
+    former = next(name for name in shipped_models() if name != DEFAULT_MODEL)
+    for number, model in enumerate((former, None)):
+        names = ["a", "b"][: number + 1]
+        threadmatch.ingest(
+            make_catalogue(tmp_path, names), tmp_path / "former", images=tmp_path / "images", model=model, workers=1,
+            box="none",
+        )  # fmt: skip
+        assert current_manifest(tmp_path / "former").model.name == former
+    threadmatch.ingest(
+        make_catalogue(tmp_path, ["a"]), tmp_path / "new", images=tmp_path / "images", workers=1, box="none"
+    )
+    assert current_manifest(tmp_path / "new").model.name == DEFAULT_MODEL
 
 
 def test_a_gallery_that_cannot_be_opened_is_said_in_words(tmp_path: Path, folder: Path, tiny_model: Model) -> None:

@@ -57,7 +57,9 @@ def ingest(
     gallery: Annotated[Path, typer.Option(help="folder of the gallery, made when missing; or cluster://NAME")],
     *,
     images: Images = None,
-    model: Annotated[str, typer.Option(help="model name or checkpoint folder; default: the shipped one")] = "",
+    model: Annotated[
+        str, typer.Option(help="model name or folder; default: the gallery's own, or the shipped one")
+    ] = "",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="images a model call, and a commit")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="decoding processes; 0: one a core")] = 0,
     resume: Resume = True,
@@ -78,7 +80,6 @@ def ingest(
     from rich.console import Console
 
     from threadmatch.indexer.errors import IndexerError
-    from threadmatch.model.descriptions import DEFAULT_MODEL
     from threadmatch.model.errors import ModelError
     from threadmatch.service.galleries.filling import ingest as run
 
@@ -89,7 +90,7 @@ def ingest(
                 catalogue,
                 gallery,
                 images=images,
-                model=model or DEFAULT_MODEL,
+                model=model or None,
                 device=device,
                 ray=ray,
                 progress=lambda now: _show(show, now),

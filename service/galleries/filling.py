@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict, Unpack
 
 from threadmatch.indexer.cluster.settings import is_cluster
+from threadmatch.indexer.errors import IndexerError
 from threadmatch.indexer.ingest import ingest as ingest_catalogue
 from threadmatch.indexer.ingest_options import IngestOptions, IngestResult, Progress, RayNodes
+from threadmatch.indexer.opening import current_manifest
 from threadmatch.indexer.rejects import RejectBound
 from threadmatch.indexer.store.manifest import BoxRule
-from threadmatch.model.descriptions import DEFAULT_MODEL
+from threadmatch.model.descriptions import DEFAULT_MODEL, shipped_models
 from threadmatch.model.inference import Model, load_model
 
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -47,7 +49,7 @@ def ingest(
     gallery: AnyPath,
     *,
     images: AnyPath | None = None,
-    model: AnyPath | Model = DEFAULT_MODEL,
+    model: AnyPath | Model | None = None,
     device: str = "auto",
     ray: str = "",
     progress: Callable[[Progress], None] = lambda _: None,
@@ -66,7 +68,8 @@ def ingest(
         catalogue: CSV, JSON Lines or Parquet file, an item a row.
         gallery: folder, made when missing; or `cluster://NAME` (docs/cluster.md).
         images: folder that image paths are below; None for the catalogue's own.
-        model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave.
+        model: name of a shipped model, folder of a checkpoint, or what `threadmatch.load_model` gave; None for the
+            shipped one that the gallery was made with, and for a new gallery DEFAULT_MODEL.
         device: "auto", "cpu" or "cuda"; of no effect on a model that is loaded already.
         ray: address of a Ray cluster whose nodes read, decode and encode (docs/cluster.md); "" for this machine.
         progress: called now and then, in this thread.
@@ -77,6 +80,7 @@ def ingest(
         CheckpointError: no such model.
         ValueError: a model that is loaded already, and nodes that are to load it.
     """
+    model = model or _usual_model(gallery)
     loaded = model if isinstance(model, Model) else load_model(os.fspath(model), device=device)
     options.setdefault("box", "auto")
     nodes = _nodes(ray, model, loaded.device) if ray else None
@@ -86,6 +90,15 @@ def ingest(
 
         return ingest_to_cluster(Path(catalogue), gallery, model=loaded, options=chosen, progress=progress)
     return ingest_catalogue(Path(catalogue), Path(gallery), model=loaded, options=chosen, progress=progress)
+
+
+def _usual_model(gallery: AnyPath) -> str:
+    """A gallery goes on with its own model when another became the default."""
+    try:
+        name = current_manifest(gallery).model.name
+    except IndexerError:  # there is none yet, or what is there is told by who opens it
+        return DEFAULT_MODEL
+    return name if name in shipped_models() else DEFAULT_MODEL
 
 
 def _nodes(address: str, model: AnyPath | Model, device: str) -> RayNodes:
