@@ -31,7 +31,7 @@ def shipped() -> Model:
 
 def test_the_shipped_checkpoint_is_small_and_says_where_it_comes_from() -> None:
     folder = SHIPPED / DEFAULT_MODEL
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 16 * 2**20
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 25 * 2**20
     card = (folder / "README.md").read_text()
     for word in ("Apache", "semi-synthetic", "CC0", "OSL"):
         assert word in card
