@@ -1,12 +1,12 @@
 """Two trained models as one: both look at a photo, and what a gallery keeps of it is no larger than of one.
 
-    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train --stages 5 6 7 \\
-        --out runs/joined
+    python -m threadmatch.model.train.joined_run grnet-lite0 runs/lite2/checkpoint --photos sets/train \\
+        --stages 5 6 7 --out runs/joined
 
-Networks that were trained apart err apart. Each cell of the first is joined by the second's and by earlier maps of both,
-each part of unit length; the leading components of all together are kept, and so are those of both embeddings. Nothing
-trains. Regions, GRNet's head and parts that read maps of the first network stay as they were; the chain behind the cells
-is fitted by `train.sparse_run` afterwards.
+Networks that were trained apart err apart. Each cell of the first is joined by the second's and by earlier maps of
+both, each part of unit length; the leading components of all together are kept, and so are those of both embeddings.
+Nothing trains. Regions, GRNet's head and parts that read maps of the first network stay as they were; the chain behind
+the cells is fitted by `train.sparse_run` afterwards.
 
 Letters  n photos or cells, E embedding size, K channels of a cell
 """
@@ -58,8 +58,8 @@ def join_networks(
         seed: of the photos and cells that are taken.
 
     Returns:
-        A network that makes what the first does and cells, in evaluation mode; its chain is the dense match until one is
-        fitted.
+        A network that makes what the first does and cells, in evaluation mode; its chain is the dense match until one
+        is fitted.
 
     Raises:
         ConfigError: the two do not fit each other, or lack such a stage. DataError: a photo cannot be read.
@@ -112,7 +112,7 @@ def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generat
 
 
 def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor], place: int) -> None:
-    """The last maps' layers as they were trained, the companion's at `place`; components of all others, and of the whole."""
+    """The last maps' layers as they were trained, the companion's at `place`; components of the others and the whole."""
     own, other = learned
     last, *taps = maps
     companion = neck.components[place]
