@@ -259,7 +259,7 @@ def _check(config: GRNetConfig) -> None:
         raise ConfigError(f"cell_hypercolumn is {config.cell_hypercolumn}, expected {config.hypercolumn} among them")
     if config.companion and not (config.neck_channels and config.hypercolumn and config.embedding_pool == "avg"):
         raise ConfigError(
-            "a companion needs neck_channels and hypercolumn, to join its maps to the first one's, and embedding_pool 'avg'"
+            "a companion needs neck_channels and hypercolumn, to join its maps to the first's, and embedding_pool 'avg'"
         )
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"dropout is {config.dropout}, expected 0 <= dropout < 1")

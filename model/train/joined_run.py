@@ -112,7 +112,7 @@ def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generat
 
 
 def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor], place: int) -> None:
-    """The last maps' layers as they were trained, the companion's at `place`; components of the others and the whole."""
+    """The last maps' layers as they were trained, the companion's at `place`; of the others components."""
     own, other = learned
     last, *taps = maps
     companion = neck.components[place]
