@@ -57,9 +57,7 @@ def ingest(
     gallery: Annotated[Path, typer.Option(help="folder of the gallery, made when missing; or cluster://NAME")],
     *,
     images: Images = None,
-    model: Annotated[
-        str, typer.Option(help="model name or folder; default: the gallery's own, or the shipped one")
-    ] = "",
+    model: Annotated[str, typer.Option(help="name or folder; default: the gallery's own, else the shipped one")] = "",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="images a model call, and a commit")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="decoding processes; 0: one a core")] = 0,
     resume: Resume = True,
