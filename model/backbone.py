@@ -70,7 +70,9 @@ class Backbone(nn.Module):
         taps: stages whose maps follow the last one's channels, averaged to its grid.
         tap_channels: of each.
         grid: rows and columns that the last map is averaged to, where there are no taps; () keeps it as it is.
-        companion: another network that looks at the same photos (`accompany`); `beside_channels` of what it adds.
+        companion: another network that looks at the same photos (`accompany`).
+        further: stages of this one whose maps lie beside with those of the companion.
+        beside_channels: of each map that lies there.
     """
 
     mean: Tensor
@@ -136,7 +138,7 @@ class Backbone(nn.Module):
             ConfigError: either has a pooled output of its own.
         """
         if self.pooled_channels or other.pooled_channels:
-            raise ConfigError("a network with a pooled output of its own can be no companion and have none")
+            raise ConfigError("a network with a pooled output of its own can neither have a companion nor be one")
         channels = self.stage_channels() if further else ()
         self.companion, self.further = other, tuple(further)
         self.beside_channels = (*(channels[n] for n in further), other.channels, *other.tap_channels)
@@ -195,7 +197,8 @@ class Backbone(nn.Module):
             Front and rest; both share their weights with this backbone.
 
         Raises:
-            ConfigError: this backbone has fewer stages, a tap lies in the front, or it has a pooled output of its own.
+            ConfigError: this backbone has fewer stages, a tap lies in the front, or it has a companion, or a pooled
+                output of its own.
         """
         if self.companion is not None:
             raise ConfigError(

@@ -201,6 +201,16 @@ class GRNet(
         part.tie(core)
         self.parts[part.name] = part
 
+    def under(self, config: GRNetConfig) -> GRNet:
+        """Other settings over the same backbone, necks and embedding, which are shared; the head is a new one.
+
+        Raises:
+            ConfigError: the settings do not fit the backbone.
+        """
+        made = GRNet(config, backbone=self.backbone)
+        made.neck, made.cell_neck, made.embedding, made.name = self.neck, self.cell_neck, self.embedding, self.name
+        return made
+
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images for both stages.
 

@@ -149,9 +149,7 @@ class Model:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = GRNet(replace(self.config, scales=scales), backbone=self._network.backbone)
-        for name in ("neck", "cell_neck", "embedding", "name"):
-            setattr(network, name, getattr(self._network, name))
+            network = self._network.under(replace(self.config, scales=scales))
         return Model(network, device=self.device, fold=self.engine != TorchEngine.name)
 
     def make_ready(self, names: Collection[str]) -> None:

@@ -92,9 +92,11 @@ def _check(first: GRNet, second: GRNet) -> None:
         if own != other:
             raise ConfigError(f"the models cannot be joined: {name} is {own} of the first and {other} of the second")
     alone = not (first.config.companion or second.config.companion)
-    if not (alone and isinstance(first.neck, HypercolumnNeck) and second.neck is not None):
+    necks = isinstance(first.neck, HypercolumnNeck) and second.neck is not None
+    if not (alone and necks and first.config.embedding_channels):
         raise ConfigError(
-            "the models cannot be joined: each must be one network with a neck, the first with `hypercolumn`"
+            "the models cannot be joined: each must be one network with a neck and `embedding_channels`, the first "
+            "with `hypercolumn`"
         )
 
 

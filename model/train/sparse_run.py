@@ -78,9 +78,8 @@ def fit_chain(
 def with_cells(network: GRNet) -> GRNet:
     """The same network, weights shared, that makes its cells too; its parts stay where its features do."""
     features = tuple(dict.fromkeys((*network.config.features, CELLS)))
-    made = GRNet(replace(network.config, features=features), backbone=network.backbone)
-    for name in ("neck", "cell_neck", "embedding", "head", "name", "calibration", "chain"):
-        setattr(made, name, getattr(network, name))
+    made = network.under(replace(network.config, features=features))
+    made.head, made.calibration, made.chain = network.head, network.calibration, network.chain
     if made.config == network.config:
         for part in network.attached.values():
             made.attach(part)

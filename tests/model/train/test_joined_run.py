@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.data.photo_reading import decoded
 from threadmatch.model.encoding import see
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS
@@ -68,15 +69,24 @@ def test_regions_and_their_scores_are_the_first_networks(photo_sets: Path) -> No
 
 
 @torch.no_grad()
-def test_stage_one_orders_by_both_embeddings(photo_sets: Path) -> None:
-    first, second = _network(1), _network(2)
-    alone = [one.embedding(one.pool(one.backbone.look(_pixels()))[0]) for one in (first, second)]  # type: ignore[misc]
-    joined = join_networks(first, second, _photos(photo_sets))
+def test_stage_one_turns_both_embeddings_which_count_alike_and_drops_the_lesser_directions(photo_sets: Path) -> None:
+    photos = _photos(photo_sets)
+    seen = torch.cat([torch.from_numpy(one) for one in decoded(photos, image_px=64)]).permute(0, 3, 1, 2)
+    turns = []
+    joined = join_networks(_network(1), _network(2), photos)
+    own = joined.embedding
+    assert own is not None
+    halves = own.weight.split([_network(seed).backbone.channels for seed in (1, 2)], dim=1)
+    for seed, half in zip((1, 2), halves, strict=True):
+        network = _network(seed)
+        layer = network.embedding
+        assert layer is not None
+        length = layer(network.pool(network.backbone.look(seen))[0]).norm(dim=1).mean()
+        turns.append(half @ torch.linalg.pinv(layer.weight / length))
+    turn = torch.cat(turns, dim=1)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(16), rtol=0, atol=1e-3)
     made = see(joined, _pixels()).embedding
-    assert made.shape == (5, 16)
     torch.testing.assert_close(made.norm(dim=1), torch.ones(5))
-    for own in alone:  # neither has the word alone
-        assert not torch.allclose(made @ made.T, F.normalize(own, dim=1) @ F.normalize(own, dim=1).T, atol=1e-3)
 
 
 @torch.no_grad()
@@ -106,6 +116,8 @@ def test_what_does_not_fit_is_refused(photo_sets: Path) -> None:
         join_networks(_network(1), _network(2), photos, stages=(3, 5, 9))
     with pytest.raises(ConfigError, match="each must be one network with a neck"):
         join_networks(_network(1, neck_channels=0), _network(2, neck_channels=0), photos)
+    with pytest.raises(ConfigError, match="a neck and `embedding_channels`"):
+        join_networks(_network(1, embedding_channels=0), _network(2, embedding_channels=0), photos)
     joined = join_networks(_network(1), _network(2), photos)
     with pytest.raises(ConfigError, match="each must be one network"):
         join_networks(joined, _network(3), photos)
