@@ -51,3 +51,19 @@ def rotate(layer: nn.Linear, sample: Tensor) -> float:
     if layer.bias is not None:
         layer.bias.zero_()
     return float(values.flip(0)[: layer.out_features].sum() / values.sum())
+
+
+def turn(layer: nn.Linear, *, seed: int = 0) -> None:
+    """Turn what a layer gives to random axes, so that its numbers are alike in size: few bits then keep each as well.
+
+    Products of two outputs stay as they are; without the turn the leading components are cut off and the last ones
+    rounded to nothing.
+
+    Args:
+        layer: C to K without a bias, changed in place.
+        seed: of the axes.
+    """
+    size = layer.out_features
+    drawn = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    axes, _ = torch.linalg.qr(drawn)
+    layer.weight.copy_((axes @ layer.weight.double()).float())

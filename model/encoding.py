@@ -29,7 +29,7 @@ from threadmatch.model.compiling.network import (
     probe_photo,
 )
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
-from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec, FeatureType
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.part import Part, Seen
@@ -53,7 +53,8 @@ class FeatureKind:
 
 def _cells_spec(network: GRNet) -> FeatureSpec:
     rows, columns = network.map_grid()
-    return FeatureSpec(CELLS, (rows * columns, network.region_channels), "int4")
+    dtype: FeatureType = "int2" if network.config.cell_channels else "int4"
+    return FeatureSpec(CELLS, (rows * columns, network.cell_channels), dtype)
 
 
 def see(network: GRNet, images: Tensor) -> Seen:

@@ -29,7 +29,7 @@ from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.encoders.building import build_joined
 from threadmatch.model.errors import CheckpointError, ConfigError
-from threadmatch.model.neck import build_neck, linear
+from threadmatch.model.neck import HypercolumnNeck, build_neck, linear
 from threadmatch.model.part import Part
 from threadmatch.model.parts import read_parts
 from threadmatch.model.pyramid import pool_map
@@ -165,10 +165,7 @@ class GRNet(
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
         self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)
-        own = (*self.backbone.tap_channels, *self.backbone.beside_channels)
-        self.cell_neck = (
-            build_neck(self.config.neck_channels, self.backbone.channels, own) if self.backbone.companion else None
-        )
+        self.cell_neck = _build_cell_neck(self.config, self.backbone)
         channels = self.config.neck_channels or self.backbone.map_channels
         pooled, embedded = self.backbone.pooled_channels or self.backbone.channels, self.config.embedding_channels
         self.embedding = linear(pooled, embedded) if embedded else None
@@ -200,6 +197,11 @@ class GRNet(
             )
         part.tie(core)
         self.parts[part.name] = part
+
+    @property
+    def cell_channels(self) -> int:
+        """K of a cell."""
+        return self.config.cell_channels or self.region_channels
 
     def under(self, config: GRNetConfig) -> GRNet:
         """Other settings over the same backbone, necks and embedding, which are shared; the head is a new one.
@@ -311,6 +313,14 @@ def load_checkpoint(folder: Path) -> GRNet:
     for part in read_parts(folder):
         model.attach(part, core=found.features)
     return model.eval()
+
+
+def _build_cell_neck(config: GRNetConfig, backbone: Backbone) -> HypercolumnNeck | None:
+    """The neck of cells that read more maps than regions do; None where both read the same."""
+    if not backbone.companion:
+        return None
+    own = (*backbone.tap_channels, *backbone.beside_channels)
+    return HypercolumnNeck(backbone.channels, own, config.neck_channels, joined=config.cell_channels)
 
 
 def normed(regions: Tensor, config: GRNetConfig) -> Tensor:

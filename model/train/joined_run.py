@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
-from threadmatch.model.components import FULLY, rotate, whiten
+from threadmatch.model.components import FULLY, rotate, turn, whiten
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.data.photo_reading import decoded
 from threadmatch.model.encoders.building import further_stages
@@ -45,7 +45,13 @@ SAME = ("encoder", "image_px", "neck_channels", "embedding_channels")
 
 
 def join_networks(
-    first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, stages: Sequence[int] = (), seed: int = 0
+    first: GRNet,
+    second: GRNet,
+    photos: Sequence[LabelledImage],
+    *,
+    stages: Sequence[int] = (),
+    cell_channels: int = 0,
+    seed: int = 0,
 ) -> GRNet:
     """One network of two.
 
@@ -55,6 +61,7 @@ def join_networks(
         photos: what the components are fitted to, both sides of pairs.
         stages: of both, whose maps are read beside their last ones, those of the first's `hypercolumn` among them; ()
             for those alone.
+        cell_channels: K, see `GRNetConfig.cell_channels`.
         seed: of the photos and cells that are taken.
 
     Returns:
@@ -67,7 +74,13 @@ def join_networks(
     _check(first, second)
     features = tuple(dict.fromkeys((*first.config.features, CELLS)))
     read = tuple(stages) or first.config.hypercolumn
-    config = replace(first.config, companion=second.config.backbone, cell_hypercolumn=read, features=features)
+    config = replace(
+        first.config,
+        companion=second.config.backbone,
+        cell_hypercolumn=read,
+        cell_channels=cell_channels,
+        features=features,
+    )
     learned = [learned_layer(network.neck) for network in (first, second) if network.neck is not None]
     backbone = first.backbone.accompany(second.backbone.tap(read), further_stages(config))
     joined = GRNet(config, backbone=backbone).eval()
@@ -124,6 +137,8 @@ def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequenc
     neck.last.load_state_dict(own.state_dict())
     companion.load_state_dict(other.state_dict())
     rotate(neck.join, neck.column(neck.last(last), taps))
+    if neck.join.out_features != neck.last.out_features:  # of two bits each
+        turn(neck.join)
 
 
 def _keep_parts(joined: GRNet, first: GRNet) -> None:
@@ -159,6 +174,7 @@ def main() -> None:
     parser.add_argument("second", help="likewise: the companion")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="sets to fit the components to")
     parser.add_argument("--stages", type=int, nargs="+", default=(), help="whose maps are read as well")
+    parser.add_argument("--cells", type=int, default=0, help="numbers of a cell, of two bits; else as many as a neck's")
     parser.add_argument("--name", default="", help="of the model; else the folder's")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     given = parser.parse_args()
@@ -169,7 +185,7 @@ def main() -> None:
         for side in ("gallery", "queries")
         for image in read_labelled(path / f"{side}.csv")
     ]
-    joined = join_networks(first, second, photos, stages=given.stages)
+    joined = join_networks(first, second, photos, stages=given.stages, cell_channels=given.cells)
     joined.name = given.name or given.out.name
     prints = save_checkpoint(joined, given.out)
     print(json.dumps({"fingerprint": prints.model, "features_fingerprint": prints.features}))

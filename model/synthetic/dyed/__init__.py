@@ -1,0 +1,1 @@
+"""Photos of garments in other colours."""
