@@ -8,6 +8,7 @@ Letters  B photos, S image side, E embedding size, R regions, C channels, h x w 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -22,11 +23,13 @@ from torch.nn import functional as F
 
 from threadmatch.model.checkpoint import features_fingerprint
 from threadmatch.model.compiling.network import (
+    BFLOAT16_TOLERANCE,
     TOLERANCE,
     CompiledNetwork,
     check_answers,
     compile_network,
     probe_photo,
+    require_bfloat16,
 )
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec, FeatureType
@@ -203,25 +206,29 @@ class OpenVinoEngine:
     Args:
         network: trained, on the CPU; left as it is.
         cache: folder that keeps the converted network; None keeps none.
+        bfloat16: compute in it, whatever the model says: half the time again, a hundredth off.
 
     Raises:
-        CompileError: it cannot be had.
+        CompileError: it cannot be had; with `bfloat16` also where the processor has no such instructions.
     """
 
-    name = "openvino"
     own_numbers = False
 
-    def __init__(self, network: GRNet, cache: Path | None) -> None:
+    def __init__(self, network: GRNet, cache: Path | None, *, bfloat16: bool = False) -> None:
+        if bfloat16:
+            require_bfloat16()
+        self.name = "openvino-bfloat16" if bfloat16 else "openvino"
         features, side = FeatureNetwork(network), network.config.image_px
         self._names, self._image_px = features.names, side
         made_of = [features_fingerprint(network), *(part.fingerprint for part in network.attached.values())]
         self._compiled = compile_network(
             features,
             [probe_photo(side, side)],
-            key="-".join(["features", *made_of]),
+            key="-".join(["features", *(["bfloat16"] if bfloat16 else []), *made_of]),
             cache=cache,
-            bfloat16=network.config.bfloat16,
+            bfloat16=bfloat16 or network.config.bfloat16,
         )
+        self._tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE
         self._some: tuple[tuple[str, ...], CompiledNetwork] | None = None  # for some features alone
 
     def make_ready(self, names: Collection[str]) -> None:
@@ -234,7 +241,7 @@ class OpenVinoEngine:
         try:
             some = self._compiled.only(places)
             whole = self._compiled(probe)
-            check_answers(some(probe), [whole[place] for place in places], TOLERANCE)
+            check_answers(some(probe), [whole[place] for place in places], self._tolerance)
         except CompileError as error:
             logger.warning("all features are computed", extra={"wanted": wanted, "reason": str(error)})
         else:
@@ -272,13 +279,17 @@ def _torch(network: GRNet, device: str, _: Path | None) -> EncoderEngine:
     return TorchEngine(network, device)
 
 
-def _openvino(network: GRNet, device: str, cache: Path | None) -> EncoderEngine:
+def _openvino(network: GRNet, device: str, cache: Path | None, *, bfloat16: bool = False) -> EncoderEngine:
     if device != "cpu":
         raise CompileError("OpenVINO computes on the CPU here; use --device cpu, or --engine torch")
-    return OpenVinoEngine(network, cache)
+    return OpenVinoEngine(network, cache, bfloat16=bfloat16)
 
 
-ENGINES: Final[dict[str, EngineFactory]] = {"torch": _torch, "openvino": _openvino}
+ENGINES: Final[dict[str, EngineFactory]] = {
+    "torch": _torch,
+    "openvino": _openvino,
+    "openvino-bfloat16": functools.partial(_openvino, bfloat16=True),
+}
 DEFAULT_ENGINE: Final = {"cpu": "openvino", "cuda": "torch"}
 """By device: what "auto" takes. pyproject.toml says why OpenVINO."""
 

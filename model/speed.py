@@ -8,6 +8,7 @@ Letters  B images, S image side, R regions, C channels, D similarity channels, N
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -25,6 +26,7 @@ from threadmatch.model.config import GRNetConfig
 from threadmatch.model.descriptions import DEFAULT_PARSER, SHIPPED, shipped_models
 from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.engine import CPU_CHUNK_PAIRS, GPU_CHUNK_PAIRS, needed_flops
+from threadmatch.model.errors import CheckpointError
 from threadmatch.model.features import REGIONS
 from threadmatch.model.gpu.choosing import pair_scorer
 from threadmatch.model.grnet import SimilarityHead, load_checkpoint
@@ -180,6 +182,8 @@ def encode_speed(name: str, *, device: str, batch: int, seconds: float, seed: in
         serves, sides = parsers["auto"].engine, parsers["auto"].sides_px
     else:
         models = [load_model(_folder(name), device=device, engine=engine) for engine in ("torch", "auto")]
+        with contextlib.suppress(CheckpointError):  # not every processor can
+            models.append(load_model(_folder(name), device=device, engine="openvino-bfloat16"))
         calls = {model.engine: model.encode for model in models}
         serves, sides = models[1].engine, (models[1].image_px, models[1].image_px)
     pixels = np.random.default_rng(seed).integers(0, 256, (batch, *sides, 3), dtype=np.uint8)

@@ -132,6 +132,20 @@ def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> Compile
     return None
 
 
+def require_bfloat16() -> None:
+    """Refuse a processor that would compute in float32 what is asked for in bfloat16.
+
+    Raises:
+        CompileError: it is one, or OpenVINO is not there.
+    """
+    if not _has_bfloat16(import_openvino().Core()):
+        raise CompileError("this processor has no instructions for bfloat16 (AVX-512 BF16, AMX, or Arm's)")
+
+
+def _has_bfloat16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def probe_photo(height: int, width: int) -> Pixels:
     """(1, H, W, 3) uint8 with edges, gradients and noise: what a network is tried with."""
     down, across = np.mgrid[:height, :width]
@@ -200,9 +214,10 @@ def _write(openvino: Any, graph: Any, folder: Path, *, bfloat16: bool) -> None:
 
 
 def _settings(core: Any, *, bfloat16: bool) -> dict[str, Any]:
-    can = bfloat16 and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {
-        "INFERENCE_PRECISION_HINT": "bf16" if can else "f32",  # unsaid, processors with bfloat16 would use it
+        "INFERENCE_PRECISION_HINT": "bf16"
+        if bfloat16 and _has_bfloat16(core)
+        else "f32",  # unsaid, processors with bfloat16 would use it
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores

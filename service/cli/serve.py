@@ -48,7 +48,7 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes; each holds the model once.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="auto, torch or openvino: what encodes photos and finds garments.")
+        str | None, typer.Option(help="auto, torch, openvino or openvino-bfloat16: what encodes photos.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model name or folder; else the gallery's own.")] = None,
     wait_for_gallery: Annotated[

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from tests.support.checkout import ROOT
+from threadmatch.model.compiling import network as compiling
+from threadmatch.model.compiling.network import require_bfloat16
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.encoding import ENGINES, OpenVinoEngine, TorchEngine
-from threadmatch.model.errors import CheckpointError
-from threadmatch.model.features import EMBEDDING, Features
+from threadmatch.model.errors import CheckpointError, CompileError
+from threadmatch.model.features import CELLS, EMBEDDING, Features
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model, load_model
@@ -52,6 +54,41 @@ def test_the_shipped_model_ranks_real_photos_alike_with_each_engine() -> None:
         assert by_both[0].tolist() == by_both[1].tolist()
 
 
+def _can(engine: str) -> bool:
+    if engine != "openvino-bfloat16":
+        return True
+    try:
+        require_bfloat16()
+    except CompileError:
+        return False
+    return True
+
+
+HERE = [pytest.param(name, marks=pytest.mark.skipif(not _can(name), reason="no bfloat16 here")) for name in ENGINES]
+
+
+@pytest.mark.skipif(not _can("openvino-bfloat16"), reason="this processor has no bfloat16")
+def test_bfloat16_is_the_same_model_to_a_hundredth_and_finds_the_same_garments() -> None:
+    exact, coarse = (load_model(device="cpu", engine=engine) for engine in ("openvino", "openvino-bfloat16"))
+    assert coarse.engine == "openvino-bfloat16"
+    assert coarse.features_fingerprint == exact.features_fingerprint, "galleries of one are the other's"
+    pixels = np.stack([load_image(path.read_bytes(), image_px=exact.image_px)[0].pixels for path in PHOTOS[:24]])
+    kept, asked = exact.encode(pixels), coarse.encode(pixels)
+    for name in (EMBEDDING, CELLS):
+        cosines = (kept[name] * asked[name]).sum(axis=-1)
+        assert cosines.min() > 0.98, name
+        assert cosines.max() < 1 - 1e-6, "it does compute in bfloat16"
+    assert (asked[EMBEDDING] @ kept[EMBEDDING].T).argmax(axis=1).tolist() == list(range(len(pixels)))
+
+
+def test_bfloat16_is_refused_where_the_processor_would_not_compute_in_it(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "_has_bfloat16", lambda _: False)
+    with pytest.raises(CheckpointError, match=r"openvino-bfloat16 cannot run .*this processor has no instructions"):
+        load_model(tiny_model_folder, device="cpu", engine="openvino-bfloat16")
+
+
 NETWORKS = {
     "the tests' small one": {"backbone": "timm:test_efficientnet"},
     "without neck and embedding": {"backbone": "timm:test_efficientnet", "neck_channels": 0, "embedding_channels": 0},
@@ -79,7 +116,7 @@ def test_every_convolutional_backbone_converts(tmp_path: Path, name: str) -> Non
     check_alike(TorchEngine(network, "cpu").encode(pixels), found)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", HERE)
 def test_some_features_alone_are_what_they_are_beside_the_others(tiny_model_folder: Path, engine: str) -> None:
     model = load_model(tiny_model_folder, device="cpu", engine=engine)
     pixels = np.random.default_rng(0).integers(0, 256, (3, model.image_px, model.image_px, 3), dtype=np.uint8)
@@ -113,13 +150,13 @@ def test_a_network_that_cannot_be_converted_stays_with_torch(caplog: pytest.LogC
     assert "convert" in said.__dict__["reason"]
 
 
-def test_pixels_of_another_shape_are_refused_by_each_engine(tiny_model_folder: Path) -> None:
-    for engine in ENGINES:
-        model = load_model(tiny_model_folder, device="cpu", engine=engine)
-        side = model.image_px
-        for wrong in (np.zeros((1, side, side + 1, 3), np.uint8), np.zeros((1, side, side, 3), np.float32)):
-            with pytest.raises(ValueError, match="expected uint8"):
-                model.encode(wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize("engine", HERE)
+def test_pixels_of_another_shape_are_refused_by_each_engine(tiny_model_folder: Path, engine: str) -> None:
+    model = load_model(tiny_model_folder, device="cpu", engine=engine)
+    side = model.image_px
+    for wrong in (np.zeros((1, side, side + 1, 3), np.uint8), np.zeros((1, side, side, 3), np.float32)):
+        with pytest.raises(ValueError, match="expected uint8"):
+            model.encode(wrong)  # type: ignore[arg-type]
 
 
 def test_an_unknown_engine_is_refused_by_name(tiny_model_folder: Path) -> None:
