@@ -206,11 +206,17 @@ class GRNet(
     def under(self, config: GRNetConfig) -> GRNet:
         """Other settings over the same backbone, necks and embedding, which are shared; the head is a new one.
 
+        Cells of another size have the same parts and a join of their own, which is to be fitted.
+
         Raises:
             ConfigError: the settings do not fit the backbone.
         """
         made = GRNet(config, backbone=self.backbone)
-        made.neck, made.cell_neck, made.embedding, made.name = self.neck, self.cell_neck, self.embedding, self.name
+        made.neck, made.embedding, made.name = self.neck, self.embedding, self.name
+        if made.cell_channels == self.cell_channels or self.cell_neck is None or made.cell_neck is None:
+            made.cell_neck = self.cell_neck
+        else:
+            made.cell_neck.last, made.cell_neck.taps = self.cell_neck.last, self.cell_neck.taps
         return made
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
