@@ -105,6 +105,11 @@ class Backbone(nn.Module):
         """Channels of what `forward` gives: C and those of the taps."""
         return self.channels + sum(self.tap_channels)
 
+    @property
+    def cell_parts(self) -> list[int]:
+        """Channels of each map that cells read, in their order."""
+        return [self.channels, *self.tap_channels, *self.beside_channels]
+
     def tap(self, stages: Sequence[int]) -> Backbone:
         """Let the maps of these stages follow the last one's from now on.
 
@@ -165,24 +170,15 @@ class Backbone(nn.Module):
             pixels: (B, 3, S, S) values 0..255.
             kept: stages counted from 0 as in `split`, whose maps are wanted as they are.
         """
-        own = self.look_alone(pixels, kept)
+        own = self._look(pixels, {*kept, *self.further})
         if self.companion is None:
             return own
         other, (rows, columns) = self.companion.look(pixels).feature_map, own.feature_map.shape[2:]
         last = (own.feature_map[:, : self.channels], other[:, : self.companion.channels])
         pooled = torch.cat([one.mean((2, 3)) for one in last], dim=1)
-        maps = [averaged_to(other, (rows, columns))]
-        beside = torch.cat(maps if own.beside is None else [own.beside, *maps], dim=1)
+        maps = [*(own.stages[n] for n in self.further), other]
+        beside = torch.cat([averaged_to(one, (rows, columns)) for one in maps], dim=1)
         return Looked(own.feature_map, pooled, own.stages, beside)
-
-    def look_alone(self, pixels: Tensor, kept: Sequence[int] = ()) -> Looked:
-        """`look` without the companion: of what lies beside the map the first part, this network's own."""
-        own = self._look(pixels, {*kept, *self.further})
-        if not self.further:
-            return own
-        grid = own.feature_map.shape[2:]
-        beside = torch.cat([averaged_to(own.stages[n], (grid[0], grid[1])) for n in self.further], dim=1)
-        return Looked(own.feature_map, own.pooled, own.stages, beside)
 
     def _look(self, pixels: Tensor, kept: Collection[int]) -> Looked:
         normalised = (pixels.to(self.mean.dtype) - self.mean) / self.std

@@ -325,8 +325,8 @@ def _build_cell_neck(config: GRNetConfig, backbone: Backbone) -> HypercolumnNeck
     """The neck of cells that read more maps than regions do; None where both read the same."""
     if not backbone.companion:
         return None
-    own = (*backbone.tap_channels, *backbone.beside_channels)
-    return HypercolumnNeck(backbone.channels, own, config.neck_channels, joined=config.cell_channels)
+    own, *taps = backbone.cell_parts
+    return HypercolumnNeck(own, taps, config.neck_channels, joined=config.cell_channels)
 
 
 def normed(regions: Tensor, config: GRNetConfig) -> Tensor:

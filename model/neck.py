@@ -22,13 +22,13 @@ class HypercolumnNeck(nn.Module):
     Args:
         channels: C.
         tap_channels: of each earlier map; at most K components of each are kept.
-        out: K, at most, of each part.
+        out: K, and of each part at most.
         joined: K of what comes out, where it is another.
     """
 
     def __init__(self, channels: int, tap_channels: Sequence[int], out: int, *, joined: int = 0) -> None:
         super().__init__()
-        self.split = [channels, *tap_channels]
+        self._split = [channels, *tap_channels]
         self.last = linear(channels, out)
         self.taps = nn.ModuleList(linear(own, min(own, out)).requires_grad_(False) for own in tap_channels)
         parts = out + sum(min(own, out) for own in tap_channels)
@@ -41,7 +41,7 @@ class HypercolumnNeck(nn.Module):
 
     def forward(self, regions: Tensor) -> Tensor:
         """(..., C and those of the taps) -> (..., K)."""
-        last, *taps = regions.split(self.split, dim=-1)
+        last, *taps = regions.split(self._split, dim=-1)
         return self.joined(self.last(last), taps)
 
     def joined(self, last: Tensor, taps: Sequence[Tensor]) -> Tensor:
@@ -51,18 +51,8 @@ class HypercolumnNeck(nn.Module):
 
     def column(self, last: Tensor, taps: Sequence[Tensor]) -> Tensor:
         """What `join` reduces: every part of unit length, so that the maps count alike."""
-        assert len(taps) == len(self.components)
-        return self.parts(last, taps)
-
-    def parts(self, last: Tensor, taps: Sequence[Tensor]) -> Tensor:
-        """The first of the parts of `column`: of `last`, and of as many of the maps as are given."""
-        projected = [layer(part) for layer, part in zip(self.components, taps, strict=False)]
-        return unit_parts([last, *projected])
-
-
-def unit_parts(parts: Sequence[Tensor]) -> Tensor:
-    """(..., K) each -> (..., sum of K), each part of unit length."""
-    return torch.cat([F.normalize(part, dim=-1) for part in parts], dim=-1)
+        projected = [layer(part) for layer, part in zip(self.components, taps, strict=True)]
+        return torch.cat([F.normalize(part, dim=-1) for part in (last, *projected)], dim=-1)
 
 
 Neck = nn.Linear | HypercolumnNeck

@@ -53,47 +53,23 @@ def cut_out(photo: Pixels, *, method: Method = "auto") -> Cutout:
     Raises:
         DataError: the mask found is implausible.
     """
+    if method == "auto":
+        method = "white" if white_border(photo) else "grabcut"
     height, width = photo.shape[:2]
-    mask, coverage = _found(photo, method)
+    scale = min(1.0, (KEY_PX if method == "white" else WORK_PX) / max(height, width))
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else photo
+    small = np.ascontiguousarray(small, np.uint8)
+    mask = white_key(small) if method == "white" else grabcut_mask(small)
+    mask = cleaned(mask)
+    coverage = float((mask > 0).mean())
+    if not PLAUSIBLE[0] <= coverage <= PLAUSIBLE[1]:
+        raise DataError(f"the mask covers {coverage:.0%} of the photo, expected 5 to 97 %; no garment was found")
     alpha = _soft_edge(np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8))
     x, y, w, h = cv2.boundingRect((alpha > 127).astype(np.uint8))
     if w < 2 or h < 2:
         raise DataError("the mask is thinner than its own edge; no garment was found")
     part = slice(y, y + h), slice(x, x + w)
     return Cutout(np.dstack([_without_fringe(photo[part], alpha[part]), alpha[part]]), coverage)
-
-
-def garment_mask(photo: Pixels, *, method: Method = "auto") -> NDArray[np.float32]:
-    """Where a photo shows its garment.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        method: see `cut_out`.
-
-    Returns:
-        (H, W) float32: 1 on the garment, 0 on what is behind it, and between at its edge.
-
-    Raises:
-        DataError: the mask found is implausible.
-    """
-    height, width = photo.shape[:2]
-    mask = cv2.resize(_found(photo, method)[0], (width, height), interpolation=cv2.INTER_LINEAR)
-    soft = cv2.GaussianBlur(mask.astype(np.float32) / np.float32(255), (0, 0), max(height, width) / 400)
-    return np.asarray(soft, np.float32)
-
-
-def _found(photo: Pixels, method: Method) -> tuple[Pixels, float]:
-    """(h, w) 0 or 255, of the size that the method works at, and the share of it that is garment."""
-    if method == "auto":
-        method = "white" if white_border(photo) else "grabcut"
-    scale = min(1.0, (KEY_PX if method == "white" else WORK_PX) / max(photo.shape[:2]))
-    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else photo
-    small = np.ascontiguousarray(small, np.uint8)
-    mask = cleaned(white_key(small) if method == "white" else grabcut_mask(small))
-    coverage = float((mask > 0).mean())
-    if not PLAUSIBLE[0] <= coverage <= PLAUSIBLE[1]:
-        raise DataError(f"the mask covers {coverage:.0%} of the photo, expected 5 to 97 %; no garment was found")
-    return mask, coverage
 
 
 def worn(cutout: Cutout, *, where: Literal["top", "bottom"]) -> Cutout:

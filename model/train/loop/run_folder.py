@@ -44,7 +44,6 @@ HEAD = PhaseFiles("head", "curves.jsonl", "state.pt")
 KPM = PhaseFiles("kpm", "kpm.jsonl", "kpm.pt")
 ATTRIBUTES = PhaseFiles("attributes", "attributes.jsonl", "attributes.pt")
 ALIGNMENT = PhaseFiles("alignment", "curves.jsonl", "state.pt")
-COMPANION = PhaseFiles("companion", "companion.jsonl", "companion.pt")
 
 
 @dataclass(frozen=True, slots=True)

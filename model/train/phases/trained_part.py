@@ -33,7 +33,7 @@ ENCODING = "encoding maps"
 """The stage that `progress` hears."""
 
 
-class Centred(nn.Module):
+class _Centred(nn.Module):
     """A linear layer on inputs less their mean: W (x - m) + c, the same map as W x + (c - W m).
 
     After a ReLU all inputs have a positive mean, so one step of an optimiser that gives every weight the same step
@@ -81,11 +81,11 @@ class TrainedPart(nn.Module):
         with torch.no_grad():
             pooled, regions = pool_map(rest(sample), self.config, self.channels)
         mean = regions[..., : self.channels].mean((0, 1))
-        self.neck = None if network.neck is None else Centred(learned_layer(network.neck), mean)
+        self.neck = None if network.neck is None else _Centred(learned_layer(network.neck), mean)
         joins = hypercolumn and isinstance(network.neck, HypercolumnNeck)
         self.hypercolumn: HypercolumnNeck | None = copy.deepcopy(network.neck) if joins else None  # type: ignore[assignment]
         self._whole, self._cells = hypercolumn, cells
-        self.embedding = None if network.embedding is None else Centred(network.embedding, pooled.mean(0))
+        self.embedding = None if network.embedding is None else _Centred(network.embedding, pooled.mean(0))
 
     @classmethod
     def over(
