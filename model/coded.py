@@ -89,9 +89,9 @@ class Coded:
         return made
 
     @property
-    def nibbles(self) -> Bytes | None:
-        """(N, *shape[:-1], K / 2) as `of_packed` was given them; None where they came in another form."""
-        return self._packed[1] if self._packed is not None and self._packed[0] == NIBBLES else None
+    def packed(self) -> tuple[Packing, Bytes] | None:
+        """How, and as `of_packed` was given them; None where numbers came a byte each."""
+        return self._packed
 
     @property
     def codes(self) -> NDArray[np.int8]:

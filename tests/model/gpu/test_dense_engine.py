@@ -49,7 +49,7 @@ def test_forms_that_differ_meet_in_one_that_all_have() -> None:
     photos = [_unit(P, K, seed=n) for n in range(2)]
     nibbles, whole, pairs = _stored(2, "int4"), _stored(3, "int8"), _stored(2, "int2")
     assert isinstance(nibbles, Coded)
-    assert nibbles.nibbles is not None
+    assert nibbles.packed is not None
     engine = DenseEngine(device="cpu")
     for other in (whole, pairs, floats(whole)):
         for photo, each, scores in zip(
