@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.coded import Stored, floats
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.photo_reading import decoded, identity
-from threadmatch.model.features import EMBEDDING, REGIONS
+from threadmatch.model.features import EMBEDDING, REGIONS, FeatureSpec
 from threadmatch.model.inference import Model
 from threadmatch.model.matching import Floats, Items, Photo
 from threadmatch.model.progress import Progress, unheard
@@ -23,10 +24,11 @@ from threadmatch.model.progress import Progress, unheard
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """Labelled images and their features by name: (n, *shape) each, float32 where the feature is, float16 else."""
+    """Labelled images and their features by name: (n, *shape) each, float32 where the feature is, float16 else, or in
+    the form that a gallery keeps (`as_kept`)."""
 
     images: list[LabelledImage]
-    features: Mapping[str, Floats]
+    features: Mapping[str, Stored]
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
@@ -36,15 +38,29 @@ class EncodedSet:
     @property
     def regions(self) -> Floats:
         """(n, R, C)."""
-        return self.features[REGIONS]
+        return floats(self.features[REGIONS])
 
     def having(self, **features: Floats) -> EncodedSet:
         """With these features added or in place of those of the same name."""
         return replace(self, features={**self.features, **features})
 
+    def as_kept(self, specs: Iterable[FeatureSpec]) -> EncodedSet:
+        """The same as a gallery would have them: what loses bits on disk has lost them.
+
+        Args:
+            specs: of these features; of those that it does not name nothing changes.
+        """
+        coarse = {spec.name: spec for spec in specs if spec.dtype not in ("float32", "float16")}
+        kept = {
+            name: coarse[name].stored([coarse[name].pack(one) for one in np.asarray(values)])
+            for name, values in self.features.items()
+            if name in coarse
+        }
+        return replace(self, features={**self.features, **kept})
+
     def photo(self, n: int) -> Photo:
         """The features of one image: (*shape) each."""
-        return {name: values[n] for name, values in self.features.items()}
+        return {name: floats(values[n : n + 1])[0] for name, values in self.features.items()}
 
     def items(self, at: NDArray[np.int64], names: Iterable[str]) -> Items:
         """The named features of some images: (len(at), *shape) each."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from threadmatch.model.coded import floats
 from threadmatch.model.data.attribute_labels import AttributeSet
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.errors import DataError
@@ -105,7 +106,7 @@ def _chosen(model: Model, encoded: EncodedSet, names: Sequence[str]) -> NDArray[
     """(n, len(names), D) of a model's embeddings."""
     assert model.attributes is not None, "checked before"
     at = [model.attributes.names.index(name) for name in names]
-    return np.asarray(encoded.features[ATTRIBUTES][:, at], np.float32)
+    return np.asarray(floats(encoded.features[ATTRIBUTES])[:, at], np.float32)
 
 
 def _gains(found: Mapping[str, Found], products: NDArray[np.str_], methods: Sequence[str]) -> dict[str, Any]:

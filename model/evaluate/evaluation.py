@@ -91,7 +91,7 @@ def rank(
         DataError: an image cannot be read. CheckpointError: the matching head is not this model's.
     """
     settings = settings or EvaluationSettings()
-    shop = encode_images(model, gallery, cache=settings.cache, progress=progress)
+    shop = encode_images(model, gallery, cache=settings.cache, progress=progress).as_kept(model.features)
     street = encode_images(model, queries, cache=settings.cache, progress=progress)
     methods = {name: alone(named(model.matchers, name)) for name in settings.methods if name in model.matchers}
     if "color" in settings.methods:

@@ -23,6 +23,7 @@ import numpy as np
 
 from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.coded import floats
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.evaluate.certainty_fit import fit_certainty, how_often_said
@@ -94,8 +95,11 @@ def _lists(
     weights: Sequence[float] | None = None,
     taken_out: bool = False,
 ) -> list[Lists]:
-    """One gallery of all the sets, and each set's queries against it; with `weights`, for training."""
-    gallery = _side(model, [image for path in sets for image in read_labelled(path / "gallery.csv")], cache)
+    """One gallery of all the sets, and each set's queries against it; with `weights`, for training.
+
+    Items as a gallery keeps them: cells of few bits are less like a photo's, and the graph has to know them so.
+    """
+    gallery = _side(model, [image for path in sets for image in read_labelled(path / "gallery.csv")], cache, kept=True)
     lists = []
     for n, path in enumerate(sets):
         queries = _side(model, read_labelled(path / "queries.csv"), cache)
@@ -115,9 +119,11 @@ def _lists(
     return lists
 
 
-def _side(model: Model, images: Sequence[LabelledImage], cache: Path | None) -> Encoded:
+def _side(model: Model, images: Sequence[LabelledImage], cache: Path | None, *, kept: bool = False) -> Encoded:
     encoded = encode_images(model, images, cache=cache)
-    return Encoded(encoded.embeddings, encoded.features["cells"], [image.product_id for image in images])
+    if kept:
+        encoded = encoded.as_kept(model.features)
+    return Encoded(encoded.embeddings, floats(encoded.features[CELLS]), [image.product_id for image in images])
 
 
 def _top1(graph: SparseGraph, lists: Lists) -> dict[str, float]:

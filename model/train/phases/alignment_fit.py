@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.alignment.config import Grid
 from threadmatch.model.alignment.part import AlignmentPart, fused_embedding
+from threadmatch.model.coded import floats
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.evaluate.metrics import first_hit, rates
@@ -240,7 +241,7 @@ def evaluate_alignment(
     for one in val:
         shop, street = one.sides.gallery, one.sides.queries
         at = spaced(len(street.images), settings.evaluate_queries).numpy()
-        held, asked = slots_of(part, shop.features[CELLS]), slots_of(part, street.features[CELLS][at])
+        held, asked = slots_of(part, floats(shop.features[CELLS])), slots_of(part, floats(street.features[CELLS])[at])
         held[EMBEDDING] = shop.embeddings
         asked[EMBEDDING] = street.embeddings[at]
         orders = []
