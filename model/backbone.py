@@ -105,11 +105,6 @@ class Backbone(nn.Module):
         """Channels of what `forward` gives: C and those of the taps."""
         return self.channels + sum(self.tap_channels)
 
-    @property
-    def cell_parts(self) -> list[int]:
-        """Channels of each map that cells read, in their order."""
-        return [self.channels, *self.tap_channels, *self.beside_channels]
-
     def tap(self, stages: Sequence[int]) -> Backbone:
         """Let the maps of these stages follow the last one's from now on.
 

@@ -29,7 +29,7 @@ from threadmatch.model.tensor_files import digest, digests, read_fitting, write_
 
 FEATURE_FIELDS = (
     "backbone", "image_px", "scales", "pool", "embedding_pool", "embedding_channels", "neck_channels", "hypercolumn",
-    "companion", "cell_hypercolumn", "cell_channels", "region_norm", "features", "encoder",
+    "companion", "cell_hypercolumn", "region_norm", "features", "encoder",
 )  # fmt: skip
 """The settings that decide embedding and regions: a gallery depends on these and on no other."""
 

@@ -36,37 +36,18 @@ def whiten(layer: nn.Linear, sample: Tensor, power: float) -> float:
     return float(values.clamp(min=0).sum() / whole)
 
 
-def rotate(layer: nn.Linear, sample: Tensor, *, power: float = 0.0) -> float:
+def rotate(layer: nn.Linear, sample: Tensor) -> float:
     """Rows: the directions that hold most of the vectors' products, so that cosines stay as they are.
 
     Args:
         layer: C to K, changed in place; without its bias.
         sample: (n, C) float32 unit vectors; not centred, since cosines are taken of them.
-        power: of the root of what a direction holds, which it is divided by; 0 leaves them.
 
     Returns:
         The share of their squared length that is kept, 0..1.
     """
     values, vectors = torch.linalg.eigh(sample.T @ sample / len(sample))
-    held = values.flip(0)[: layer.out_features]
-    scale = (held / held[0]).clamp(min=1e-6).pow(-power / 2)
-    layer.weight.copy_(scale[:, None] * vectors.flip(1)[:, : layer.out_features].T)
+    layer.weight.copy_(vectors.flip(1)[:, : layer.out_features].T)
     if layer.bias is not None:
         layer.bias.zero_()
-    return float(held.sum() / values.sum())
-
-
-def turn(layer: nn.Linear, *, seed: int = 0) -> None:
-    """Turn what a layer gives to random axes, so that its numbers are alike in size: few bits then keep each as well.
-
-    Products of two outputs stay as they are; without the turn the leading components are cut off and the last ones
-    rounded to nothing.
-
-    Args:
-        layer: C to K without a bias, changed in place.
-        seed: of the axes.
-    """
-    size = layer.out_features
-    drawn = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    axes, _ = torch.linalg.qr(drawn)
-    layer.weight.copy_((axes @ layer.weight.double()).float())
+    return float(values.flip(0)[: layer.out_features].sum() / values.sum())

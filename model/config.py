@@ -69,9 +69,6 @@ class GRNetConfig:
     cell_hypercolumn: tuple[int, ...] = ()
     """With a companion: the stages of both whose maps join the last ones in each cell; those of `hypercolumn` among
     them."""
-    cell_channels: int = 0
-    """With a companion: numbers of a joined cell, which a gallery then keeps in two bits each; 0 for `neck_channels`
-    numbers of four bits. Twice as many coarser ones tell more (docs/research/what-was-tried.md)."""
     features: tuple[str, ...] = (EMBEDDING, REGIONS)
     """What a gallery keeps of a photo, by name: see `encoding.FEATURES`."""
     region_norm: RegionNorm = "none"
@@ -147,7 +144,6 @@ class GRNetConfig:
             "hypercolumn": (),
             "companion": "",
             "cell_hypercolumn": (),
-            "cell_channels": 0,
             "features": (EMBEDDING, REGIONS),
             "encoder": None,
         }
@@ -256,11 +252,9 @@ def _check(config: GRNetConfig) -> None:
         value = getattr(config, name)
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
-    for name in ("neck_channels", "embedding_channels", "cell_channels"):
+    for name in ("neck_channels", "embedding_channels"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}, expected 0 (none) or more")
-    if config.cell_channels % 4 or (config.cell_channels and not config.companion):
-        raise ConfigError(f"cell_channels is {config.cell_channels}, expected 0, or with a companion a multiple of 4")
     if not set(config.hypercolumn) <= set(config.cell_hypercolumn) and config.companion:
         raise ConfigError(f"cell_hypercolumn is {config.cell_hypercolumn}, expected {config.hypercolumn} among them")
     if config.companion and not (config.neck_channels and config.hypercolumn and config.embedding_pool == "avg"):

@@ -32,7 +32,7 @@ from threadmatch.model.compiling.network import (
     require_bfloat16,
 )
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
-from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec, FeatureType
+from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.part import Part, Seen
@@ -56,8 +56,7 @@ class FeatureKind:
 
 def _cells_spec(network: GRNet) -> FeatureSpec:
     rows, columns = network.map_grid()
-    dtype: FeatureType = "int2" if network.config.cell_channels else "int4"
-    return FeatureSpec(CELLS, (rows * columns, network.cell_channels), dtype)
+    return FeatureSpec(CELLS, (rows * columns, network.region_channels), "int4")
 
 
 def see(network: GRNet, images: Tensor) -> Seen:

@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.model.coded import NIBBLES, PAIRS, Coded, Packing, Stored, floats
+from threadmatch.model.coded import NIBBLE_OFFSET, Coded, Stored, floats
 from threadmatch.model.framing import Framing
 
-FeatureType = Literal["float32", "float16", "int8", "int4", "int2"]
+FeatureType = Literal["float32", "float16", "int8", "int4"]
 EMBEDDING: Final = "embedding"
 """The feature that stage one searches: one unit vector a photo."""
 REGIONS: Final = "regions"
@@ -33,17 +33,12 @@ ATTRIBUTES: Final = "attributes"
 Features = Mapping[str, NDArray[np.float32]]
 """What an encoder makes of B photos: name -> (B, *shape) float32."""
 
-_BITS: Final = {"float32": 32, "float16": 16, "int8": 8, "int4": 4, "int2": 2}
-_LEVELS: Final = {"int8": 127, "int4": 7, "int2": 3}
+_BITS: Final = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+_LEVELS: Final = {"int8": 127, "int4": 7}
 """Largest code; the one below the smallest is left out, so that a code and its opposite are both there."""
-_PACKINGS: Final[dict[str, Packing]] = {"int4": NIBBLES, "int2": PAIRS}
-"""Of those that share a byte."""
 _CLIP: Final = 2.6
 """Where codes of four bits end, in root mean squares of a vector: beyond it numbers are cut off, which costs less than
 wider steps would (docs/results.md)."""
-_FAR: Final = 0.98
-"""From where on a number of two bits is 3 and no longer 1, in root mean squares of a vector: the best for numbers that
-are normally distributed (Max, IRE Trans. 1960, table I, four levels), as those of a vector in turned axes are."""
 _SCALE: Final = np.dtype("<f2")
 
 
@@ -54,8 +49,8 @@ class FeatureSpec:
     Fields:
         name: under which it is stored, asked for and listed.
         shape: of one photo's feature; the last axis is a vector.
-        dtype: on disk. "int8", "int4" and "int2" keep each vector as whole numbers, from -127 to 127, from -7 to 7 (two
-            a byte), and -3, -1, 1 and 3 (four a byte), with a float16 scale that keeps its length.
+        dtype: on disk. "int8" and "int4" keep each vector as whole numbers, from -127 to 127 and from -7 to 7 (two a
+            byte), with a float16 scale that keeps its length.
         indexed: whether the shortlist searches it; the others are gathered for the items of a shortlist.
         made_by: fingerprint of the part of a model that makes it (`part.Part`); "" where the core network does.
     """
@@ -67,10 +62,8 @@ class FeatureSpec:
     made_by: str = ""
 
     def __post_init__(self) -> None:
-        packing = _PACKINGS.get(self.dtype)
-        if packing is not None and self.shape[-1] % packing.a_byte:
-            packs = f"{self.dtype} packs {packing.a_byte} a byte"
-            raise ValueError(f"feature {self.name!r} has vectors of {self.shape[-1]} numbers; {packs}")
+        if self.dtype == "int4" and self.shape[-1] % 2:
+            raise ValueError(f"feature {self.name!r} has vectors of {self.shape[-1]} numbers; int4 packs two a byte")
 
     @property
     def key(self) -> str:
@@ -106,9 +99,11 @@ class FeatureSpec:
         codes = self._codes(vectors)
         coded = np.linalg.norm(codes.astype(np.float32), axis=1)  # 1 at least, but for zero vectors
         scales = (np.linalg.norm(vectors, axis=1) / np.maximum(coded, 1)).astype(_SCALE)  # lengths stay as they are
-        packing = _PACKINGS.get(self.dtype)
-        kept = codes if packing is None else packing.put_together(codes)
-        return bytes(kept.tobytes() + scales.tobytes())
+        if self.dtype == "int4":
+            above = codes.astype(np.uint8) + np.uint8(NIBBLE_OFFSET)  # wraps round: -7..7 to 1..15
+            low, high = np.split(above, 2, axis=1)
+            return bytes((low | (high << 4)).tobytes() + scales.tobytes())
+        return bytes(codes.tobytes() + scales.tobytes())
 
     def unpack(self, records: Sequence[bytes | memoryview]) -> NDArray[Any]:
         """Records to (N, *shape): float16 as stored, float32 else (codes times their scales).
@@ -140,21 +135,17 @@ class FeatureSpec:
         scales = np.ascontiguousarray(joined[:, count:]).view(_SCALE).astype(np.float32)  # (N, vectors)
         shape = (len(joined), *self.shape)
         whole = np.ascontiguousarray(packed).reshape(*shape[:-1], packed.shape[2])
-        if packing := _PACKINGS.get(self.dtype):
-            return Coded.of_packed(packing, whole, scales.reshape(shape[:-1]))
+        if self.dtype == "int4":
+            return Coded.of_nibbles(whole, scales.reshape(shape[:-1]))
         return Coded(whole.view(np.int8), scales.reshape(shape[:-1]))
 
     def _codes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
-        """(vectors, V) -> whole numbers; a zero vector stays one, by its scale."""
+        """(vectors, V) -> whole numbers; a zero vector stays one."""
         levels = _LEVELS[self.dtype]
         if self.dtype == "int8":
             most = np.abs(vectors).max(axis=1, keepdims=True)
         else:
-            spread = np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
-            if self.dtype == "int2":
-                size = np.where(np.abs(vectors) < _FAR * spread, 1, 3)
-                return np.where(vectors < 0, -size, size).astype(np.int8)
-            most = _CLIP * spread
+            most = _CLIP * np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
         codes = np.clip(np.rint(vectors * (levels / np.maximum(most, 1e-12))), -levels, levels)
         return np.asarray(codes, np.int8)
 

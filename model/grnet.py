@@ -29,7 +29,7 @@ from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.encoders.building import build_joined
 from threadmatch.model.errors import CheckpointError, ConfigError
-from threadmatch.model.neck import HypercolumnNeck, build_neck, linear
+from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.part import Part
 from threadmatch.model.parts import read_parts
 from threadmatch.model.pyramid import pool_map
@@ -165,7 +165,10 @@ class GRNet(
         if self.backbone.taps != self.config.hypercolumn:
             raise ConfigError(f"hypercolumn is {self.config.hypercolumn}, the backbone has {self.backbone.taps}")
         self.neck = build_neck(self.config.neck_channels, self.backbone.channels, self.backbone.tap_channels)
-        self.cell_neck = _build_cell_neck(self.config, self.backbone)
+        own = (*self.backbone.tap_channels, *self.backbone.beside_channels)
+        self.cell_neck = (
+            build_neck(self.config.neck_channels, self.backbone.channels, own) if self.backbone.companion else None
+        )
         channels = self.config.neck_channels or self.backbone.map_channels
         pooled, embedded = self.backbone.pooled_channels or self.backbone.channels, self.config.embedding_channels
         self.embedding = linear(pooled, embedded) if embedded else None
@@ -198,25 +201,14 @@ class GRNet(
         part.tie(core)
         self.parts[part.name] = part
 
-    @property
-    def cell_channels(self) -> int:
-        """K of a cell."""
-        return self.config.cell_channels or self.region_channels
-
     def under(self, config: GRNetConfig) -> GRNet:
         """Other settings over the same backbone, necks and embedding, which are shared; the head is a new one.
-
-        Cells of another size have the same parts and a join of their own, which is to be fitted.
 
         Raises:
             ConfigError: the settings do not fit the backbone.
         """
         made = GRNet(config, backbone=self.backbone)
-        made.neck, made.embedding, made.name = self.neck, self.embedding, self.name
-        if made.cell_channels == self.cell_channels or self.cell_neck is None or made.cell_neck is None:
-            made.cell_neck = self.cell_neck
-        else:
-            made.cell_neck.last, made.cell_neck.taps = self.cell_neck.last, self.cell_neck.taps
+        made.neck, made.cell_neck, made.embedding, made.name = self.neck, self.cell_neck, self.embedding, self.name
         return made
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,14 +311,6 @@ def load_checkpoint(folder: Path) -> GRNet:
     for part in read_parts(folder):
         model.attach(part, core=found.features)
     return model.eval()
-
-
-def _build_cell_neck(config: GRNetConfig, backbone: Backbone) -> HypercolumnNeck | None:
-    """The neck of cells that read more maps than regions do; None where both read the same."""
-    if not backbone.companion:
-        return None
-    own, *taps = backbone.cell_parts
-    return HypercolumnNeck(own, taps, config.neck_channels, joined=config.cell_channels)
 
 
 def normed(regions: Tensor, config: GRNetConfig) -> Tensor:

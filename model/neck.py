@@ -22,17 +22,15 @@ class HypercolumnNeck(nn.Module):
     Args:
         channels: C.
         tap_channels: of each earlier map; at most K components of each are kept.
-        out: K, and of each part at most.
-        joined: K of what comes out, where it is another.
+        out: K.
     """
 
-    def __init__(self, channels: int, tap_channels: Sequence[int], out: int, *, joined: int = 0) -> None:
+    def __init__(self, channels: int, tap_channels: Sequence[int], out: int) -> None:
         super().__init__()
         self._split = [channels, *tap_channels]
         self.last = linear(channels, out)
         self.taps = nn.ModuleList(linear(own, min(own, out)).requires_grad_(False) for own in tap_channels)
-        parts = out + sum(min(own, out) for own in tap_channels)
-        self.join = linear(parts, joined or out, bias=False).requires_grad_(False)
+        self.join = linear(out + sum(min(own, out) for own in tap_channels), out, bias=False).requires_grad_(False)
 
     @property
     def components(self) -> list[nn.Linear]:

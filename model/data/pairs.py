@@ -43,18 +43,6 @@ class LabelledImage:
     where: str = field(default="", compare=False)
 
 
-def read_photos(sets: Sequence[Path]) -> list[LabelledImage]:
-    """All photos of sets, items and queries.
-
-    Args:
-        sets: folders with gallery.csv and queries.csv.
-
-    Raises:
-        DataError: as `read_labelled` says.
-    """
-    return [photo for path in sets for side in ("gallery", "queries") for photo in read_labelled(path / f"{side}.csv")]
-
-
 def read_labelled(
     table: Path, *, images: Path | None = None, may_be_empty: bool = False, skip_bad: bool = False
 ) -> list[LabelledImage]:

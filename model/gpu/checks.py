@@ -127,7 +127,7 @@ def check_dense(*, device: str) -> list[Check]:
 
 
 def _check_cells(precision: Precision, device: str) -> Check:
-    what = "dense: int2, int4, int8 and float16"
+    what = "dense: int4, int8 and float16"
     try:
         require_triton()
         from threadmatch.model.gpu.dense_engine import DenseEngine

@@ -161,7 +161,7 @@ def hold_cells_to_torch(kernel: CellEngine) -> float:
     generator = torch.Generator().manual_seed(0)
     photo, *rest = F.normalize(torch.randn(PROBES + 1, cells, channels, generator=generator), dim=-1)
     apart = 0.0
-    for dtype in ("int2", "int4", "int8", "float16"):
+    for dtype in ("int4", "int8", "float16"):
         spec = FeatureSpec(CELLS, (cells, channels), dtype)
         stored: Stored = spec.stored([spec.pack(one.numpy()) for one in rest])
         [found] = kernel.score_many([photo], [stored])

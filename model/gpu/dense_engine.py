@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threadmatch.model.coded import NIBBLES, PAIRS, Coded, Packing, Stored, floats
+from threadmatch.model.coded import Coded, Stored, floats
 from threadmatch.model.errors import CompileError
 from threadmatch.model.gpu import dense_kernel
 from threadmatch.model.gpu.head_packing import Precision, padded
@@ -27,10 +27,6 @@ MOST_CELLS: Final = 128
 BLOCK_K: Final = 64
 STAGES: Final = 2
 WARPS: Final = 4
-FORMS: Final[dict[Packing, int]] = {NIBBLES: dense_kernel.NIBBLES.value, PAIRS: dense_kernel.PAIRS.value}
-"""Of the kernel, where numbers share a byte."""
-A_BYTE: Final = {form: packing.a_byte for packing, form in FORMS.items()}
-"""Numbers that share one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +80,7 @@ class DenseEngine:
 
         Args:
             photos: (B, P, K) float32.
-            items: (N, Q, K) floats or int8, or uint8 with several numbers each; N at least 1.
+            items: (N, Q, K) floats or int8, or (N, Q, K / 2) uint8; N at least 1.
             scales: (N, Q) float32.
             owner: (N,) int32: the photo of each.
             form: of the kernel's.
@@ -101,7 +97,7 @@ class DenseEngine:
         assert 0 < count == len(owner)
         assert items.numel() < 2**31, "offsets are of 32 bits"
         scores = torch.empty(count, device=self.device)
-        stored = channels // A_BYTE.get(form, 1)
+        stored = channels // 2 if form == dense_kernel.NIBBLES.value else channels
         kernel: Any = dense_kernel.dense_match
         kernel[(count,)](
             scores, photos.contiguous(), items.contiguous(), scales.contiguous(), owner,
@@ -118,9 +114,9 @@ def _joined(items: Sequence[Stored]) -> _Cells:
     if len(coded) < len(items):
         return _Cells(dense_kernel.FLOATS.value, _cat([floats(each) for each in items]), torch.zeros(1))
     scales = _cat([each.scales for each in coded])
-    packed = [each.packed for each in coded if each.packed is not None]
-    if len(packed) == len(coded) and len({packing for packing, _ in packed}) == 1:
-        return _Cells(FORMS[packed[0][0]], _cat([values for _, values in packed]), scales)
+    nibbles = [each.nibbles for each in coded if each.nibbles is not None]
+    if len(nibbles) == len(coded):
+        return _Cells(dense_kernel.NIBBLES.value, _cat(nibbles), scales)
     return _Cells(dense_kernel.BYTES.value, _cat([each.codes for each in coded]), scales)
 
 

@@ -3,12 +3,12 @@
 Letters  P cells of the photo, Q of the item, K numbers a cell; BLOCK_P and BLOCK_Q are the powers of two that hold them
 Paper    Kuang et al., ICCV 2019, Eq. 2 and 3, with the grid as fine as the map is: s = 1/P sum_i max_j x_i . y_j
 
-A program takes one item: its cells are read once, 6 KB of 512 numbers of two bits or of 256 of four. A whole number
-of one byte is exact in bfloat16. The photo's float32 numbers are two bfloat16 each, a value and what it lost, so that
-products lose 2^-17 of a number where one bfloat16 would lose 2^-9, which is more than some items differ by.
+A program takes one item: its cells are read once, 12 KB of int8 or 6 KB of int4. A whole number of one byte is exact in
+bfloat16. The photo's float32 numbers are two bfloat16 each, a value and what it lost, so that products lose 2^-17 of a
+number where one bfloat16 would lose 2^-9, which is more than some items differ by.
 
-FORM says how an item's cells come: FLOATS of 16 or 32 bits, BYTES (int8) with a scale a cell, or several numbers a
-byte, as `coded.Packing` has them: NIBBLES, two, each 8 more than it is, or PAIRS, four, half of 3 more than they are.
+FORM says how an item's cells come: FLOATS of 16 or 32 bits, BYTES (int8) with a scale a cell, or NIBBLES: two numbers
+a byte, the low four bits of byte n number n, the high four number K/2 + n, each 8 more than it is (`FeatureSpec.pack`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from threadmatch.model.gpu.pair_kernel import EXACT, as_operand
 FLOATS = tl.constexpr(0)
 BYTES = tl.constexpr(1)
 NIBBLES = tl.constexpr(2)
-PAIRS = tl.constexpr(3)
 
 
 @triton.jit
@@ -45,23 +44,12 @@ def _both_halves(
 
 
 @triton.jit
-def _part(y: tl.tensor, place: tl.constexpr, FORM: tl.constexpr) -> tl.tensor:
-    """The numbers that stand at one place of their bytes; all of them where none share one."""
-    part = y
-    if FORM == NIBBLES:
-        part = ((y.to(tl.int32) >> (4 * place)) & 15) - 8
-    if FORM == PAIRS:
-        part = ((y.to(tl.int32) >> (2 * place)) & 3) * 2 - 3
-    return part
-
-
-@triton.jit
 def dense_match(
     scores: tl.tensor, queries: tl.tensor, items: tl.tensor, scales: tl.tensor, owner: tl.tensor, PHOTO: tl.constexpr,
     ITEM: tl.constexpr, CHANNELS: tl.constexpr, FORM: tl.constexpr, ROUNDING: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Photo `owner[n]` of (B', P, K) float32 with item n of (N, Q, K), or as FORM says -> scores (N,) float32.
+    """Photo `owner[n]` of (B', P, K) float32 with item n of (N, Q, K), or (N, Q, K/2) nibbles -> scores (N,) float32.
 
     `scales` are (N, Q) float32, read where cells are whole numbers.
     """
@@ -70,16 +58,21 @@ def dense_match(
     of_photo, of_item = (photo_cells < PHOTO)[:, None], (item_cells < ITEM)[:, None]
     x_rows = queries + tl.load(owner + pair) * PHOTO * CHANNELS + photo_cells[:, None] * CHANNELS
     products = tl.zeros((BLOCK_P, BLOCK_Q), tl.float32)
-    PARTS: tl.constexpr = 4 if FORM == PAIRS else 2 if FORM == NIBBLES else 1
-    STORED: tl.constexpr = CHANNELS // PARTS
+    HALVES: tl.constexpr = 2 if FORM == NIBBLES else 1
+    STORED: tl.constexpr = CHANNELS // HALVES
     y_rows = items + pair * ITEM * STORED + item_cells[:, None] * STORED
     for first in tl.range(0, STORED, BLOCK_K, num_stages=STAGES):
         channels = first + tl.arange(0, BLOCK_K)
         inside = (channels < STORED)[None, :]
+        x = tl.load(x_rows + channels[None, :], mask=of_photo & inside, other=0.0)
         y = tl.load(y_rows + channels[None, :], mask=of_item & inside, other=0)
-        for place in tl.static_range(PARTS):
-            x = tl.load(x_rows + place * STORED + channels[None, :], mask=of_photo & inside, other=0.0)
-            products = _both_halves(x, _part(y, place, FORM), products, FORM, ROUNDING)
+        if FORM == NIBBLES:
+            high = tl.load(x_rows + STORED + channels[None, :], mask=of_photo & inside, other=0.0)
+            byte = y.to(tl.int32)
+            products = _both_halves(x, (byte & 15) - 8, products, FORM, ROUNDING)
+            products = _both_halves(high, ((byte >> 4) & 15) - 8, products, FORM, ROUNDING)
+        else:
+            products = _both_halves(x, y, products, FORM, ROUNDING)
     if FORM != FLOATS:
         products = products * tl.load(scales + pair * ITEM + item_cells, mask=item_cells < ITEM, other=0.0)[None, :]
     best = tl.max(tl.where((item_cells < ITEM)[None, :], products, float("-inf")), axis=1)

@@ -39,7 +39,7 @@ NOMINAL_TFLOPS: Final[Mapping[str, float]] = {
 """Dense bfloat16 products, of the makers' data sheets (SXM forms); of the first name that a device's own holds."""
 LITERAL_PAIRS: Final = 128
 """Pairs at a time of the literal form, whose gaps alone are 64 MB at the paper's sizes."""
-CELLS_SHAPE: Final = (49, 512)
+CELLS_SHAPE: Final = (49, 256)
 PRECISIONS: Final[tuple[Precision, Precision]] = ("float32", "bfloat16")
 KERNEL_FLOAT32, KERNEL = (f"kernel, {precision}" for precision in PRECISIONS)
 TRIED: Final = (
@@ -176,7 +176,7 @@ def tile_rates(head: SimilarityHead, *, seconds: float, load: Load = FULL) -> It
 
 @torch.inference_mode()
 def dense_rates(*, seconds: float, load: Load = FULL) -> list[dict[str, Any]]:
-    """Milliseconds of one photo's dense match with items as a gallery keeps them (int2): CPU, torch and the kernel.
+    """Milliseconds of one photo's dense match with items as a gallery keeps them (int4): CPU, torch and the kernel.
 
     Each takes the records as they lie in a gallery, as a search does.
     """
@@ -184,7 +184,7 @@ def dense_rates(*, seconds: float, load: Load = FULL) -> list[dict[str, Any]]:
 
     generator = torch.Generator().manual_seed(0)
     photo = F.normalize(torch.randn(CELLS_SHAPE, generator=generator), dim=-1).numpy()
-    spec, rates = FeatureSpec(CELLS, CELLS_SHAPE, "int2"), []
+    spec, rates = FeatureSpec(CELLS, CELLS_SHAPE, "int4"), []
     matchers = {
         "cpu": DenseMatcher(_no_grid),
         f"{load.device}, torch": DenseMatcher(_no_grid, device=load.device, codes=False),

@@ -123,7 +123,7 @@ def train_part(recipe: AlignmentRecipe, folder: Path, *, progress: Progress = un
         {
             **AlignmentConfig().to_dict(),
             "grid": network.map_grid(),
-            "channels": network.cell_channels,
+            "channels": network.region_channels,
             "embedding_channels": network.embedding_dim,
             **recipe.form,
         }

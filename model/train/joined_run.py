@@ -27,27 +27,25 @@ from torch.nn import functional as F
 from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.components import FULLY, rotate, whiten
-from threadmatch.model.data.pairs import LabelledImage, read_photos
+from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.data.photo_reading import decoded
 from threadmatch.model.encoders.building import further_stages
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.features import CELLS
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import model_folder
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
-from threadmatch.model.train.phases.joined_cells import fit_join, keep_parts, seen_of
 
+PHOTOS = 3000
+"""That the components are taken from, at most."""
+CELLS_A_PHOTO = 12
+"""Of those, by chance."""
 SAME = ("encoder", "image_px", "neck_channels", "embedding_channels")
 """Settings that both must have."""
 
 
 def join_networks(
-    first: GRNet,
-    second: GRNet,
-    photos: Sequence[LabelledImage],
-    *,
-    stages: Sequence[int] = (),
-    cell_channels: int = 0,
-    seed: int = 0,
+    first: GRNet, second: GRNet, photos: Sequence[LabelledImage], *, stages: Sequence[int] = (), seed: int = 0
 ) -> GRNet:
     """One network of two.
 
@@ -57,7 +55,6 @@ def join_networks(
         photos: what the components are fitted to, both sides of pairs.
         stages: of both, whose maps are read beside their last ones, those of the first's `hypercolumn` among them; ()
             for those alone.
-        cell_channels: K, see `GRNetConfig.cell_channels`.
         seed: of the photos and cells that are taken.
 
     Returns:
@@ -70,26 +67,22 @@ def join_networks(
     _check(first, second)
     features = tuple(dict.fromkeys((*first.config.features, CELLS)))
     read = tuple(stages) or first.config.hypercolumn
-    config = replace(
-        first.config,
-        companion=second.config.backbone,
-        cell_hypercolumn=read,
-        cell_channels=cell_channels,
-        features=features,
-    )
+    config = replace(first.config, companion=second.config.backbone, cell_hypercolumn=read, features=features)
     learned = [learned_layer(network.neck) for network in (first, second) if network.neck is not None]
     backbone = first.backbone.accompany(second.backbone.tap(read), further_stages(config))
     joined = GRNet(config, backbone=backbone).eval()
     joined.neck, joined.head, joined.calibration = first.neck, first.head, first.calibration
     assert isinstance(joined.cell_neck, HypercolumnNeck)
+    rng = np.random.default_rng(seed)
+    chosen = [photos[n] for n in rng.permutation(len(photos))[:PHOTOS]]
     with torch.no_grad():
-        pooled, cells = seen_of(joined, photos, np.random.default_rng(seed))
+        pooled, cells = _seen(joined, chosen, rng)
+        channels = [backbone.channels, *backbone.tap_channels, *backbone.beside_channels]
         place = len(backbone.tap_channels) + len(backbone.further)
-        _fit_parts(joined.cell_neck, learned, cells.split(backbone.cell_parts, dim=-1), place)
-        fit_join(joined, cells)
+        _fit_neck(joined.cell_neck, learned, cells.split(channels, dim=-1), place)
         _join_embeddings(joined, [first, second], pooled)
     joined.chain = (Stage("dense"),)
-    keep_parts(joined, first)
+    _keep_parts(joined, first)
     return joined
 
 
@@ -107,16 +100,38 @@ def _check(first: GRNet, second: GRNet) -> None:
         )
 
 
-def _fit_parts(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor], place: int) -> None:
+def _seen(joined: GRNet, photos: Sequence[LabelledImage], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(n, C of both) pooled, and some cells with the channels of all maps."""
+    pooled, chosen = [], []
+    for pixels in decoded(photos, image_px=joined.config.image_px, workers=2):
+        looked = joined.backbone.look(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        assert looked.pooled is not None
+        pooled.append(looked.pooled)
+        cells = looked.whole.flatten(2).transpose(1, 2)  # (B, h * w, all channels)
+        some = torch.from_numpy(rng.integers(cells.shape[1], size=(len(cells), CELLS_A_PHOTO)))
+        chosen.append(cells.gather(1, some[..., None].expand(-1, -1, cells.shape[2])).flatten(0, 1))
+    return torch.cat(pooled), torch.cat(chosen)
+
+
+def _fit_neck(neck: HypercolumnNeck, learned: Sequence[nn.Linear], maps: Sequence[Tensor], place: int) -> None:
     """The last maps' layers as they were trained, the companion's at `place`; of the others components."""
     own, other = learned
-    _, *taps = maps
+    last, *taps = maps
     companion = neck.components[place]
     for layer, seen in zip(neck.components, taps, strict=True):
         if layer is not companion:
             whiten(layer, seen, FULLY)
     neck.last.load_state_dict(own.state_dict())
     companion.load_state_dict(other.state_dict())
+    rotate(neck.join, neck.column(neck.last(last), taps))
+
+
+def _keep_parts(joined: GRNet, first: GRNet) -> None:
+    """The parts that read nothing but maps of the first backbone."""
+    for part in first.attached.values():
+        if part.stages:
+            part.tie("")
+            joined.attach(part)
 
 
 def _join_embeddings(joined: GRNet, networks: Sequence[GRNet], pooled: Tensor) -> None:
@@ -144,13 +159,17 @@ def main() -> None:
     parser.add_argument("second", help="likewise: the companion")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="sets to fit the components to")
     parser.add_argument("--stages", type=int, nargs="+", default=(), help="whose maps are read as well")
-    parser.add_argument("--cells", type=int, default=0, help="numbers of a cell, of two bits; else as many as a neck's")
     parser.add_argument("--name", default="", help="of the model; else the folder's")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     given = parser.parse_args()
     first, second = (load_checkpoint(model_folder(name)) for name in (given.first, given.second))
-    photos = read_photos(given.photos)
-    joined = join_networks(first, second, photos, stages=given.stages, cell_channels=given.cells)
+    photos = [
+        image
+        for path in given.photos
+        for side in ("gallery", "queries")
+        for image in read_labelled(path / f"{side}.csv")
+    ]
+    joined = join_networks(first, second, photos, stages=given.stages)
     joined.name = given.name or given.out.name
     prints = save_checkpoint(joined, given.out)
     print(json.dumps({"fingerprint": prints.model, "features_fingerprint": prints.features}))

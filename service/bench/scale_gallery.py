@@ -33,7 +33,7 @@ from threadmatch.model.progress import Progress
 DIM: Final = 512  # E, as the model that ships
 SPECS: Final = (
     FeatureSpec(EMBEDDING, (DIM,), "float32", indexed=True),
-    FeatureSpec(CELLS, (49, 512), "int2"),
+    FeatureSpec(CELLS, (49, 256), "int4"),
 )
 PHOTO_PX: Final = (192, 256)
 PHOTOS: Final = 512

@@ -18,7 +18,7 @@ from threadmatch.model.features import CELLS, EMBEDDING, FeatureSpec
 from threadmatch.model.inference import Model
 from threadmatch.model.train.joined_run import join_networks
 
-SPECS = (FeatureSpec(EMBEDDING, (6,), "float32", indexed=True), FeatureSpec(CELLS, (4, 8), "int2"))
+SPECS = (FeatureSpec(EMBEDDING, (6,), "float32", indexed=True), FeatureSpec(CELLS, (4, 8), "int4"))
 
 
 def _encoded() -> EncodedSet:
@@ -44,7 +44,7 @@ def test_what_loses_bits_on_disk_has_lost_them_and_the_rest_stays() -> None:
 
 def test_evaluation_compares_items_as_they_are_kept(photo_sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = read_labelled(photo_sets / "train" / "gallery.csv")
-    joined = join_networks(_network(1), _network(2), photos, stages=(2, 3, 5), cell_channels=48)
+    joined = join_networks(_network(1), _network(2), photos, stages=(2, 3, 5))
     seen: list[EncodedSet] = []
 
     def noted(shop: EncodedSet, *rest: Any, **named: Any) -> Rankings:
