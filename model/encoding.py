@@ -205,7 +205,7 @@ class OpenVinoEngine:
     Args:
         network: trained, on the CPU; left as it is.
         cache: folder that keeps the converted network; None keeps none.
-        bfloat16: compute in it, whatever the model says: half the time again, a hundredth off.
+        bfloat16: compute in it, whatever the model says: six to seven tenths of the time, a hundredth off.
 
     Raises:
         CompileError: it cannot be had; with `bfloat16` also where the processor has no such instructions.
