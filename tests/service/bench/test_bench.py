@@ -47,7 +47,9 @@ def test_everything_is_measured_and_can_be_read_again(
     assert [row["model"] for row in result["encode"]] == [str(tiny_model_folder), DEFAULT_PARSER]
     for row in result["encode"]:
         assert row["engine"] == "openvino"
-        assert row["images_per_s"].keys() == row["one_photo_ms"].keys() == {"torch", "openvino"}
+        assert row["images_per_s"].keys() == row["one_photo_ms"].keys()
+        # Some processors have bfloat16, and parsers do not take it.
+        assert row["images_per_s"].keys() - {"openvino-bfloat16"} == {"torch", "openvino"}
         assert all(value > 0 for value in (*row["images_per_s"].values(), *row["one_photo_ms"].values()))
     assert [row["width"] for row in result["decode"]][1] == 1500
     assert [row["items"] for row in result["ingestion"]] == [4, 20]
