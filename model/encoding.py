@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from threadmatch.model.checkpoint import features_fingerprint
 from threadmatch.model.compiling.network import (
+    BFLOAT16_ENGINE,
     BFLOAT16_TOLERANCE,
     TOLERANCE,
     CompiledNetwork,
@@ -216,7 +217,7 @@ class OpenVinoEngine:
     def __init__(self, network: GRNet, cache: Path | None, *, bfloat16: bool = False) -> None:
         if bfloat16:
             require_bfloat16()
-        self.name = "openvino-bfloat16" if bfloat16 else "openvino"
+        self.name = BFLOAT16_ENGINE if bfloat16 else "openvino"
         features, side = FeatureNetwork(network), network.config.image_px
         self._names, self._image_px = features.names, side
         made_of = [features_fingerprint(network), *(part.fingerprint for part in network.attached.values())]
@@ -287,7 +288,7 @@ def _openvino(network: GRNet, device: str, cache: Path | None, *, bfloat16: bool
 ENGINES: Final[dict[str, EngineFactory]] = {
     "torch": _torch,
     "openvino": _openvino,
-    "openvino-bfloat16": functools.partial(_openvino, bfloat16=True),
+    BFLOAT16_ENGINE: functools.partial(_openvino, bfloat16=True),
 }
 DEFAULT_ENGINE: Final = {"cpu": "openvino", "cuda": "torch"}
 """By device: what "auto" takes. pyproject.toml says why OpenVINO."""

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from threadmatch.model.compiling.network import BFLOAT16_ENGINE
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.descriptions import DEFAULT_PARSER, SHIPPED, shipped_models
 from threadmatch.model.detection.parsing.detector import load_parser_detector
@@ -183,7 +184,7 @@ def encode_speed(name: str, *, device: str, batch: int, seconds: float, seed: in
     else:
         models = [load_model(_folder(name), device=device, engine=engine) for engine in ("torch", "auto")]
         with contextlib.suppress(CheckpointError):  # not every processor can
-            models.append(load_model(_folder(name), device=device, engine="openvino-bfloat16"))
+            models.append(load_model(_folder(name), device=device, engine=BFLOAT16_ENGINE))
         calls = {model.engine: model.encode for model in models}
         serves, sides = models[1].engine, (models[1].image_px, models[1].image_px)
     pixels = np.random.default_rng(seed).integers(0, 256, (batch, *sides, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from threadmatch.model.compiling.network import compile_network
+from threadmatch.model.compiling.network import BFLOAT16_ENGINE, compile_network
 from threadmatch.model.errors import CheckpointError, CompileError
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ def choose_engine(
         plain: makes the one that torch runs; the same, or one with its batch norm folded.
         probes, key, cache: see `compile_network`.
         name: for messages.
-        engine: "torch", "openvino", or "auto" for OpenVINO where it can be had; "openvino-bfloat16", which is for
-            encoders, is here as "openvino".
+        engine: "torch", "openvino", or "auto" for OpenVINO where it can be had; BFLOAT16_ENGINE, which is for encoders,
+            is here as "openvino".
 
     Raises:
         CheckpointError: no such engine, or OpenVINO was asked for by name and cannot be had.
     """
     if engine == "torch":
         return "torch", by_torch(plain())
-    if engine not in ("auto", "openvino", "openvino-bfloat16"):
+    if engine not in ("auto", "openvino", BFLOAT16_ENGINE):
         raise CheckpointError(f"engine {engine!r} is unknown to {name}, expected auto, openvino or torch")
     try:
         return "openvino", compile_network(network, probes, key=key, cache=cache)

@@ -39,6 +39,8 @@ TOLERANCE: Final = 1e-3
 """Largest difference from torch's numbers, as a share of the largest of them, that another order of adding causes."""
 BFLOAT16_TOLERANCE: Final = 0.1
 """Likewise in bfloat16, whose eight bits add up over the layers of a transformer."""
+BFLOAT16_ENGINE: Final = "openvino-bfloat16"
+"""The engine's name that asks for bfloat16, whatever a model says."""
 NETWORK_FILE: Final = "network.xml"
 TELEMETRY: Final = "openvino_telemetry"
 
@@ -214,10 +216,9 @@ def _write(openvino: Any, graph: Any, folder: Path, *, bfloat16: bool) -> None:
 
 
 def _settings(core: Any, *, bfloat16: bool) -> dict[str, Any]:
+    precision = "bf16" if bfloat16 and _has_bfloat16(core) else "f32"
     return {
-        "INFERENCE_PRECISION_HINT": "bf16"
-        if bfloat16 and _has_bfloat16(core)
-        else "f32",  # unsaid, processors with bfloat16 would use it
+        "INFERENCE_PRECISION_HINT": precision,  # unsaid, processors with bfloat16 would use it
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # several workers, or containers, share the cores
