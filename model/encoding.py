@@ -24,13 +24,12 @@ from torch.nn import functional as F
 from threadmatch.model.checkpoint import features_fingerprint
 from threadmatch.model.compiling.network import (
     BFLOAT16_ENGINE,
-    BFLOAT16_TOLERANCE,
     TOLERANCE,
     CompiledNetwork,
     check_answers,
     compile_network,
+    has_bfloat16,
     probe_photo,
-    require_bfloat16,
 )
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
 from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
@@ -215,8 +214,8 @@ class OpenVinoEngine:
     own_numbers = False
 
     def __init__(self, network: GRNet, cache: Path | None, *, bfloat16: bool = False) -> None:
-        if bfloat16:
-            require_bfloat16()
+        if bfloat16 and not has_bfloat16():
+            raise CompileError("this processor has no instructions for bfloat16 (AVX-512 BF16, AMX, or Arm's)")
         self.name = BFLOAT16_ENGINE if bfloat16 else "openvino"
         features, side = FeatureNetwork(network), network.config.image_px
         self._names, self._image_px = features.names, side
@@ -224,11 +223,10 @@ class OpenVinoEngine:
         self._compiled = compile_network(
             features,
             [probe_photo(side, side)],
-            key="-".join(["features", *(["bfloat16"] if bfloat16 else []), *made_of]),
+            key="-".join(["features-bfloat16" if bfloat16 else "features", *made_of]),
             cache=cache,
             bfloat16=bfloat16 or network.config.bfloat16,
         )
-        self._tolerance = BFLOAT16_TOLERANCE if bfloat16 else TOLERANCE
         self._some: tuple[tuple[str, ...], CompiledNetwork] | None = None  # for some features alone
 
     def make_ready(self, names: Collection[str]) -> None:
@@ -241,7 +239,7 @@ class OpenVinoEngine:
         try:
             some = self._compiled.only(places)
             whole = self._compiled(probe)
-            check_answers(some(probe), [whole[place] for place in places], self._tolerance)
+            check_answers(some(probe), [whole[place] for place in places], TOLERANCE)
         except CompileError as error:
             logger.warning("all features are computed", extra={"wanted": wanted, "reason": str(error)})
         else:

@@ -153,8 +153,8 @@ class Settings(BaseSettings):
     engine: Literal["auto", "torch", "openvino", "openvino-bfloat16"] = Field(
         default="auto",
         description="what encodes photos and finds garments; auto takes OpenVINO on the CPU, torch on CUDA and for "
-        "networks that OpenVINO cannot run; openvino-bfloat16 encodes in bfloat16, in two thirds of the time or less "
-        "where the processor can, and refuses to start where it cannot",
+        "networks that OpenVINO cannot run; openvino-bfloat16 encodes in bfloat16, where the processor can, "
+        "which is faster, and refuses to start where it cannot",
     )
     cache: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
         default=None,

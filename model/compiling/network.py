@@ -134,18 +134,13 @@ def _kept(openvino: Any, trial: _Trial, key: str, cache: Path | None) -> Compile
     return None
 
 
-def require_bfloat16() -> None:
-    """Refuse a processor that would compute in float32 what is asked for in bfloat16.
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for it; another would compute in float32.
 
     Raises:
-        CompileError: it is one, or OpenVINO is not there.
+        CompileError: OpenVINO is not there.
     """
-    if not _has_bfloat16(import_openvino().Core()):
-        raise CompileError("this processor has no instructions for bfloat16 (AVX-512 BF16, AMX, or Arm's)")
-
-
-def _has_bfloat16(core: Any) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def probe_photo(height: int, width: int) -> Pixels:
@@ -209,14 +204,14 @@ def _write(openvino: Any, graph: Any, folder: Path, *, bfloat16: bool) -> None:
     """OpenVINO's model into a folder, and as it is compiled for this processor: a later start reads that in a fifth."""
     openvino.save_model(graph, folder / NETWORK_FILE, compress_to_fp16=False)
     core = openvino.Core()
-    settings = _settings(core, bfloat16=bfloat16)
+    settings = _settings(bfloat16=bfloat16)
     with contextlib.suppress(RuntimeError):  # then each start compiles it
         made = core.compile_model(core.read_model(folder / NETWORK_FILE), "CPU", settings)
         (folder / _compiled_file(core, settings)).write_bytes(made.export_model().getvalue())
 
 
-def _settings(core: Any, *, bfloat16: bool) -> dict[str, Any]:
-    precision = "bf16" if bfloat16 and _has_bfloat16(core) else "f32"
+def _settings(*, bfloat16: bool) -> dict[str, Any]:
+    precision = "bf16" if bfloat16 and has_bfloat16() else "f32"
     return {
         "INFERENCE_PRECISION_HINT": precision,  # unsaid, processors with bfloat16 would use it
         "PERFORMANCE_HINT": "LATENCY",
@@ -235,7 +230,7 @@ def _compiled_file(core: Any, settings: dict[str, Any]) -> str:
 def _compiled(openvino: Any, graph: Any, *, bfloat16: bool) -> CompiledNetwork:
     """OpenVINO's model, or the folder that keeps one, made ready to run."""
     core = openvino.Core()
-    settings = _settings(core, bfloat16=bfloat16)
+    settings = _settings(bfloat16=bfloat16)
 
     @functools.cache
     def whole() -> Any:  # weights of a file are mapped, not loaded

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tests.support.checkout import ROOT
-from threadmatch.model.compiling import network as compiling
-from threadmatch.model.compiling.network import require_bfloat16
+from threadmatch.model import encoding
+from threadmatch.model.compiling.network import BFLOAT16_ENGINE, has_bfloat16
 from threadmatch.model.config import GRNetConfig
 from threadmatch.model.detection.parsing.detector import load_parser_detector
 from threadmatch.model.encoding import ENGINES, OpenVinoEngine, TorchEngine
-from threadmatch.model.errors import CheckpointError, CompileError
+from threadmatch.model.errors import CheckpointError
 from threadmatch.model.features import CELLS, EMBEDDING, Features
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.images import load_image
@@ -54,20 +54,11 @@ def test_the_shipped_model_ranks_real_photos_alike_with_each_engine() -> None:
         assert by_both[0].tolist() == by_both[1].tolist()
 
 
-def _can(engine: str) -> bool:
-    if engine != "openvino-bfloat16":
-        return True
-    try:
-        require_bfloat16()
-    except CompileError:
-        return False
-    return True
+WITH_BFLOAT16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+HERE = [pytest.param(name, marks=[WITH_BFLOAT16] if name == BFLOAT16_ENGINE else []) for name in ENGINES]
 
 
-HERE = [pytest.param(name, marks=pytest.mark.skipif(not _can(name), reason="no bfloat16 here")) for name in ENGINES]
-
-
-@pytest.mark.skipif(not _can("openvino-bfloat16"), reason="this processor has no bfloat16")
+@WITH_BFLOAT16
 def test_bfloat16_is_the_same_model_to_a_hundredth_and_finds_the_same_garments() -> None:
     exact, coarse = (load_model(device="cpu", engine=engine) for engine in ("openvino", "openvino-bfloat16"))
     assert coarse.engine == "openvino-bfloat16"
@@ -84,7 +75,7 @@ def test_bfloat16_is_the_same_model_to_a_hundredth_and_finds_the_same_garments()
 def test_bfloat16_is_refused_where_the_processor_would_not_compute_in_it(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "_has_bfloat16", lambda _: False)
+    monkeypatch.setattr(encoding, "has_bfloat16", lambda: False)
     with pytest.raises(CheckpointError, match=r"openvino-bfloat16 cannot run .*this processor has no instructions"):
         load_model(tiny_model_folder, device="cpu", engine="openvino-bfloat16")
 
