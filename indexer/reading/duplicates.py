@@ -68,6 +68,7 @@ class Duplicates:
         self._embeddings = snapshot.embeddings(candidates)  # (N, E)
         self._looks = snapshot.looks(candidates)
         self._looked, self._cells = looks.known_cells(self._looks)  # whose cells are known, (N,); (N, G, G, 3)
+        self._pictured = looks.may_be_pictures(self._looks)
         self._alike: dict[int, tuple[list[bool], NDArray[np.float32]]] = {}
         self._reached: NDArray[np.bool_] = np.zeros(len(candidates), bool)  # that any of those rows may be the photo of
         self._pictures: dict[int, Picture | None] = {}
@@ -95,7 +96,7 @@ class Duplicates:
         """Which places may show the photo of one, as far as embeddings and cells say; and all cosines to it, (N,)."""
         if place not in self._alike:
             cosines = np.asarray(self._embeddings @ self._embeddings[place], np.float32)
-            alike = cosines >= MIN_COSINE
+            alike = (cosines >= MIN_COSINE) & self._pictured & self._pictured[place]  # no picture is like no other
             if self._looked[place]:
                 asked = np.flatnonzero(alike & self._looked)
                 alike[asked] = roughness(self._cells[place], self._cells[asked]) <= ROUGH_BOUND
@@ -128,8 +129,6 @@ class Duplicates:
         one, other = self._looks[first], self._looks[second]
         if one is None or other is None:
             return None
-        if not one.data or not other.data:
-            return False  # no picture is like no other
         if one.content == other.content:
             return True
         found = one.verdicts.get(other.content)

@@ -64,6 +64,11 @@ def known_cells(looks: Sequence[Look | None]) -> tuple[NDArray[np.bool_], Lab]:
     return known, cells
 
 
+def may_be_pictures(looks: Sequence[Look | None]) -> NDArray[np.bool_]:
+    """(N,) of N looks: False where the photo is known to be no picture, which is then like no other."""
+    return np.array([look is None or bool(look.data) for look in looks], bool)
+
+
 def look_of(cells: Lab | None, verdicts: Mapping[int, bool], *, content: int = 0) -> Look:
     """Pack what was found of a photo; None for `cells` where it is no picture."""
     if cells is None:

@@ -1,10 +1,11 @@
-"""What a gallery costs at ten thousand, a hundred thousand and a million items, less the model's part.
+"""What a gallery costs at ten thousand, a hundred thousand and a million items, less the encoding of the photo.
 
     python -m threadmatch.service.bench.scale --items 10000,100000,1000000 --folder BIG_DISK --markdown
 
 Makes galleries (`service.bench.scale_gallery`), publishes one per cent more, then opens each twice in a process of its
-own and measures the steps of a search: medians of ROUNDS searches, one at a time, of processor time on one core, in
-which other work on the machine hardly shows. Cold: the gallery's files have left the page cache before it is opened, as
+own and measures the steps of a search as the service takes them, those of the model that ships (its dense match and its
+graph) among them: medians of ROUNDS searches, one at a time, of processor time on one core, in which other work on the
+machine hardly shows. Cold: the gallery's files have left the page cache before it is opened, as
 after a restart of the machine, and each search is another one; how long it waits for the disk is by the clock. Warm:
 all files are read first, as `serve` does where there is room, and each search was made once before. Publishing and
 opening are by the clock. Galleries are removed again, unless `--keep`.
@@ -33,7 +34,10 @@ from threadmatch.indexer.reading.duplicates import Duplicates, Verdicts
 from threadmatch.indexer.reading.gallery import Candidate, Gallery, Item, Snapshot
 from threadmatch.indexer.store import generations
 from threadmatch.indexer.store.database import DATABASE
+from threadmatch.model.chain import Ranking
 from threadmatch.model.features import CELLS
+from threadmatch.model.inference import Model, load_model
+from threadmatch.model.matching import Items, Photo
 from threadmatch.service.bench.scale_gallery import SHARES, add_items, put_items
 
 ROUNDS: Final = 40
@@ -47,10 +51,11 @@ STEPS: Final = {
     "shortlist": "shortlist of 200",
     "gather": "gathering cells",
     "metadata": "metadata",
+    "rank": "matching 200 and reranking",
     "duplicates": "near-duplicates",
-    "search": "these four together",
+    "search": "a search less its encoding",
 }
-"""Of a search, and their words."""
+"""Of a search, and their words; the last is all the others together."""
 
 ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("write_s", "items written, s", ".0f"),
@@ -172,32 +177,40 @@ def _newest(folder: Path) -> Iterator[Path]:
 
 def probe_cold(folder: Path) -> dict[str, Any]:
     """Open a gallery and measure searches of which none was made before, in this process alone."""
+    model = _model()
     started = time.perf_counter()
     gallery = Gallery.open(folder)
     result: dict[str, Any] = {"open_s": time.perf_counter() - started}
-    taken = _searches(gallery, _queries(folder, gallery))
+    taken = _searches(gallery, _queries(folder, gallery), model)
     result |= {f"cold_{step}_ms": processor for step, (processor, _) in taken.items()}
     return result | {f"cold_{step}_clock_ms": clock for step, (_, clock) in taken.items()}
 
 
 def probe_warm(folder: Path) -> dict[str, Any]:
     """Bring a gallery into memory and measure searches that were made before, filters and edits."""
+    model = _model()
+    before = _memory()
     gallery = Gallery.open(folder)
     gallery.warm(sys.maxsize, lambda: False)
     queries = _queries(folder, gallery)
     snapshot = gallery.current
-    _searches(gallery, queries)
-    result = {f"warm_{step}_ms": processor for step, (processor, _) in _searches(gallery, queries).items()}
+    _searches(gallery, queries, model)
+    result = {f"warm_{step}_ms": processor for step, (processor, _) in _searches(gallery, queries, model).items()}
     for share in FILTER_SHARES:
         result |= _filtered(snapshot.shortlist, queries, share)
-    result |= _memory()
+    result |= {name: megabytes - before[name] for name, megabytes in _memory().items()}
     result["edits_a_second"] = put_items(folder, 10**9, EDITS)
     changed = gallery.current
     result["edits_shortlist_ms"] = _median_ms(lambda n: changed.shortlist(queries[n], CANDIDATES))
     return result
 
 
-def _searches(gallery: Gallery, queries: Vectors) -> dict[str, tuple[float, float]]:
+def _model() -> Model:
+    """What ships, on one thread. It encodes nothing here, so no network is compiled."""
+    return load_model(engine="torch", threads=1)
+
+
+def _searches(gallery: Gallery, queries: Vectors, model: Model) -> dict[str, tuple[float, float]]:
     """Of each step of a search, and of all, medians of processor time and of time by the clock, ms."""
     snapshot, verdicts = gallery.current, Verdicts()
     taken: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
@@ -210,11 +223,23 @@ def _searches(gallery: Gallery, queries: Vectors) -> dict[str, tuple[float, floa
 
     for query in queries:
         candidates = timed("shortlist", snapshot.shortlist, query, CANDIDATES)
-        timed("gather", snapshot.features, CELLS, candidates)
+        cells = timed("gather", snapshot.stored_features, CELLS, candidates)
         items = timed("metadata", snapshot.items, candidates)
+        photo = {CELLS: snapshot.features(CELLS, candidates[-1:])[0]}  # like an item; what they hold costs the same
+        timed("rank", _rank, model, photo, {CELLS: cells})
         timed("duplicates", _twins, snapshot, candidates, items, verdicts)
         taken["search"].append(tuple(np.sum([taken[step][-1] for step in STEPS if step != "search"], axis=0)))
     return {step: tuple(np.median(times, axis=0).tolist()) for step, times in taken.items()}
+
+
+def _rank(model: Model, photo: Photo, items: Items) -> None:
+    """Let the model's chain go over a shortlist."""
+    ranking = Ranking(len(items[CELLS]))
+    for stage in model.chain:
+        head = ranking.head(stage.takes(ranking.count))
+        given = items if len(head) == ranking.count else {name: values[head] for name, values in items.items()}
+        [scores] = model.matchers[stage.matcher].score_many([photo], [given])
+        ranking.rerank(stage.matcher, scores)
 
 
 def _twins(snapshot: Snapshot, candidates: list[Candidate], items: list[Item], verdicts: Verdicts) -> None:
