@@ -6,6 +6,9 @@ Letters  k items that the last stage scored, m items that the stage before score
 
 v compares a match with its rivals, so that photos and galleries of another kind move it less than the bare score. What
 lies outside of all that was fitted on is strange: it makes the answer unsure (towards one half), never sure of "no".
+
+That is of photos whose garment is there. Whether it is there at all the last stage may tell by itself (`Told.presence`,
+fitted on searches with their garment taken out, too); where it does not, an improbable best match says "no match".
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ class Certainty:
         low, high: the range in which a value was met while fitting; it is clipped to it, and what lies beyond counts as
             strange, in widths of the range.
         no_match_below: probability of the best match under which the garment is said not to be there; 0: never.
+        presence_below: presence of the first match under which it is said, in place of that; None where the last stage
+            tells no presence.
     """
 
     weights: tuple[float, ...]
@@ -43,6 +48,7 @@ class Certainty:
     low: tuple[float, ...]
     high: tuple[float, ...]
     no_match_below: float = 0.0
+    presence_below: float | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.weights), len(self.low), len(self.high)}
@@ -50,10 +56,18 @@ class Certainty:
             raise ConfigError(f"certainty has {sorted(lengths)} numbers, expected {len(VALUES)}: {', '.join(VALUES)}")
         if not 0 <= self.no_match_below < 1:
             raise ConfigError(f"certainty's no_match_below is {self.no_match_below}, expected 0 to 1")
+        if self.presence_below is not None and not 0 <= self.presence_below <= 1:
+            raise ConfigError(f"certainty's presence_below is {self.presence_below}, expected 0 to 1")
+
+    @property
+    def threshold(self) -> float:
+        """Of "no match", whatever it is a threshold of."""
+        return self.no_match_below if self.presence_below is None else self.presence_below
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Plain JSON types; what is not there is left out."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Certainty:
@@ -117,9 +131,27 @@ def probability(certainty: Certainty, values: NDArray[np.float64]) -> NDArray[np
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
 
 
-def says_no_match(certainty: Certainty, probabilities: NDArray[np.float32]) -> bool:
-    """Whether the garment is said not to be in the gallery: no match, or none likely enough."""
-    return not len(probabilities) or bool(probabilities.max() < certainty.no_match_below)
+def says_no_match(certainty: Certainty, probabilities: NDArray[np.float32], presence: float | None = None) -> bool:
+    """Whether the garment is said not to be in the gallery.
+
+    Args:
+        certainty: fitted.
+        probabilities: (k,) of the matches.
+        presence: of the first match; None where the last stage tells none.
+
+    Returns:
+        True without any match; else whether the presence, or the best probability, is below its threshold.
+    """
+    if not len(probabilities):
+        return True
+    if certainty.presence_below is not None and presence is not None:
+        return presence < certainty.presence_below
+    return bool(probabilities.max() < certainty.no_match_below)
+
+
+def first_presence(scores: Floats, presence: Floats | None) -> float | None:
+    """The presence of the match that scores best; None where there is none."""
+    return None if presence is None or not len(scores) else float(presence[np.argmax(scores)])
 
 
 _ALONE: Final = 5.0

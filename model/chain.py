@@ -90,11 +90,13 @@ def asked_chain(chain: Chain, *, matcher: str | None = None, depth: int | None =
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StageScores:
-    """What one stage said: (n,) scores of the places that stood first, in the order in which it was given them."""
+    """What one stage said of the (n,) places that stood first, in the order in which it was given them: (n,) scores,
+    and presence where it tells one (`matching.Told`)."""
 
     matcher: str
     places: NDArray[np.int64]
     scores: NDArray[np.float32]
+    presence: NDArray[np.float32] | None = None
 
 
 @dataclass(slots=True)
@@ -126,15 +128,16 @@ class Ranking:
         """(n,) places that stand first now."""
         return self.order[:items]
 
-    def rerank(self, matcher: str, scores: NDArray[np.float32]) -> None:
+    def rerank(self, matcher: str, scores: NDArray[np.float32], presence: NDArray[np.float32] | None = None) -> None:
         """Order the head anew; equal scores keep the order they have.
 
         Args:
             matcher: that scored.
             scores: (n,) of the first n places as they stand, higher is better.
+            presence: (n,) of the same, where the matcher tells it.
         """
         head = self.order[: len(scores)].copy()
-        self.stages.append(StageScores(matcher, head, scores))
+        self.stages.append(StageScores(matcher, head, scores, presence))
         self.scores[head] = scores
         for place in head.tolist():
             self.scored_by[place] = matcher

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from threadmatch.model.attributes.part import AttributesPart
 from threadmatch.model.attributes.values import ValueDirections
-from threadmatch.model.certainty import Certainty, probability, values_of
+from threadmatch.model.certainty import Certainty, first_presence, probability, says_no_match, values_of
 from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.checkpoint import fetch_checkpoint, fingerprints
 from threadmatch.model.compiling.cache import default_folder
@@ -30,6 +31,9 @@ from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.matchers import MatchersOf
 from threadmatch.model.matching import Items, Matcher, Photo
 
+UNLIKELY_THERE: Final = 0.5
+"""What a match is as likely as it would be, where its garment is said not to be there."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
@@ -38,14 +42,18 @@ class Judged:
     Fields:
         probabilities: (N,) of "same garment" by place, 0..1; NaN where no calibrated matcher scored the item.
         no_match_below: probability of the best match under which the garment is taken not to be there; None: never.
+        absent: the last stage itself says whether the garment is not there; None: it does not tell.
     """
 
     probabilities: NDArray[np.float32]
     no_match_below: float | None
+    absent: bool | None = None
 
     @property
     def says_no_match(self) -> bool:
-        """Whether even the best of what is known is too improbable."""
+        """Whether the garment is not there: by what the last stage tells, or since even the best is too improbable."""
+        if self.absent is not None:
+            return self.absent
         known = self.probabilities[~np.isnan(self.probabilities)]
         return self.no_match_below is not None and len(known) > 0 and float(known.max()) < self.no_match_below
 
@@ -208,14 +216,24 @@ class Model:
         probabilities = np.full(ranking.count, np.nan, np.float32)
         sure = self.certainty if ranking.stages and ranking.stages[-1].matcher == self.chain[-1].matcher else None
         if sure is not None and len(ranking.stages) > 1:
-            places, values = values_of(ranking)
-            probabilities[places] = probability(sure, values)
-            return Judged(probabilities, sure.no_match_below)
+            return self._judged(sure, ranking)
         known = {name for name in set(ranking.scored_by) if name is not None and self.matchers[name].calibrated}
         by_score = [name in known for name in ranking.scored_by]
         if any(by_score):
             probabilities[by_score] = self.probability(ranking.scores[by_score], items=items)
         return Judged(probabilities, self.calibration.no_match_below)
+
+    @staticmethod
+    def _judged(sure: Certainty, ranking: Ranking) -> Judged:
+        probabilities = np.full(ranking.count, np.nan, np.float32)
+        places, values = values_of(ranking)
+        found = probability(sure, values)
+        presence = first_presence(ranking.stages[-1].scores, ranking.stages[-1].presence)
+        absent = None
+        if sure.presence_below is not None and presence is not None:
+            absent = says_no_match(sure, found, presence)
+        probabilities[places] = found * UNLIKELY_THERE if absent else found
+        return Judged(probabilities, sure.no_match_below or None, absent)
 
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:
         """Calibrated probability of "same garment" for each score, 0..1.

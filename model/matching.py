@@ -6,7 +6,7 @@ Letters  N items, R regions, S image side, h x w a feature map
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,14 @@ Items = Mapping[str, Floats | Coded]
 def as_photo(items: Items, place: int) -> Photo:
     """One of N items, as a photo's features are given."""
     return {name: floats(values[place : place + 1])[0] for name, values in items.items()}
+
+
+class Told(NamedTuple):
+    """What a matcher says of N items: (N,) float32 `scores`, higher is more alike; and `presence`, (N,) float32, how
+    likely the photo's garment is there at all, were the item the answer, 0..1. None: this matcher cannot tell."""
+
+    scores: NDArray[np.float32]
+    presence: NDArray[np.float32] | None = None
 
 
 class Matcher(Protocol):
@@ -61,6 +69,15 @@ class Matcher(Protocol):
 
 
 @runtime_checkable
+class TellingMatcher(Protocol):
+    """What a matcher has too that can say whether the garment is there."""
+
+    def tell_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[Told]:
+        """`score_many`, and what comes with the scores."""
+        ...
+
+
+@runtime_checkable
 class ExplainingMatcher(Matcher, Protocol):
     """A matcher that can say what decided a score."""
 
@@ -84,6 +101,13 @@ class GradCam(Protocol):
     def grad_cam(self, pixels: NDArray[np.uint8], other: Photo, *, side: Side) -> NDArray[np.float32]:
         """Grad-CAM of the score on the last feature map, (h, w), 0 or more; `pixels` (S, S, 3) are `side`'s photo."""
         ...
+
+
+def tell_many(matcher: Matcher, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[Told]:
+    """All that a matcher says of photos and their items, given as to `Matcher.score_many`."""
+    if isinstance(matcher, TellingMatcher):
+        return matcher.tell_many(queries, candidates)
+    return [Told(scores) for scores in matcher.score_many(queries, candidates)]
 
 
 def as_explaining(matcher: Matcher) -> ExplainingMatcher | None:

@@ -8,10 +8,12 @@ Paper    after Kuang et al., ICCV 2019, sec. 3.2: nodes are similarities and hea
     a_i  = mean of g_ij over the j beside i         what i hears: whether its neighbours' partners moved alike
     t_i  = p_i v_i / sum_j p_j                      a term: a value of node i, and how much i is asked
     s    = b + sum_i (c cos_i / P + sum_t w_t t_i)
+    h    = sigma(e + sum_i sum_t u_t t_i)           presence: whether the photo's garment is there at all
 
-The weights are few and found by a convex fit (`model.train.phases.sparse_graph_fit`); with all of them zero the graph
-is the dense match. Forms that learn their messages were tried and kept what is peculiar to the makers of their queries
-(docs/results.md).
+Both are read off the same terms: s tells the garment from the items beside it, h a garment that is there from one whose
+likest item is another. The weights are few and found by convex fits (`model.train.phases.sparse_graph_fit`); with all w
+zero the graph is the dense match. Forms that learn their messages were tried and kept what is peculiar to the makers of
+their queries (docs/results.md).
 """
 
 from __future__ import annotations
@@ -145,48 +147,60 @@ class SparseGraph:
         weights: w of each of TERMS that has one.
         cosine_scale: c.
         bias: b.
+        presence: u of each of TERMS that has one; empty where nothing was fitted.
+        presence_bias: e.
     """
 
     grid: Grid = (7, 7)
     weights: Mapping[str, float] = field(default_factory=dict)
     cosine_scale: float = COSINE_SCALE
     bias: float = 0.0
+    presence: Mapping[str, float] = field(default_factory=dict)
+    presence_bias: float = 0.0
     _by_value: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
-    """The weights as (V,) of the values in a mean over nodes, and (who, V) of those in a weighted one."""
+    """Of each readout the weights as (V,) of the values in a mean over nodes, and (who, V) of those in a weighted one;
+    one below the other."""
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.weights) - set(TERMS)):
+        if unknown := sorted({*self.weights, *self.presence} - set(TERMS)):
             raise ConfigError(f"a sparse graph has no terms {unknown}; known are {', '.join(TERMS)}")
-        plain, asked = torch.zeros(len(VALUES)), torch.zeros(len(WEIGHING), len(VALUES))
-        plain[VALUES.index("cosine")] = self.cosine_scale
-        for name, weight in self.weights.items():
-            who, of, what = name.partition(":")
-            if of:
-                asked[WEIGHING.index(who), VALUES.index(what)] += weight
-            else:
-                plain[VALUES.index(name)] += weight
-        object.__setattr__(self, "_by_value", (plain, asked))
+        readouts = [_by_value(self.weights, self.cosine_scale)]
+        readouts += [_by_value(self.presence, 0.0)] if self.presence else []
+        plain, asked = zip(*readouts, strict=True)
+        object.__setattr__(self, "_by_value", (torch.stack(plain), torch.stack(asked)))
 
     def contributions(self, inputs: Tensor) -> Tensor:
         """What each node adds to the score: (n, P, F) -> (n, P)."""
-        plain, asked = (weights.to(inputs.device) for weights in self._by_value)
-        values, weights = (of.movedim(-1, 0) for of in node_values(inputs, self.grid))  # (V, n, P), (who, n, P)
-        share = weights / (weights.sum(dim=2, keepdim=True) + TINY)
-        each = values.flatten(1)  # (V, n P)
-        in_mean = (plain / inputs.shape[1]) @ each
-        return (in_mean + (share.flatten(1) * (asked @ each)).sum(dim=0)).view(inputs.shape[:2])
+        return self._read(inputs)[0]
 
     def score(self, inputs: Tensor) -> Tensor:
         """(n, P, F) -> (n,) logits: the contributions and the bias."""
         return self.contributions(inputs).sum(dim=1) + self.bias
 
+    def score_and_presence(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(n, P, F) -> (n,) of `score`, and (n,) 0..1 of presence, were each the answer; None where none is fitted."""
+        score, *presence = self._read(inputs).sum(dim=2)
+        return score + self.bias, torch.sigmoid(presence[0] + self.presence_bias) if presence else None
+
+    def _read(self, inputs: Tensor) -> Tensor:
+        """(n, P, F) -> (readouts, n, P), what each node adds to each readout."""
+        plain, asked = (weights.to(inputs.device) for weights in self._by_value)  # (readouts, V), (readouts, who, V)
+        values, weights = (of.movedim(-1, 0) for of in node_values(inputs, self.grid))  # (V, n, P), (who, n, P)
+        share = weights / (weights.sum(dim=2, keepdim=True) + TINY)
+        each = values.flatten(1)  # (V, n P)
+        in_mean = (plain / inputs.shape[1]) @ each
+        in_weighted = (share.flatten(1) * (asked @ each)).sum(dim=1)
+        return (in_mean + in_weighted).unflatten(1, inputs.shape[:2])
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Plain JSON types; without a presence nothing of it, as it was before there was one."""
+        presence = {"presence": dict(self.presence), "presence_bias": self.presence_bias} if self.presence else {}
         return {
             "grid": list(self.grid),
             "weights": dict(self.weights),
             "cosine_scale": self.cosine_scale,
             "bias": self.bias,
+            **presence,
         }
 
     @classmethod
@@ -201,3 +215,16 @@ class SparseGraph:
             return cls(**given)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"a sparse graph has {sorted(values)}: {error!r}") from error
+
+
+def _by_value(weights: Mapping[str, float], cosine_scale: float) -> tuple[Tensor, Tensor]:
+    """Weights of terms as (V,) of values in a mean over nodes, and (who, V) of those in a weighted one."""
+    plain, asked = torch.zeros(len(VALUES)), torch.zeros(len(WEIGHING), len(VALUES))
+    plain[VALUES.index("cosine")] = cosine_scale
+    for name, weight in weights.items():
+        who, of, what = name.partition(":")
+        if of:
+            asked[WEIGHING.index(who), VALUES.index(what)] += weight
+        else:
+            plain[VALUES.index(name)] += weight
+    return plain, asked

@@ -15,7 +15,7 @@ from torch import Tensor
 from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
 from threadmatch.model.explain import Explanation
 from threadmatch.model.features import CELLS
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Items, Photo, Told
 from threadmatch.model.node_inputs import INPUTS, node_inputs
 from threadmatch.model.pyramid import region_boxes
 from threadmatch.model.region_matchers import tensor
@@ -44,15 +44,19 @@ class SparseGraphMatcher:
         self.graph, self._device = graph, device
         self._boxes = region_boxes([graph.grid], *graph.grid).numpy()
 
-    @torch.inference_mode()
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
         """See `Matcher.score_many`."""
-        scored = []
+        return [told.scores for told in self.tell_many(queries, candidates)]
+
+    @torch.inference_mode()
+    def tell_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[Told]:
+        """See `TellingMatcher.tell_many`."""
+        told = []
         for query, items in zip(queries, candidates, strict=True):
             inputs = self._inputs(query, items)
-            scores = self.graph.score(inputs) if len(inputs) else torch.empty(0)
-            scored.append(scores.float().cpu().numpy())
-        return scored
+            scores, presence = self.graph.score_and_presence(inputs) if len(inputs) else (torch.empty(0), None)
+            told.append(Told(_numbers(scores), None if presence is None else _numbers(presence)))
+        return told
 
     def region_boxes(self) -> NDArray[np.float32]:
         """(P, 4) x0, y0, x1, y1 of each cell in 0..1 of the crop."""
@@ -97,3 +101,7 @@ class SparseGraphMatcher:
 
     def _cells(self, of: Photo | Items) -> Tensor:
         return tensor(of[CELLS]).to(self._device, torch.float32)
+
+
+def _numbers(values: Tensor) -> NDArray[np.float32]:
+    return np.asarray(values.float().cpu().numpy())

@@ -100,10 +100,11 @@ class NoMatchRates:
     """How often "no match in this gallery" is wrong.
 
     Fields:
-        threshold: probability of the best match below which it is said; None: never said.
+        threshold: probability of the best match, or presence of the first, below which it is said; None: never said.
         false_accept: share of searches without their product in the gallery for which it is not said.
         false_reject: share of searches with their product in the gallery for which it is said.
         present, absent: searches of either kind.
+        false_reject_right: `false_reject` of those alone whose first match is the product; None: not measured.
     """
 
     threshold: float | None
@@ -111,6 +112,7 @@ class NoMatchRates:
     false_reject: float
     present: int
     absent: int
+    false_reject_right: float | None = None
 
 
 def calibrate(scored: ScoredQueries, *, max_false_reject: float | None = None) -> Calibration:

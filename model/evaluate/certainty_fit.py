@@ -36,11 +36,18 @@ class KnownSearch:
         values: (k, V) of `certainty.match_values`.
         same: (k,) whether each is the garment.
         origin: what set it comes from; origins count alike, however many searches they have.
+        presence: (k,) what the last stage said of it; None where it tells none.
     """
 
     values: NDArray[np.float64]
     same: NDArray[np.bool_]
     origin: str = ""
+    presence: NDArray[np.float32] | None = None
+
+    @property
+    def first_presence(self) -> float | None:
+        """Of the first match."""
+        return None if self.presence is None or not len(self.presence) else float(self.presence[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ class Saying:
 
 
 def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = WRONGLY_SAID) -> Certainty:
-    """Fit weights, ranges, and the threshold of "no match".
+    """Fit weights, ranges, and the threshold of "no match": of presence where all searches have one.
 
     Args:
         searches: whose garment is in the gallery, of several origins where there are any.
@@ -84,7 +91,12 @@ def fit_certainty(searches: Sequence[KnownSearch], *, wrongly_said: float = WRON
         low=tuple(round(float(v), 6) for v in low),
         high=tuple(round(float(v), 6) for v in high),
     )
-    return replace(fitted, no_match_below=_threshold(best_probabilities(fitted, searches), share, wrongly_said))
+    presence = [s.first_presence for s in searches]
+    told = np.asarray([value for value in presence if value is not None])
+    if len(told) == len(searches):
+        return replace(fitted, presence_below=_threshold(told, share, wrongly_said))
+    best = best_probabilities(fitted, searches)
+    return replace(fitted, no_match_below=min(_threshold(best, share, wrongly_said), 0.999))
 
 
 def best_probabilities(certainty: Certainty, searches: Sequence[KnownSearch]) -> NDArray[np.float64]:
@@ -100,7 +112,7 @@ def how_often_said(certainty: Certainty, present: Sequence[KnownSearch], absent:
         absent: the same with the garment taken out.
     """
     of_present, of_absent = (
-        np.asarray([says_no_match(certainty, probability(certainty, s.values)) for s in some])
+        np.asarray([says_no_match(certainty, probability(certainty, s.values), s.first_presence) for s in some])
         for some in (present, absent)
     )
     right = np.asarray([bool(len(s.same) and s.same[0]) for s in present], bool)
@@ -119,8 +131,8 @@ def _shares(searches: Sequence[KnownSearch]) -> NDArray[np.float64]:
 
 
 def _threshold(best: NDArray[np.float64], share: NDArray[np.float64], wrongly_said: float) -> float:
-    """The probability below which so much of the whole share lies."""
+    """The value below which so much of the whole share lies."""
     order = np.argsort(best)
     below = np.cumsum(share[order]) / share.sum()
     at = int(np.searchsorted(below, wrongly_said, side="right"))
-    return round(float(min(best[order][min(at, len(best) - 1)], 0.999)), 6)
+    return round(float(best[order][min(at, len(best) - 1)]), 6)

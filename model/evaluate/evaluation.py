@@ -173,13 +173,15 @@ def _judged(judged: Sequence[JudgedQuery], model: Model) -> dict[str, Any]:
     stated = np.concatenate([one.probabilities for one in judged])
     same = np.concatenate([one.same for one in judged])
     present = [one for one in judged if one.present]
+    right = [one for one in present if one.search.same[:1].any()]
     assert model.certainty is not None
     rates = NoMatchRates(
-        model.certainty.no_match_below,
+        model.certainty.threshold,
         1 - float(np.mean([one.said_without for one in judged])),
         float(np.mean([one.said for one in present])) if present else 0.0,
         len(present),
         len(judged),
+        float(np.mean([one.said for one in right])) if right else None,
     )
     calibration = {
         "ece": expected_calibration_error(stated, same),

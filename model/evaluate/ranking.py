@@ -19,7 +19,7 @@ from threadmatch.model.evaluate.calibration import CALIBRATION_DEPTH, ScoredQuer
 from threadmatch.model.evaluate.certainty_fit import KnownSearch
 from threadmatch.model.evaluate.metrics import first_hit
 from threadmatch.model.inference import Judged
-from threadmatch.model.matching import Matcher, Photo
+from threadmatch.model.matching import Matcher, Photo, Told, tell_many
 from threadmatch.model.progress import Progress, unheard
 
 FINAL = "grnet"
@@ -175,7 +175,8 @@ def _known(ranking: Ranking, same: NDArray[np.bool_]) -> KnownSearch:
     """The values of a search's matches, best first; `same` by place."""
     places, values = values_of(ranking)
     best = np.argsort(-ranking.scores[places], kind="stable")
-    return KnownSearch(values[best], same[places][best])
+    presence = ranking.stages[-1].presence
+    return KnownSearch(values[best], same[places][best], presence=None if presence is None else presence[best])
 
 
 class _Scored:
@@ -196,31 +197,31 @@ class _Scored:
         """How many items there are."""
         return len(self.order)
 
-    def scores(self, matcher: Matcher, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(places),) scores."""
+    def tell(self, matcher: Matcher, places: NDArray[np.int64]) -> Told:
+        """What a matcher says of these places."""
         if not matcher.pointwise:
-            [scores] = matcher.score_many([self._photo], [self._shop.items(self.order[places], matcher.needs)])
-            return scores
+            [told] = tell_many(matcher, [self._photo], [self._shop.items(self.order[places], matcher.needs)])
+            return told
         known = self._known.setdefault(matcher.name, np.full(len(self.order), np.nan, np.float32))
         new = places[np.isnan(known[places])]
         if len(new):
             items = self._shop.items(self.order[new], matcher.needs)
             [known[new]] = matcher.score_many([self._photo], [items])
-        return known[places]
+        return Told(known[places])
 
     def through(self, method: Method, count: int, *, extra: int = 0) -> Ranking:
         """All stages over the first `count` places, each taking `extra` more items than it says."""
         ranking = Ranking(count)
         for matcher, items in method.stages:
             head = ranking.head(count if items is None else items + extra)
-            ranking.rerank(matcher.name, self.scores(matcher, head))
+            ranking.rerank(matcher.name, *self.tell(matcher, head))
         return ranking
 
     def last_stage(self, method: Method, count: int, extra: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The places that the last stage is given, in the order it is given them, and its scores."""
         before = Method(method.stages[:-1])
         given = self.through(before, count, extra=extra).head(count if method.depth is None else method.depth + extra)
-        return given, self.scores(method.stages[-1][0], given)
+        return given, self.tell(method.stages[-1][0], given).scores
 
 
 def _positions(images: Sequence[LabelledImage]) -> dict[str, list[int]]:

@@ -134,10 +134,11 @@ def _said(certainty: Certainty, judged: Sequence[JudgedQuery]) -> dict[str, Any]
     there = [one.search for one in judged if one.present]
     said = how_often_said(certainty, there, [one.search_without for one in judged])
     return {
-        "no_match_below": certainty.no_match_below,
-        "false_reject": said.present,
-        "false_accept": 1 - said.absent,
         **certainty.to_dict(),
+        "no_match_below": certainty.threshold,
+        "false_reject": said.present,
+        "false_reject_right": said.right,
+        "false_accept": 1 - said.absent,
     }
 
 

@@ -31,9 +31,12 @@ def markdown(result: dict[str, Any]) -> str:
     if calibration := result.get("calibration"):
         lines.append(f"- Expected calibration error of the first-page probabilities: {calibration['ece']:.4f}")
     if (no_match := result.get("no_match")) is not None and no_match["threshold"] is not None:
+        right = no_match.get("false_reject_right")
+        of_right = "" if right is None else f" ({percent(right)} % of those of them whose first match is right)"
         lines.append(
             f"- No match below {no_match['threshold']:.3f}: said of {percent(no_match['false_reject'])} % of the "
-            f"queries whose product is there, not said of {percent(no_match['false_accept'])} % once it is taken out"
+            f"queries whose product is there{of_right}, not said of {percent(no_match['false_accept'])} % once it is "
+            "taken out"
         )
     return "\n".join(lines).rstrip() + "\n"
 

@@ -35,6 +35,7 @@ from threadmatch.model.train.phases.sparse_graph_fit import (
     Encoded,
     Lists,
     build_lists,
+    fit_presence,
     fit_sparse_graph,
     known_searches,
     score_lists,
@@ -47,22 +48,32 @@ DEPTH = 16
 
 
 def fit_chain(
-    network: GRNet, *, fit: Sequence[tuple[Path, float]], val: Sequence[Path], cache: Path | None = None
+    network: GRNet,
+    *,
+    fit: Sequence[tuple[Path, float]],
+    val: Sequence[Path],
+    cache: Path | None = None,
+    keep_graph: bool = False,
 ) -> dict[str, Any]:
-    """Fit the graph and its certainty behind a network's cells, and make them its chain.
+    """Fit the graph, its presence and its certainty behind a network's cells, and make them its chain.
 
     Args:
         network: with cells; its `graph`, `certainty` and `chain` are set.
-        fit: sets that the graph learns from, and what each counts.
+        fit: sets that the graph learns from, and what each counts; for presence they count alike.
         val: sets that certainty is fitted on, and that the report measures.
         cache: folder for features.
+        keep_graph: fit presence and certainty alone, behind the graph that the network has.
 
     Returns:
         For each set of `val` top-1 of the dense match and of the graph, and how often "no match" is said.
     """
     model = Model(network)
-    learnt = _lists(model, [path for path, _ in fit], cache, weights=[share for _, share in fit])
-    graph = fit_sparse_graph(learnt, grid=model.map_grid)
+    learning = [path for path, _ in fit]
+    graph = network.graph if keep_graph else None
+    if graph is None:
+        learnt = _lists(model, learning, cache, weights=[share for _, share in fit])
+        graph = fit_sparse_graph(learnt, grid=model.map_grid)
+    graph = fit_presence(graph, _lists(model, learning, cache), _lists(model, learning, cache, taken_out=True))
     measured = _lists(model, val, cache)
     gone = _lists(model, val, cache, taken_out=True)
     present = {one.name: known_searches(graph, one) for one in measured}
@@ -139,6 +150,7 @@ def main() -> None:
     parser.add_argument("--fit", nargs="+", required=True, metavar="SET[:WEIGHT]")
     parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="SET")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep-graph", action="store_true", help="fit presence and certainty alone")
     given = parser.parse_args()
     pairs = [text.rpartition(":") if ":" in text else (text, ":", "1") for text in given.fit]
     fitted = with_cells(load_checkpoint(model_folder(given.model)))
@@ -147,6 +159,7 @@ def main() -> None:
         fit=[(Path(path), float(weight)) for path, _, weight in pairs],
         val=given.val,
         cache=given.out.with_name(f"{given.out.name}-features"),
+        keep_graph=given.keep_graph,
     )
     network = with_cells(load_checkpoint(model_folder(given.model)))  # as it was: encoding folds its batch norm
     network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain

@@ -24,7 +24,7 @@ from threadmatch.model.chain import Chain, Ranking
 from threadmatch.model.detection.parsing.detector import Looked, ParserDetector
 from threadmatch.model.detection.proposals import Detector, GrabCutDetector
 from threadmatch.model.images import ImageLimits
-from threadmatch.model.matching import Items, Matcher, Photo
+from threadmatch.model.matching import Items, Matcher, Photo, Told, tell_many
 from threadmatch.model.threads import torch_threads
 from threadmatch.service.errors import StoppedError
 from threadmatch.service.queues.batching import Budget, Limits, MicroBatcher, WorkThread
@@ -92,9 +92,9 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """What one stage said: (n,) scores in the order in which it was given the items, and the seconds it took."""
+    """What one stage said of n items, in the order in which it was given them, and the seconds it took."""
 
-    scores: NDArray[np.float32]
+    told: Told
     seconds: float
 
 
@@ -237,15 +237,15 @@ class ModelQueues:
                 items = [_first(asked[place], rankings[place], turn) for place in mine]
                 found = self._scores(self.model.matchers[name], [asked[place].photo for place in mine], items)
                 seconds = time.perf_counter() - started
-                for place, scores in zip(mine, found, strict=True):
-                    rankings[place].rerank(name, scores)
-                    scored[place].append(Scored(scores, seconds))
+                for place, told in zip(mine, found, strict=True):
+                    rankings[place].rerank(name, told.scores)
+                    scored[place].append(Scored(told, seconds))
         return scored
 
-    def _scores(self, matcher: Matcher, photos: list[Photo], items: list[Items]) -> list[NDArray[np.float32]]:
+    def _scores(self, matcher: Matcher, photos: list[Photo], items: list[Items]) -> list[Told]:
         with torch_threads(1) if matcher.cost < WORTH_SHARING else contextlib.nullcontext():
-            found = matcher.score_many(photos, items)
-        if not all(np.isfinite(scores).all() for scores in found):
+            found = tell_many(matcher, photos, items)
+        if not all(np.isfinite(told.scores).all() for told in found):
             raise ValueError("the model gave a score that is not a finite number")
         return found
 

@@ -290,8 +290,8 @@ class Retriever:
             for stage, each in zip(together, told, strict=True):
                 timings[stage.matcher] = timings.get(stage.matcher, 0.0) + 1000 * each.seconds + waited
                 waited = 0.0
-                stages.last_head = stages.ranking.head(len(each.scores)).copy()
-                stages.ranking.rerank(stage.matcher, each.scores)
+                stages.last_head = stages.ranking.head(len(each.told.scores)).copy()
+                stages.ranking.rerank(stage.matcher, *each.told)
         return stages
 
     def _together(self, chain: Chain, count: int) -> Chain:

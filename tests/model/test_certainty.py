@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +67,9 @@ def test_a_certainty_comes_back_from_json() -> None:
     assert Certainty.from_dict(json.loads(json.dumps(_certainty().to_dict()))) == _certainty()
 
 
-@pytest.mark.parametrize("wrong", [{"weights": [1.0]}, {"nonsense": 1}, {"no_match_below": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"weights": [1.0]}, {"nonsense": 1}, {"no_match_below": 1.5}, {"presence_below": -1}]
+)
 def test_a_damaged_certainty_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Certainty.from_dict(_certainty().to_dict() | wrong)
@@ -113,6 +116,35 @@ def test_a_small_origin_counts_as_much_as_a_large_one() -> None:
     fitted = fit_certainty([*large, *small, *hopeless], wrongly_said=0.049)
     assert (best_probabilities(fitted, hopeless) < fitted.no_match_below).mean() > 0.8
     assert (best_probabilities(fitted, large) < fitted.no_match_below).mean() < 0.03
+
+
+def _telling(searches: list[KnownSearch], presence: float, seed: int) -> list[KnownSearch]:
+    told = np.random.default_rng(seed).uniform(presence - 0.2, presence + 0.2, (len(searches), 5)).astype(np.float32)
+    return [replace(search, presence=own) for search, own in zip(searches, told, strict=True)]
+
+
+def test_the_threshold_is_of_presence_where_every_search_tells_one() -> None:
+    there = _telling(_searches(400, there=True, seed=1), 0.7, 1)
+    gone = _telling(_searches(400, there=False, seed=2), 0.4, 2)
+    fitted = fit_certainty(there, wrongly_said=0.05)
+    assert fitted.no_match_below == 0
+    assert fitted.threshold == fitted.presence_below == pytest.approx(0.52, abs=0.01)
+    said = how_often_said(fitted, there, gone)
+    assert 0.03 < said.present <= 0.05
+    assert said.absent == pytest.approx(0.8, abs=0.05)
+    assert Certainty.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    mixed = fit_certainty([*there, *_searches(100, there=True, seed=3)])
+    assert mixed.presence_below is None
+    assert mixed.threshold == mixed.no_match_below > 0
+
+
+def test_presence_says_no_match_whatever_the_probabilities() -> None:
+    sure = replace(_certainty(), presence_below=0.4)
+    likely, unlikely = np.array([0.9], np.float32), np.array([0.1], np.float32)
+    assert says_no_match(sure, likely, 0.39)
+    assert not says_no_match(sure, unlikely, 0.41)
+    assert says_no_match(sure, unlikely), "a chain that tells none is judged by its probabilities"
+    assert says_no_match(sure, np.zeros(0, np.float32), None)
 
 
 def test_too_few_searches_are_refused() -> None:

@@ -107,6 +107,29 @@ def test_a_lone_item_has_no_rivals() -> None:
         assert not inputs[..., INPUTS.index(name)].any()
 
 
+def test_presence_is_its_equation_and_leaves_the_score_as_it_is() -> None:
+    inputs, weights = _inputs(), {"cosine": 9.0, "standing": -2.0, "mutual:cosine": 4.0}
+    plain = SparseGraph(GRID, {"agree": 2.0}, bias=0.3)
+    graph = SparseGraph(GRID, {"agree": 2.0}, bias=0.3, presence=weights, presence_bias=-1.5)
+    score, presence = graph.score_and_presence(inputs)
+    torch.testing.assert_close(score, plain.score(inputs))
+    torch.testing.assert_close(graph.contributions(inputs), plain.contributions(inputs))
+    assert presence is not None
+    terms = node_terms(inputs, GRID).sum(dim=1)  # (n, T)
+    for n in range(N):
+        logit = -1.5 + sum(weight * terms[n, TERMS.index(name)].item() for name, weight in weights.items())
+        assert presence[n].item() == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
+    assert plain.score_and_presence(inputs)[1] is None
+
+
+def test_a_graph_comes_back_from_json_with_its_presence_and_without_as_it_was_before_there_was_one() -> None:
+    graph = SparseGraph(GRID, {"agree": 2.0}, presence={"cosine": 1.0}, presence_bias=0.5)
+    assert SparseGraph.from_dict(json.loads(json.dumps(graph.to_dict()))) == graph
+    assert set(SparseGraph(GRID, {"agree": 2.0}).to_dict()) == {"grid", "weights", "cosine_scale", "bias"}
+    with pytest.raises(ConfigError, match="no terms"):
+        SparseGraph(GRID, presence={"nonsense": 1.0})
+
+
 def test_beside_are_the_cells_around_in_equal_parts() -> None:
     actual = beside(GRID)
     for i, j in itertools.product(range(P), range(P)):

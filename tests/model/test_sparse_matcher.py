@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from threadmatch.model.config import GRNetConfig
 from threadmatch.model.dense import DenseMatcher
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.inference import Model, load_model
+from threadmatch.model.inference import UNLIKELY_THERE, Model, load_model
 from threadmatch.model.matchers import named
+from threadmatch.model.matching import tell_many
 from threadmatch.model.sparse_graph import SparseGraph
 from threadmatch.model.sparse_matcher import SparseGraphMatcher
 
@@ -120,6 +122,44 @@ def test_probabilities_are_of_the_whole_chain_and_of_what_its_last_stage_scored(
     np.testing.assert_allclose(judged.probabilities[[1, 3, 2]], probability(SURE, values), rtol=1e-6)
     assert np.isnan(judged.probabilities[[0, 4]]).all()
     assert judged.no_match_below == 0.2
+
+
+TOLD = SparseGraph((2, 3), {"mutual:cosine": 3.0}, presence={"cosine": 6.0, "standing": 1.0}, presence_bias=-2.0)
+
+
+def test_a_graph_that_knows_presence_tells_it_with_the_scores() -> None:
+    query, items = {"cells": _cells(P, seed=3)}, {"cells": _cells(4, P, seed=4)}
+    matcher = SparseGraphMatcher(TOLD)
+    [told] = tell_many(matcher, [query], [items])
+    np.testing.assert_array_equal(told.scores, matcher.score_many([query], [items])[0])
+    assert told.presence is not None
+    assert told.presence.shape == (4,)
+    assert np.ptp(told.presence) > 0.01
+    assert ((told.presence > 0) & (told.presence < 1)).all()
+    [none] = tell_many(matcher, [query], [{"cells": items["cells"][:0]}])
+    assert (len(none.scores), none.presence) == (0, None)
+    [without] = tell_many(SparseGraphMatcher(GRAPH), [query], [items])
+    assert without.presence is None
+    [dense] = tell_many(DenseMatcher(lambda: (2, 3)), [query], [items])
+    assert dense.presence is None
+
+
+@pytest.mark.parametrize(("presence", "absent"), [([0.9, 0.19, 0.9], True), ([0.1, 0.2, 0.1], False)])
+def test_where_presence_is_told_it_alone_says_no_match_and_of_the_first_match(
+    presence: list[float], absent: bool
+) -> None:
+    network = _network()
+    network.certainty = replace(SURE, no_match_below=0.0, presence_below=0.2)
+    model, ranking = Model(network), Ranking(4)
+    dense, last = np.asarray([0.3, 0.9, 0.5, 0.7], np.float32), np.asarray([1.0, 3.0, 2.0], np.float32)
+    ranking.rerank("dense", dense)
+    ranking.rerank("sparse", last, np.asarray(presence, np.float32))  # of places 1, 3, 2; the second is the first match
+    judged = model.judge(ranking)
+    assert judged.says_no_match == absent
+    values = match_values(last, np.sort(dense)[::-1], np.asarray([1, 3, 2]))
+    held = UNLIKELY_THERE if absent else 1.0
+    np.testing.assert_allclose(judged.probabilities[[1, 3, 2]], held * probability(SURE, values), rtol=1e-6)
+    assert judged.no_match_below is None
 
 
 @pytest.mark.parametrize(("best", "said"), [(0.19, True), (0.2, False), (np.nan, False)])

@@ -9,7 +9,7 @@ has one answer, takes seconds, and can be repeated on a shop's own pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from threadmatch.model.certainty import match_values
-from threadmatch.model.convex import minimise
+from threadmatch.model.convex import logistic, minimise
 from threadmatch.model.dense import dense_similarity
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.certainty_fit import KnownSearch
@@ -28,6 +28,8 @@ from threadmatch.model.sparse_graph import COSINE_SCALE, TERMS, SparseGraph, nod
 PULL = 0.02
 """Of squared weights, each in units of its term's deviation. Chosen on `val` (`model.synthetic.judging_sets`)."""
 MIN_QUERIES = 50
+PRESENCE_PULL = 3e-3
+"""Likewise, of presence's."""
 _AT_ONCE = 64
 
 
@@ -161,6 +163,40 @@ def fit_sparse_graph(train: Sequence[Lists], *, grid: tuple[int, int] = (7, 7), 
     return SparseGraph(grid, weight, COSINE_SCALE, round(bias, 6))
 
 
+def fit_presence(
+    graph: SparseGraph, there: Sequence[Lists], gone: Sequence[Lists], *, pull: float = PRESENCE_PULL
+) -> SparseGraph:
+    """Fit the graph's second readout: searches whose garment is there against the same with it taken out.
+
+    Of each search the match that the graph puts first counts, right or not, and of sets each as much as another.
+
+    Args:
+        graph: fitted; its scores stay what they are.
+        there, gone: of the same sets, `build_lists` as it is and with `taken_out`.
+        pull: of squared weights, each in units of its term's deviation.
+
+    Returns:
+        The graph with its presence.
+
+    Raises:
+        DataError: fewer than MIN_QUERIES searches of either kind.
+    """
+    if min(sum(len(one.same) for one in some) for some in (there, gone)) < MIN_QUERIES:
+        raise DataError(f"presence needs {MIN_QUERIES} searches with their garment there, and as many without")
+    terms, present, weight = [], [], []
+    for some, is_there in ((there, True), (gone, False)):
+        for one in some:
+            first = score_lists(graph, one).argmax(axis=1)
+            terms.append(terms_of(one, graph.grid)[np.arange(len(first)), first])
+            present.append(np.full(len(first), is_there))
+            weight.append(np.full(len(first), 1 / max(1, len(first))))
+    share = np.concatenate(weight)
+    values = np.concatenate(terms).astype(np.float64)
+    found, bias = logistic(values, np.concatenate(present), share / share.mean(), pull=pull)
+    weights = {name: round(float(w), 6) for name, w in zip(TERMS, found, strict=True)}
+    return replace(graph, presence=weights, presence_bias=round(bias, 6))
+
+
 def list_loss(scores: Tensor, same: Tensor, weight: Tensor) -> Tensor:
     """Mean over queries of minus the log of what a softmax over the items gives the right ones.
 
@@ -198,11 +234,20 @@ def score_lists(graph: SparseGraph, lists: Lists) -> NDArray[np.float32]:
     return np.asarray(scores, np.float32)
 
 
+def presence_of(graph: SparseGraph, lists: Lists) -> NDArray[np.float32] | None:
+    """(q, k) presence, 0..1; None where none is fitted."""
+    if not graph.presence:
+        return None
+    weights = np.asarray([graph.presence.get(name, 0.0) for name in TERMS], np.float32)
+    return np.asarray(1 / (1 + np.exp(-(terms_of(lists, graph.grid) @ weights + graph.presence_bias))), np.float32)
+
+
 def known_searches(graph: SparseGraph, lists: Lists) -> list[KnownSearch]:
     """What `certainty_fit` learns from: each query's matches, best first by the graph."""
-    found = []
+    found, presence = [], presence_of(graph, lists)
     for n, scores in enumerate(score_lists(graph, lists)):
         best = np.argsort(-scores, kind="stable")
         values = match_values(scores, lists.dense[n], lists.place[n])
-        found.append(KnownSearch(values[best], lists.same[n][best], lists.name))
+        told = None if presence is None else presence[n][best]
+        found.append(KnownSearch(values[best], lists.same[n][best], lists.name, told))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from threadmatch.model.train.phases.sparse_graph_fit import (
     Encoded,
     Lists,
     build_lists,
+    fit_presence,
     fit_sparse_graph,
     known_searches,
     list_loss,
     mean_cosines,
+    presence_of,
     score_lists,
 )
 
@@ -96,6 +99,48 @@ def test_the_fit_finds_what_tells_right_from_wrong() -> None:
 def test_a_strong_pull_leaves_the_dense_match() -> None:
     graph, test = fit_sparse_graph([_lists(200, 1)], grid=GRID, pull=1e6), _lists(50, 3)
     np.testing.assert_array_equal(score_lists(graph, test).argmax(axis=1), mean_cosines(test).argmax(axis=1))
+
+
+def _absent(count: int, seed: int, k: int = 5) -> Lists:
+    """The likest items choose the photo's cells as often as wrong ones do."""
+    lists = _lists(count, seed, k)
+    inputs = lists.inputs.copy()
+    inputs[..., INPUTS.index("mutual")] = np.random.default_rng(seed + 99).random((count, k, P)) < 0.3
+    return replace(lists, inputs=inputs, same=np.zeros_like(lists.same))
+
+
+def test_presence_tells_what_is_there_from_what_is_not_and_leaves_the_scores() -> None:
+    graph = fit_sparse_graph([_lists(200, 1)], grid=GRID)
+    told = fit_presence(graph, [_lists(200, 1)], [_absent(200, 1)])
+    there, gone = _lists(300, 3), _absent(300, 3)
+    np.testing.assert_array_equal(score_lists(told, there), score_lists(graph, there))
+    assert presence_of(graph, there) is None
+    first = [[search.first_presence for search in known_searches(told, lists)] for lists in (there, gone)]
+    assert np.mean(first[0]) > 0.7
+    assert np.mean(first[1]) < 0.3
+    for n, search in enumerate(known_searches(told, there)):
+        presence = presence_of(told, there)
+        assert presence is not None
+        assert search.first_presence == pytest.approx(float(presence[n][score_lists(told, there)[n].argmax()]))
+
+
+def test_presence_of_too_few_searches_is_refused() -> None:
+    graph = fit_sparse_graph([_lists(60, 1)], grid=GRID)
+    with pytest.raises(DataError, match="50 searches"):
+        fit_presence(graph, [_lists(60, 1)], [_absent(20, 1)])
+
+
+def test_presence_of_lists_is_that_of_the_matcher() -> None:
+    gallery, queries = _side(5, 0, list("abcde")), _side(2, 1, list("ab"))
+    lists = build_lists("one", gallery, queries, grid=GRID, kept=4)
+    graph = SparseGraph(GRID, {"agree:cosine": 2.0}, presence={"cosine": 3.0, "best_half": -1.0}, presence_bias=0.2)
+    found = presence_of(graph, lists)
+    assert found is not None
+    for n in range(2):
+        photo, shown = {"cells": queries.cells[n]}, {"cells": gallery.cells[lists.order[n]]}
+        [told] = SparseGraphMatcher(graph).tell_many([photo], [shown])
+        assert told.presence is not None
+        np.testing.assert_allclose(found[n], told.presence, atol=0.01)  # inputs are float16
 
 
 def test_too_few_queries_are_refused() -> None:
