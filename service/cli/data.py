@@ -17,6 +17,7 @@ from threadmatch.service.cli.data_import import (
     import_zappos50k,
 )
 from threadmatch.service.cli.data_sample import sample
+from threadmatch.service.cli.dye import dye
 from threadmatch.service.cli.from_feedback import from_feedback
 from threadmatch.service.cli.retake import retake
 from threadmatch.service.cli.streetify import streetify
@@ -27,6 +28,7 @@ data_app.command("draw")(draw)
 data_app.command("sample")(sample)
 data_app.command("streetify")(streetify)
 data_app.command("retake")(retake)
+data_app.command("dye")(dye)
 data_app.command("from-feedback")(from_feedback)
 data_app.command("import-deepfashion")(import_deepfashion)
 data_app.command("import-deepfashion-c2s")(import_deepfashion_c2s)

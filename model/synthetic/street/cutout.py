@@ -53,23 +53,39 @@ def cut_out(photo: Pixels, *, method: Method = "auto") -> Cutout:
     Raises:
         DataError: the mask found is implausible.
     """
-    if method == "auto":
-        method = "white" if white_border(photo) else "grabcut"
-    height, width = photo.shape[:2]
-    scale = min(1.0, (KEY_PX if method == "white" else WORK_PX) / max(height, width))
-    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else photo
-    small = np.ascontiguousarray(small, np.uint8)
-    mask = white_key(small) if method == "white" else grabcut_mask(small)
-    mask = cleaned(mask)
+    mask = garment_mask(photo, method=method)
     coverage = float((mask > 0).mean())
-    if not PLAUSIBLE[0] <= coverage <= PLAUSIBLE[1]:
-        raise DataError(f"the mask covers {coverage:.0%} of the photo, expected 5 to 97 %; no garment was found")
+    height, width = photo.shape[:2]
     alpha = _soft_edge(np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8))
     x, y, w, h = cv2.boundingRect((alpha > 127).astype(np.uint8))
     if w < 2 or h < 2:
         raise DataError("the mask is thinner than its own edge; no garment was found")
     part = slice(y, y + h), slice(x, x + w)
     return Cutout(np.dstack([_without_fringe(photo[part], alpha[part]), alpha[part]]), coverage)
+
+
+def garment_mask(photo: Pixels, *, method: Method = "auto") -> Pixels:
+    """Where the garment is, and its wearer where there is one.
+
+    Args:
+        photo, method: as of `cut_out`.
+
+    Returns:
+        (h, w) uint8, 255 inside and 0 outside, of the whole photo at no more than KEY_PX or WORK_PX.
+
+    Raises:
+        DataError: the mask found is implausible.
+    """
+    if method == "auto":
+        method = "white" if white_border(photo) else "grabcut"
+    scale = min(1.0, (KEY_PX if method == "white" else WORK_PX) / max(photo.shape[:2]))
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else photo
+    small = np.ascontiguousarray(small, np.uint8)
+    mask = cleaned(white_key(small) if method == "white" else grabcut_mask(small))
+    coverage = float((mask > 0).mean())
+    if not PLAUSIBLE[0] <= coverage <= PLAUSIBLE[1]:
+        raise DataError(f"the mask covers {coverage:.0%} of the photo, expected 5 to 97 %; no garment was found")
+    return mask
 
 
 def worn(cutout: Cutout, *, where: Literal["top", "bottom"]) -> Cutout:

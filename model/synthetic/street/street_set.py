@@ -38,6 +38,8 @@ NAMES = {
 """What to call a garment of which the label alone is known, where the label is not the word."""
 GALLERY_COLUMNS = ("image", "id", "product_id", "category", "source", "name", "price", "color")
 QUERY_COLUMNS = ("image", "product_id", "box", "setup", "cropped", "occluded", "source_view", "category")
+SHOWN_VIEWS: Final = ("only", "main")
+"""Of a product, what a gallery shows."""
 STREET_QUALITY = 92
 PHOTO_PX = 512
 """Photos are read no finer (to a factor of two); the queries made are smaller."""
@@ -170,15 +172,27 @@ def build_street_set(
     Raises:
         DataError: a folder is missing, or holds nothing of this split.
     """
-    photos = sorted(
-        (p for p in read_sources(root, sources) if p.split == split and (keep is None or keep(p))),
-        key=lambda p: stable_hash(p.id),
-    )
-    gallery = [p for p in photos if p.view in ("only", "main")][:limit]
+    photos = [p for p in read_sources(root, sources) if p.split == split and (keep is None or keep(p))]
+    if not any(p.view in SHOWN_VIEWS for p in photos):
+        raise DataError(f"no photos of split {split!r} in {[str(root / s) for s in sources]}")
+    return write_street_set(photos, out, per_item=per_item, seed=seed, limit=limit, workers=workers, progress=progress)
+
+
+def write_street_set(
+    photos: Sequence[SourcePhoto],
+    out: Path,
+    *,
+    per_item: int = 2,
+    seed: int = 0,
+    limit: int | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """`build_street_set` of these photos, which are of one split and some of which a gallery shows."""
+    photos = sorted(photos, key=lambda p: stable_hash(p.id))
+    gallery = [p for p in photos if p.view in SHOWN_VIEWS][:limit]
     shown = {p.product_id for p in gallery}
     photos = [p for p in photos if p.product_id in shown]
-    if not gallery:
-        raise DataError(f"no photos of split {split!r} in {[str(root / s) for s in sources]}")
     (out / "queries").mkdir(parents=True, exist_ok=True)
     for old in (out / "queries").glob("[0-9]*.jpg"):
         old.unlink()
@@ -191,7 +205,8 @@ def build_street_set(
                 progress(done, len(tasks))
     write_table(out / "gallery.csv", GALLERY_COLUMNS, [gallery_row(p) for p in gallery])
     write_table(out / "queries.csv", QUERY_COLUMNS, made)
-    write_joined_manifest(out / "gallery.csv", out / "queries.csv", out / MANIFEST, split=ManifestSplit(split))
+    split = ManifestSplit(gallery[0].split)
+    write_joined_manifest(out / "gallery.csv", out / "queries.csv", out / MANIFEST, split=split)
     return {"gallery": len(gallery), "queries": len(made), "failed": len(tasks) - len(made)}
 
 

@@ -53,6 +53,9 @@ class FinetuneSettings(Drawing):
     """Weight of dense matching over the cells. Above 0 the weights with the best dense matching are kept."""
     temperature: float = 0.05
     """Of all softmaxes."""
+    keep_last: bool = False
+    """Keep the averaged weights of the last step, not those that rank `val` best by themselves: for a network that is
+    to stand beside another (`train.joined_run`), which is worth more than its own figure says."""
     average: float = 0.998
     """Of the weights, exponential: the averaged ones are evaluated and kept."""
     covered: float = 0.35
@@ -78,7 +81,7 @@ class FinetuneSettings(Drawing):
 def finetune(
     network: GRNet, rest: nn.Module, train: Sides[MapSet], val: Sides[MapSet], *, settings: FinetuneSettings, run: Run
 ) -> dict[str, float]:
-    """Train in place; keep the averaged weights that rank `val` best by greedy, or dense, matching.
+    """Train in place; keep the averaged weights that rank `val` best by greedy, or dense, matching, or the last ones.
 
     Each of several processes draws its own share of a step's queries, and their gradients are averaged. A query is
     compared with the items of its process.
@@ -106,7 +109,7 @@ def finetune(
         files=FINETUNE,
         steps=settings.steps,
         evaluate_every=settings.evaluate_every,
-        chosen_by="dense_mrr" if settings.cells else "greedy_mrr",
+        chosen_by="step" if settings.keep_last else "dense_mrr" if settings.cells else "greedy_mrr",
         seed=settings.seed,
         average=settings.average,
         clip=1.0,
