@@ -9,7 +9,6 @@ import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
@@ -30,9 +29,6 @@ from threadmatch.model.framing import Framing
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.matchers import MatchersOf
 from threadmatch.model.matching import Items, Matcher, Photo
-
-UNLIKELY_THERE: Final = 0.5
-"""What a match is as likely as it would be, where its garment is said not to be there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +228,7 @@ class Model:
         absent = None
         if sure.presence_below is not None and presence is not None:
             absent = says_no_match(sure, found, presence)
-        probabilities[places] = found * UNLIKELY_THERE if absent else found
+        probabilities[places] = found
         return Judged(probabilities, sure.no_match_below or None, absent)
 
     def probability(self, scores: NDArray[np.float32], *, items: int | None = None) -> NDArray[np.float32]:

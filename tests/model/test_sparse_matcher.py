@@ -18,7 +18,7 @@ from threadmatch.model.config import GRNetConfig
 from threadmatch.model.dense import DenseMatcher
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.grnet import GRNet
-from threadmatch.model.inference import UNLIKELY_THERE, Model, load_model
+from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matchers import named
 from threadmatch.model.matching import tell_many
 from threadmatch.model.sparse_graph import SparseGraph
@@ -157,8 +157,7 @@ def test_where_presence_is_told_it_alone_says_no_match_and_of_the_first_match(
     judged = model.judge(ranking)
     assert judged.says_no_match == absent
     values = match_values(last, np.sort(dense)[::-1], np.asarray([1, 3, 2]))
-    held = UNLIKELY_THERE if absent else 1.0
-    np.testing.assert_allclose(judged.probabilities[[1, 3, 2]], held * probability(SURE, values), rtol=1e-6)
+    np.testing.assert_allclose(judged.probabilities[[1, 3, 2]], probability(SURE, values), rtol=1e-6)
     assert judged.no_match_below is None
 
 
