@@ -190,7 +190,7 @@ class SparseGraph:
         each = values.flatten(1)  # (V, n P)
         in_mean = (plain / inputs.shape[1]) @ each
         in_weighted = (share.flatten(1) * (asked @ each)).sum(dim=1)
-        return (in_mean + in_weighted).unflatten(1, inputs.shape[:2])
+        return (in_mean + in_weighted).view(-1, *inputs.shape[:2])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; without a presence nothing of it, as it was before there was one."""

@@ -60,12 +60,14 @@ def cloth_of(photo: Pixels, skin: Callable[[Pixels], Floats]) -> Floats:
         DataError: no garment was found.
     """
     height, width = photo.shape[:2]
-    mask = cv2.resize(garment_mask(photo), (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
-    mask = cv2.GaussianBlur(np.clip(mask, 0, 1), (0, 0), max(1.0, 0.003 * max(height, width)))
+    grown = cv2.resize(garment_mask(photo), (width, height), interpolation=cv2.INTER_CUBIC)
+    mask = grown.astype(np.float32) / 255
+    blurred = cv2.GaussianBlur(np.clip(mask, 0, 1), (0, 0), max(1.0, 0.003 * max(height, width)))
+    cloth = np.asarray(blurred, np.float32)
     bare = cv2.resize(skin(photo), (width, height), interpolation=cv2.INTER_LINEAR)
     if bare.mean() > SHOWS_SKIN:
-        mask = mask * np.clip(1 - 1.5 * bare, 0, 1)
-    return np.asarray(mask, np.float32)
+        cloth = cloth * np.clip(1 - 1.5 * bare, 0, 1)
+    return np.asarray(cloth, np.float32)
 
 
 def dye(photo: Pixels, cloth: Floats, *, taken: Sequence[Floats], rng: np.random.Generator) -> Dyed | None:

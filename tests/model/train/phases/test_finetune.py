@@ -71,15 +71,14 @@ def test_garments_never_seen_are_ranked_better_than_before(
 
 
 def test_the_last_weights_are_kept_where_that_is_asked_for(backbone: Backbone, tmp_path: Path) -> None:
-    """At a rate that ruins them: by default the start comes back."""
+    """At a rate that ruins them: by default an earlier step's come back."""
     train, val = striped_maps(backbone, range(20), 0), striped_maps(backbone, range(100, 110), 1)
     ruinous = replace(SETTINGS, rate=3.0, average=0.0)
     best = [
         finetune(*start(backbone), train, val, settings=replace(ruinous, keep_last=last), run=Run(tmp_path / str(last)))
         for last in (False, True)
     ]
-    assert best[0]["step"] == 0
-    assert best[1]["step"] == ruinous.steps
+    assert best[0]["step"] < best[1]["step"] == ruinous.steps
     assert best[1]["greedy_mrr"] < best[0]["greedy_mrr"]
 
 
