@@ -55,7 +55,8 @@ class SparseGraphMatcher:
         for query, items in zip(queries, candidates, strict=True):
             inputs = self._inputs(query, items)
             scores, presence = self.graph.score_and_presence(inputs) if len(inputs) else (torch.empty(0), None)
-            told.append(Told(_numbers(scores), None if presence is None else _numbers(presence)))
+            alone = len(inputs) < 2  # a lone item beats and loses to nobody, and presence reads that
+            told.append(Told(_numbers(scores), None if presence is None or alone else _numbers(presence)))
         return told
 
     def region_boxes(self) -> NDArray[np.float32]:

@@ -136,6 +136,8 @@ def test_a_graph_that_knows_presence_tells_it_with_the_scores() -> None:
     assert told.presence.shape == (4,)
     assert np.ptp(told.presence) > 0.01
     assert ((told.presence > 0) & (told.presence < 1)).all()
+    [alone] = tell_many(matcher, [query], [{"cells": items["cells"][:1]}])
+    assert (len(alone.scores), alone.presence) == (1, None)
     [none] = tell_many(matcher, [query], [{"cells": items["cells"][:0]}])
     assert (len(none.scores), none.presence) == (0, None)
     [without] = tell_many(SparseGraphMatcher(GRAPH), [query], [items])
