@@ -3,6 +3,8 @@
 Input    folders as of `street_set`
 Output   photos/*.jpg of the dyed garments, and gallery.csv, queries.csv, queries/*.jpg of a street set over them
 
+Where somebody wears the garment, what else is worn takes the same dye, and so may a rim of the ground.
+
 What a model learns from it is to tell colours of one garment apart; beside the set of the same photos as they are it is
 one more folder of `[data] train` in a recipe.
 """
