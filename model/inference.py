@@ -209,10 +209,10 @@ class Model:
             ranking: after the chain, or a part of it.
             items: size of the gallery searched; None takes that of the gallery it was calibrated on.
         """
-        probabilities = np.full(ranking.count, np.nan, np.float32)
         sure = self.certainty if ranking.stages and ranking.stages[-1].matcher == self.chain[-1].matcher else None
         if sure is not None and len(ranking.stages) > 1:
             return self._judged(sure, ranking)
+        probabilities = np.full(ranking.count, np.nan, np.float32)
         known = {name for name in set(ranking.scored_by) if name is not None and self.matchers[name].calibrated}
         by_score = [name in known for name in ranking.scored_by]
         if any(by_score):

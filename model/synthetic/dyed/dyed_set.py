@@ -59,7 +59,6 @@ def build_dyed_set(
     colours: int = 2,
     per_item: int = 1,
     seed: int = 0,
-    keep: Callable[[SourcePhoto], bool] | None = None,
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, int]:
@@ -67,8 +66,8 @@ def build_dyed_set(
 
     Args:
         root: folder of the source folders.
-        out: folder to write.
-        sources, split, keep: as of `street_set.build_street_set`; of a product its main view is dyed.
+        out: folder to write; what is there already is made again.
+        sources, split: as of `street_set.build_street_set`; of a product its main view is dyed.
         colours: of each garment, none of them its own.
         per_item: queries a dyed photo.
         seed: of every choice; the result does not depend on `workers`.
@@ -82,12 +81,10 @@ def build_dyed_set(
     Raises:
         DataError: a folder is missing, or holds nothing of this split.
     """
-    photos = [
-        photo
-        for photo in read_sources(root, sources)
-        if photo.split == split and photo.view in SHOWN_VIEWS and (keep is None or keep(photo))
-    ]
+    photos = [p for p in read_sources(root, sources) if p.split == split and p.view in SHOWN_VIEWS]
     (out / "photos").mkdir(parents=True, exist_ok=True)
+    for old in (out / "photos").glob("*-*.jpg"):
+        old.unlink()
     tasks = [_Task(photo, colours, seed, out) for photo in photos]
     made: list[SourcePhoto] = []
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("forkserver")) as pool:

@@ -1,8 +1,8 @@
 """One garment in another colour, as a shop's next variant of it.
 
 A plain cloth takes a tint in place of its own, near (what is hard to tell apart), pale or any; shades of its folds and
-what is printed on it stay. A cloth of many colours has all its hues turned as often as not. Everything else of the
-photo stays as it is.
+what is printed on it stay. A cloth of many colours has all its hues turned as often as not. The ground, skin and hair
+stay as they are.
 
 Letters  H x W a photo, n pixels of the cloth
 """

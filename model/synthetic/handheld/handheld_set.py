@@ -19,6 +19,7 @@ from threadmatch.model.synthetic.handheld.handheld_query import handheld_query
 from threadmatch.model.synthetic.street.street_set import (
     GALLERY_COLUMNS,
     QUERY_COLUMNS,
+    SHOWN_VIEWS,
     SourcePhoto,
     Split,
     cut_of,
@@ -73,7 +74,7 @@ def build_handheld_set(
         DataError: nothing of this split, or no photos of strangers in clothing/.
     """
     photos = [p for p in read_sources(root, sources) if p.split == split and (keep is None or keep(p))]
-    gallery = [p for p in photos if p.view in ("only", "main")]
+    gallery = [p for p in photos if p.view in SHOWN_VIEWS]
     if not gallery:
         raise DataError(f"no photos of split {split!r} in {[str(root / source) for source in sources]}")
     shown = {p.product_id for p in gallery}

@@ -138,7 +138,20 @@ def test_the_command_makes_a_set_of_variants_that_training_joins_with_others(tmp
     assert all(np.abs(one - other).max() > 5 for one, other in (each for each in by_garment.values() if len(each) == 2))
 
 
+def test_a_set_made_again_leaves_nothing_of_the_one_before_and_the_same_seed_makes_it_alike(tmp_path: Path) -> None:
+    folders, made = photo_folders(tmp_path / "given", photographers=4, skus=2), tmp_path / "made"
+    photos: list[dict[str, bytes]] = []
+    for colours, workers in ((2, 1), (1, 2), (2, 2)):
+        build_dyed_set(folders, made, sources=("clothing",), colours=colours, seed=5, workers=workers)
+        photos.append({path.name: path.read_bytes() for path in (made / "photos").iterdir()})
+    assert photos[0] == photos[2]
+    assert 0 < len(photos[1]) < len(photos[0])
+    assert photos[1].items() <= photos[0].items()
+
+
 def test_nothing_to_dye_is_said(tmp_path: Path) -> None:
     folders = photo_folders(tmp_path / "given")
+    for photo in (folders / "clothing" / "images").iterdir():
+        photo.write_bytes(b"no photo")
     with pytest.raises(DataError, match="could be dyed"):
-        build_dyed_set(folders, tmp_path / "made", sources=("clothing",), keep=lambda _: False, workers=1)
+        build_dyed_set(folders, tmp_path / "made", sources=("clothing",), workers=1)
