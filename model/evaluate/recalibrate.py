@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, load_model, model_folder
 from threadmatch.model.matching import Matcher
 from threadmatch.model.progress import Progress, unheard
+
+RATES: Final = ("false_reject", "false_reject_right", "false_accept")
+"""Of "no match"; like the error, told of searches that the fit did not see."""
 
 
 def recalibrate(
@@ -106,22 +109,27 @@ def _last(model: Model) -> Matcher:
 
 
 def _sure(network: GRNet, judged: Sequence[JudgedQuery], max_false_reject: float | None) -> dict[str, Any]:
-    """Fit the certainty of a chain anew and set it; before and after on these pairs, after on held-out folds."""
+    """Fit the certainty of a chain anew and set it; before on these pairs, after on held-out folds of them."""
     wrongly = WRONGLY_SAID if max_false_reject is None else max_false_reject
     before = network.certainty
     assert before is not None, "only a chain with a certainty is judged"
     searches = [one.search for one in judged]
     network.certainty = fit_certainty(searches, wrongly_said=wrongly)
-    stated, same = np.zeros(0, np.float32), np.zeros(0, bool)
+    stated, same, said = np.zeros(0, np.float32), np.zeros(0, bool), []
     for fold in range(FOLDS):
         held = searches[fold::FOLDS]
         rest = [search for place, search in enumerate(searches) if place % FOLDS != fold]
         fitted = fit_certainty(rest, wrongly_said=wrongly)
+        said.append(_said(fitted, judged[fold::FOLDS]))
         stated = np.concatenate([stated, *(probability(fitted, search.values[:CALIBRATION_DEPTH]) for search in held)])
         same = np.concatenate([same, *(search.same[:CALIBRATION_DEPTH] for search in held)])
     return {
         "before": {**_said(before, judged), "ece": expected_calibration_error(*_stated(judged))},
-        "after": {**_said(network.certainty, judged), "ece_held_out": expected_calibration_error(stated, same)},
+        "after": {
+            **_said(network.certainty, judged),
+            **{name: float(np.mean([one[name] for one in said])) for name in RATES},  # folds are alike in size
+            "ece_held_out": expected_calibration_error(stated, same),
+        },
         "bins_before": reliability(*_stated(judged)),
     }
 
