@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.projection import Projection
+from threadmatch.indexer.row_numbers import places_of
 from threadmatch.indexer.scanning import Scan, faiss
 from threadmatch.indexer.stamps import IndexStamp
 
@@ -227,7 +228,11 @@ class VectorIndex:
 
     def vectors(self, ids: Ids) -> Vectors:
         """(n, E) the vectors stored under ids that the index has, in their order."""
-        return np.asarray(self._inner.reconstruct_batch(self._positions(ids)), dtype=np.float32).reshape(-1, self.dim)
+        positions = self._positions(ids)
+        if self.exact:
+            return np.asarray(self._inner.reconstruct_batch(positions), dtype=np.float32).reshape(-1, self.dim)
+        codes = self._stored_codes().take(positions, axis=0)  # together: each by itself waits for memory by itself
+        return np.asarray(faiss.downcast_index(self._inner.storage).sq.decode(codes), np.float32)
 
     def block(self, start: int, count: int) -> Vectors:
         """(n, E) the vectors at `count` positions from `start` on, as the index holds them; fewer at its end."""
@@ -236,11 +241,9 @@ class VectorIndex:
         return np.asarray(stored.reconstruct_n(start, count), np.float32).reshape(-1, self.dim)
 
     def _positions(self, ids: Ids) -> Ids:
-        places = np.searchsorted(self.ids, ids)
-        inside = places < len(self.ids)
-        places, ids = places[inside], ids[inside]
-        present: Ids = places[self.ids[places] == ids]
-        return present
+        """Of those that are there."""
+        places = places_of(self.ids, ids)
+        return places[places >= 0]
 
     def _use_graph(self, choice: Choice | None) -> bool:
         if choice is None:

@@ -110,7 +110,8 @@ class FaissShortlist:
         """See Shortlist."""
         numbers = np.array(rows, np.int64)
         out = np.empty((len(numbers), self._loaded.manifest.embedding_dim), np.float32)
-        edited, late = numbers < 0, np.isin(numbers, self._late)
+        edited = numbers < 0
+        late = np.isin(numbers, self._late) if len(self._late) else np.zeros(len(numbers), bool)
         indexed = ~(edited | late)
         out[indexed] = self._loaded.index.vectors(numbers[indexed])
         out[late] = self._late_vectors[np.searchsorted(self._late, numbers[late])]

@@ -6,14 +6,16 @@ The tables and the description have one checksum, read when the file is opened; 
 time it is read. So opening costs nothing for the records, and a damaged one is found before it is used.
 
 Tables, small records, and what is used where it lies, are mapped. Records of a page or more that are asked for here and
-there are read from the descriptor, all announced to the kernel first: those that are on the disk come together, and
-nothing around them does. (For small ones two calls of the kernel each cost more than the pages around them.)
+there are read from the descriptor: what is in memory at once, the others announced to the kernel first, so that they
+come together, and nothing around them does. (For small ones a call of the kernel each costs more than the pages around
+them.)
 
 Letters  N records
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
 from threadmatch.indexer.index import Ids
+from threadmatch.indexer.row_numbers import places_of
 from threadmatch.indexer.store.records import checksum
 
 SUFFIX: Final = ".rows"
@@ -134,6 +137,7 @@ class RecordFile:
             raise SideFileError(f"{path} cannot be read: {error}") from error
         weakref.finalize(self, os.close, self._file)
         _advise(self._file, 0, 0, "RANDOM")  # of this descriptor; the map reads ahead as before
+        self._tells = hasattr(os, "RWF_NOWAIT")  # the kernel, and as far as is known the file system, what is in memory
         self._view = memoryview(self._map)
         try:
             self.about = self._read_tables()
@@ -150,9 +154,7 @@ class RecordFile:
 
     def places(self, rows: Ids) -> Ids:
         """(n,) where the records of rows are, -1 for a row that is not in it."""
-        found = np.searchsorted(self.rows, rows)
-        found[found == len(self.rows)] = 0
-        return np.where(self.rows[found] == rows, found, -1) if len(self.rows) else np.full(len(rows), -1)
+        return places_of(self.rows, rows)
 
     def read(self, place: int) -> bytes | None:
         """A record; None where it fails its checksum."""
@@ -177,18 +179,17 @@ class RecordFile:
             (n,) whether the record is whole; rows of the others hold anything.
         """
         starts, sums = self._starts[places].tolist(), self._checksums[places].tolist()
-        whole = (self._sizes[places] == size_bytes).tolist()
+        whole: NDArray[np.bool_] = self._sizes[places] == size_bytes
+        asked, rows = np.flatnonzero(whole).tolist(), list(into)
         if self._announced:
-            self._announce([(start, size_bytes) for start in sorted(starts)])
-        data = into.reshape(-1).data
-        for n, start in enumerate(starts):
-            if whole[n]:
-                read = self._fetched if self._announced else self._copied
-                record = read(start, size_bytes)
-                whole[n] = len(record) == size_bytes and checksum(record) == sums[n]
-                if whole[n]:
-                    data[n * size_bytes : (n + 1) * size_bytes] = record
-        return np.array(whole, bool)
+            later = [n for n in asked if not self._at_hand(starts[n], rows[n])]
+            self._announce((starts[n], size_bytes) for n in sorted(later, key=starts.__getitem__))
+            lost = [n for n in later if not _put(self._fetched(starts[n], size_bytes), rows[n])]
+        else:
+            lost = [n for n in asked if not _put(self._view[starts[n] : starts[n] + size_bytes], rows[n])]
+        whole[lost] = False
+        whole[[n for n in asked if checksum(rows[n]) != sums[n]]] = False
+        return whole
 
     @property
     def _announced(self) -> bool:
@@ -199,6 +200,16 @@ class RecordFile:
         """Ask for all of them before the first is waited for: those that are not in memory come at the same time."""
         for start, size in spans:
             _advise(self._file, start, size, "WILLNEED")
+
+    def _at_hand(self, start: int, into: NDArray[np.uint8]) -> bool:
+        """Read a record if that needs no wait for the disk; whether it did."""
+        if not self._tells:
+            return False
+        try:
+            return os.preadv(self._file, [into.data], start, os.RWF_NOWAIT) == len(into)
+        except OSError as error:
+            self._tells = error.errno != errno.EOPNOTSUPP
+            return False
 
     def _fetched(self, start: int, size: int) -> bytes:
         try:
@@ -242,6 +253,14 @@ class RecordFile:
         self.rows, self._starts, self._sizes = tables
         self._checksums: NDArray[np.uint32] = np.frombuffer(self._view, _CRC, count, at)
         return Described(str(text["name"]), int(text["first"]), int(text["last"]), dict(text["form"]))
+
+
+def _put(record: bytes | memoryview, into: NDArray[np.uint8]) -> bool:
+    """Copy a record to its row; False where it was cut short."""
+    if len(record) != len(into):
+        return False
+    into[:] = np.frombuffer(record, np.uint8)
+    return True
 
 
 def _advise(descriptor: int, start: int, size: int, advice: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,10 @@ FAULTS: dict[str, Callable[[Path], None]] = {
     "of another form": as_of_another_form,
 }
 """What may have become of a file."""
+
+
+def forget(path: Path) -> None:
+    """Have the kernel drop a file from memory, where there is a disk under it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

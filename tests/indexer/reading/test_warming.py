@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.made_up import build, unit
-from tests.support.side_files import side_files
+from tests.support.side_files import forget, side_files
 from threadmatch.indexer.index import VectorIndex
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.reading.warming import files_bytes, warm
@@ -41,12 +41,6 @@ def in_memory(path: Path) -> bool:
             if error.errno == errno.EOPNOTSUPP:
                 pytest.skip("this file system does not say what is in memory")
             return False
-
-
-def forget(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def test_what_was_on_the_disk_alone_is_in_memory_afterwards(folder: Path) -> None:

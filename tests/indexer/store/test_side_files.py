@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.made_up import MODEL, SIZE, build, edit, unit
 from tests.support.patience import PATIENCE_S
-from tests.support.side_files import FAULTS, damage_record, side_files, take_away
+from tests.support.side_files import FAULTS, damage_record, forget, side_files, take_away
 from threadmatch.indexer.reading.filters import parse_filter
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.indexer.store import column_chunks, generations
@@ -167,6 +167,29 @@ def test_records_asked_for_together_are_those_asked_for_one_by_one_and_damage_st
     assert list(file.read_many([0, 2, 3, 4, 49])) == [kept[0], kept[2], None, kept[4], kept[49]]
     assert [file.read(place) for place in (3, 4)] == [None, kept[4]]
     assert file.damaged() == [4]
+
+
+@pytest.mark.parametrize("size", [100, 5000])  # mapped, and read from the descriptor
+@pytest.mark.parametrize("told", [True, False])  # whether the kernel says what is in memory
+def test_records_are_gathered_into_rows_from_memory_and_from_the_disk(
+    tmp_path: Path, size: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not told:
+        monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
+    kept = np.random.default_rng(0).integers(0, 256, (60, size), np.uint8)
+    with RecordWriter(tmp_path / "x", Described("x", 1, 61, {})) as writer:
+        for number, data in enumerate(kept):
+            writer.add(number + 1, data.tobytes())
+        writer.add(61, b"of another size")
+    damage_record(tmp_path / "x", 9)
+    file = RecordFile(tmp_path / "x")
+    forget(tmp_path / "x")
+    places = np.array([59, 8, 60, 0, 31, 8, 17])
+    for _ in range(2):  # from the disk where there is one, then from memory
+        rows = np.zeros((len(places), size), np.uint8)
+        whole = file.gather(places, size, rows)
+        assert whole.tolist() == [True, False, False, True, True, False, True]
+        np.testing.assert_array_equal(rows[whole], kept[places[whole]])
 
 
 def test_a_file_is_closed_when_nobody_has_it_any_more(tmp_path: Path) -> None:
