@@ -10,7 +10,7 @@ Letters  N items of a shortlist
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -99,6 +99,10 @@ class StageScores:
     presence: NDArray[np.float32] | None = None
 
 
+Tell = Callable[[str, NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
+"""From a matcher's name and (n,) places to its (n,) scores, and presence where it tells one."""
+
+
 @dataclass(slots=True)
 class Ranking:
     """The order of a shortlist while the stages of a chain go over it. Each permutes the head and touches nothing else.
@@ -127,6 +131,21 @@ class Ranking:
     def head(self, items: int) -> NDArray[np.int64]:
         """(n,) places that stand first now."""
         return self.order[:items]
+
+    def through(self, chain: Iterable[Stage], tell: Tell) -> Ranking:
+        """Let stages go over it, one after the other.
+
+        Args:
+            chain: of them.
+            tell: asked by each for what it says of the (n,) places that stand first.
+
+        Returns:
+            Itself.
+        """
+        for stage in chain:
+            scores, presence = tell(stage.matcher, self.head(stage.takes(self.count)))
+            self.rerank(stage.matcher, scores, presence)
+        return self
 
     def rerank(self, matcher: str, scores: NDArray[np.float32], presence: NDArray[np.float32] | None = None) -> None:
         """Order the head anew; equal scores keep the order they have.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.model.certainty import values_of
-from threadmatch.model.chain import STAGE_ONE, Ranking
+from threadmatch.model.chain import STAGE_ONE, Ranking, Stage
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.evaluate.calibration import CALIBRATION_DEPTH, ScoredQueries
@@ -211,11 +211,9 @@ class _Scored:
 
     def through(self, method: Method, count: int, *, extra: int = 0) -> Ranking:
         """All stages over the first `count` places, each taking `extra` more items than it says."""
-        ranking = Ranking(count)
-        for matcher, items in method.stages:
-            head = ranking.head(count if items is None else items + extra)
-            ranking.rerank(matcher.name, *self.tell(matcher, head))
-        return ranking
+        matchers = {matcher.name: matcher for matcher, _ in method.stages}
+        stages = [Stage(matcher.name, None if items is None else items + extra) for matcher, items in method.stages]
+        return Ranking(count).through(stages, lambda name, places: self.tell(matchers[name], places))
 
     def last_stage(self, method: Method, count: int, extra: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The places that the last stage is given, in the order it is given them, and its scores."""

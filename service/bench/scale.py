@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from threadmatch.indexer.index import VectorIndex, Vectors
 from threadmatch.indexer.index_building import sample_queries
@@ -37,7 +38,7 @@ from threadmatch.indexer.store.database import DATABASE
 from threadmatch.model.chain import Ranking
 from threadmatch.model.features import CELLS
 from threadmatch.model.inference import Model, load_model
-from threadmatch.model.matching import Items, Photo
+from threadmatch.model.matching import Items, Photo, Told, tell_many
 from threadmatch.service.bench.scale_gallery import SHARES, add_items, put_items
 
 ROUNDS: Final = 40
@@ -234,12 +235,13 @@ def _searches(gallery: Gallery, queries: Vectors, model: Model) -> dict[str, tup
 
 def _rank(model: Model, photo: Photo, items: Items) -> None:
     """Let the model's chain go over a shortlist."""
-    ranking = Ranking(len(items[CELLS]))
-    for stage in model.chain:
-        head = ranking.head(stage.takes(ranking.count))
-        given = items if len(head) == ranking.count else {name: values[head] for name, values in items.items()}
-        [scores] = model.matchers[stage.matcher].score_many([photo], [given])
-        ranking.rerank(stage.matcher, scores)
+
+    def told(matcher: str, head: NDArray[np.int64]) -> Told:
+        given = items if len(head) == len(items[CELLS]) else {name: values[head] for name, values in items.items()}
+        [found] = tell_many(model.matchers[matcher], [photo], [given])
+        return found
+
+    Ranking(len(items[CELLS])).through(model.chain, told)
 
 
 def _twins(snapshot: Snapshot, candidates: list[Candidate], items: list[Item], verdicts: Verdicts) -> None:

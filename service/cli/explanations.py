@@ -18,7 +18,8 @@ def evaluate_explanations(
     *,
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the CSV's")] = None,
     model: Annotated[str | None, typer.Option(help="model name or folder; default: the shipped one")] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="pairs of query and item, about 0.2 s each")] = 200,
+    matcher: Annotated[str | None, typer.Option(help="that explains; default: the one that decides a search")] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="pairs of query and item, 0.2 to 2 s each")] = 200,
     seed: Annotated[int, typer.Option(help="of the draw of pairs")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
@@ -48,8 +49,9 @@ def evaluate_explanations(
                 gallery,
                 queries,
                 pairs=pairs,
+                matcher=matcher,
                 seed=seed,
-                progress=lambda done, total: show("blanking regions", done, total),
+                progress=show,
             )
     except (ModelError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)
@@ -61,7 +63,9 @@ def evaluate_explanations(
         json.dump(result, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        sys.stdout.write(f"{result['pairs']} pairs, mean score {result['mean_score']:.2f}\n\n{markdown(result)}")
+        sys.stdout.write(
+            f"{result['matcher']}: {result['pairs']} pairs, mean score {result['mean_score']:.2f}\n\n{markdown(result)}"
+        )
 
 
 def evaluate_detector(
