@@ -24,6 +24,7 @@ import numpy as np
 from threadmatch.model.chain import Stage
 from threadmatch.model.checkpoint import save_checkpoint
 from threadmatch.model.coded import floats
+from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.evaluate.certainty_fit import fit_certainty, how_often_said
@@ -54,6 +55,7 @@ def fit_chain(
     val: Sequence[Path],
     cache: Path | None = None,
     keep_graph: bool = False,
+    engine: str = "torch",
 ) -> dict[str, Any]:
     """Fit the graph, its presence and its certainty behind a network's cells, and make them its chain.
 
@@ -63,11 +65,12 @@ def fit_chain(
         val: sets that certainty is fitted on, and that the report measures.
         cache: folder for features.
         keep_graph: fit presence and certainty alone, behind the graph that the network has.
+        engine: what encodes the photos; a name in `encoding.ENGINES`, or "auto".
 
     Returns:
         For each set of `val` top-1 of the dense match and of the graph, and how often "no match" is said.
     """
-    model = Model(network)
+    model = Model(network, engine=engine, cache=default_folder())
     learning = [path for path, _ in fit]
     graph = network.graph if keep_graph else None
     if graph is None:
@@ -151,6 +154,7 @@ def main() -> None:
     parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="SET")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep-graph", action="store_true", help="fit presence and certainty alone")
+    parser.add_argument("--engine", default="auto", help="what encodes the photos; default: the fastest")
     given = parser.parse_args()
     pairs = [text.rpartition(":") if ":" in text else (text, ":", "1") for text in given.fit]
     fitted = with_cells(load_checkpoint(model_folder(given.model)))
@@ -160,6 +164,7 @@ def main() -> None:
         val=given.val,
         cache=given.out.with_name(f"{given.out.name}-features"),
         keep_graph=given.keep_graph,
+        engine=given.engine,
     )
     network = with_cells(load_checkpoint(model_folder(given.model)))  # as it was: encoding folds its batch norm
     network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain
