@@ -19,7 +19,7 @@ def evaluate_explanations(
     images: Annotated[Path | None, typer.Option(help="folder that image paths are below; default: the CSV's")] = None,
     model: Annotated[str | None, typer.Option(help="model name or folder; default: the shipped one")] = None,
     matcher: Annotated[str | None, typer.Option(help="that explains; default: the one that decides a search")] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="pairs of query and item, 0.2 to 2 s each")] = 200,
+    pairs: Annotated[int, typer.Option(min=2, help="pairs of query and item, 0.2 to 4 s each")] = 200,
     seed: Annotated[int, typer.Option(help="of the draw of pairs")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
