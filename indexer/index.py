@@ -29,7 +29,7 @@ Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Blocks = Callable[[], Iterator[tuple[Ids, Vectors]]]  # called again for each pass over the gallery
 
-HNSW_EF_SEARCH = (200, 280, 400, 560, 800, 1120, 1600)  # each costs two fifths more than the one before
+HNSW_EF_SEARCH = (200, 400, 800, 1600)
 GATHERED_SHARE = 0.25  # of an exact index: from here on all products cost less than a copy of those rows
 NEAREST_EF_SEARCH = 64  # for neighbours of items, of which a few may be missed
 FILTER_EXACT_SHARE = 0.2  # a graph loses its way when few of its nodes are allowed; below this share all are compared
