@@ -137,7 +137,7 @@ class RecordFile:
             raise SideFileError(f"{path} cannot be read: {error}") from error
         weakref.finalize(self, os.close, self._file)
         _advise(self._file, 0, 0, "RANDOM")  # of this descriptor; the map reads ahead as before
-        self._tells = hasattr(os, "RWF_NOWAIT")  # the kernel, and as far as is known the file system, what is in memory
+        self._tells = hasattr(os, "RWF_NOWAIT")  # the kernel what is in memory; the file system may not
         self._view = memoryview(self._map)
         try:
             self.about = self._read_tables()
@@ -188,7 +188,7 @@ class RecordFile:
         else:
             lost = [n for n in asked if not _put(self._view[starts[n] : starts[n] + size_bytes], rows[n])]
         whole[lost] = False
-        whole[[n for n in asked if checksum(rows[n]) != sums[n]]] = False
+        whole[[n for n in asked if checksum(rows[n].tobytes()) != sums[n]]] = False
         return whole
 
     @property

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import google_crc32c
-import numpy as np
-from numpy.typing import NDArray
 
 from threadmatch.model.features import EMBEDDING, REGIONS, FeatureSpec
 
@@ -22,7 +20,7 @@ FORMER_TABLES: Final = {EMBEDDING: "embeddings", REGIONS: "regions"}
 """Where formats 1 and 2 kept a feature."""
 
 
-def checksum(data: bytes | NDArray[np.uint8]) -> int:
+def checksum(data: bytes) -> int:
     """CRC-32C."""
     return int(google_crc32c.value(data))
 
