@@ -6,9 +6,9 @@ The tables and the description have one checksum, read when the file is opened; 
 time it is read. So opening costs nothing for the records, and a damaged one is found before it is used.
 
 Tables, small records, and what is used where it lies, are mapped. Records of a page or more that are asked for here and
-there are read from the descriptor: what is in memory at once, the others announced to the kernel first, so that they
-come together, and nothing around them does. (For small ones a call of the kernel each costs more than the pages around
-them.)
+there are read from the descriptor, announced to the kernel first, so that those on the disk come together, and nothing
+around them does; `gather` takes at once what is in memory, and announces the others. (For small ones a call of the
+kernel each costs more than the pages around them.)
 
 Letters  N records
 """

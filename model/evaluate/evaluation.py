@@ -23,7 +23,16 @@ from threadmatch.model.data.pixel_descriptions import describe_pixels
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.evaluate.calibration import NoMatchRates, expected_calibration_error, no_match_rates, reliability
 from threadmatch.model.evaluate.metrics import RECALL_K, TOP_K, paired_gain, rates, recall_at
-from threadmatch.model.evaluate.ranking import FINAL, FULL, JudgedQuery, Method, Rankings, alone, rank_encoded
+from threadmatch.model.evaluate.ranking import (
+    FINAL,
+    FULL,
+    JudgedQuery,
+    Method,
+    Rankings,
+    alone,
+    chain_of,
+    rank_encoded,
+)
 from threadmatch.model.inference import Model
 from threadmatch.model.kpm import KPMMatcher, load_kpm, map_scales
 from threadmatch.model.matchers import MATCHERS, named
@@ -113,8 +122,7 @@ def rank(
     if FULL in settings.methods:
         methods[FULL] = alone(named(model.matchers, GRNET))
     if FINAL in settings.methods:
-        chain = Method(tuple((named(model.matchers, stage.matcher), stage.items) for stage in model.chain))
-        methods[FINAL] = chain
+        methods[FINAL] = chain_of(model)
     _check_features(methods, shop)
     small = len(gallery) * len(queries) <= EXHAUSTIVE_PAIRS
     return rank_encoded(

@@ -12,18 +12,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from threadmatch.model.chain import Ranking
 from threadmatch.model.data.encoded import EncodedSet, encode_images
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.errors import ConfigError, DataError
 from threadmatch.model.evaluate.metrics import paired_gain
+from threadmatch.model.evaluate.ranking import QueryScores, chain_of
 from threadmatch.model.explain import Evidence
 from threadmatch.model.features import EMBEDDING
 from threadmatch.model.grnet_matcher import GRNetMatcher
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model
 from threadmatch.model.matchers import named
-from threadmatch.model.matching import Items, Photo, Told, as_explaining, as_photo, tell_many
+from threadmatch.model.matching import Items, Photo, as_explaining, as_photo
 from threadmatch.model.progress import Progress, unheard
 from threadmatch.model.similarity import scale_spans
 
@@ -111,7 +111,7 @@ def measure(
 
     Raises:
         ConfigError: the model has no such matcher, or it is not measured this way.
-        DataError: no query's product is in the gallery.
+        DataError: no query's product is in the gallery, or a photo of the gallery cannot be read.
         InvalidImageError: an image cannot be read.
     """
     shown: dict[str, int] = {}
@@ -178,10 +178,10 @@ class Asked:
         """The items that are scored with a photo, and where among them the one at a place of the gallery is."""
         if self._shop is None:
             return self.model.encode(pixels_of(self.model, self._gallery[place])[None]), 0
-        order = np.argsort(-(self._shop.embeddings @ photo[EMBEDDING]), kind="stable")[:CANDIDATES]
-        *before, last = self.model.chain
-        ranking = Ranking(len(order)).through(before, lambda name, head: self._told(photo, name, order[head]))
-        first = order[ranking.head(last.takes(len(order)))]
+        order = np.argsort(-(self._shop.embeddings @ photo[EMBEDDING]), kind="stable")
+        scored = QueryScores(self._shop, photo, order)
+        places, _ = scored.last_stage(chain_of(self.model), min(CANDIDATES, len(order)), 0)
+        first = order[places]
         if place not in first:  # then a search does not get as far as to score it; it takes the last one's part
             first[-1] = place
         return self._shop.items(first, self.matcher.needs), int(np.flatnonzero(first == place)[0])
@@ -215,12 +215,6 @@ class Asked:
         out = pixels.copy()
         out[y0:y1, x0:x1] = np.rint(pixels.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
         return out
-
-    def _told(self, photo: Photo, name: str, at: NDArray[np.int64]) -> Told:
-        assert self._shop is not None, "rivals come from it"
-        matcher = self.model.matchers[name]
-        [told] = tell_many(matcher, [photo], [self._shop.items(at, matcher.needs)])
-        return told
 
     def _middle(self) -> int:
         centres = (self._boxes[:, :2] + self._boxes[:, 2:]) / 2

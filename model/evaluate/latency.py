@@ -16,9 +16,8 @@ import numpy as np
 from threadmatch.model.data.encoded import EncodedSet
 from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.data.photo_reading import decoded
-from threadmatch.model.evaluate.ranking import FINAL, Method, rank_encoded
+from threadmatch.model.evaluate.ranking import FINAL, chain_of, rank_encoded
 from threadmatch.model.inference import Model
-from threadmatch.model.matchers import named
 
 ROUNDS: Final = 15
 """Photos that are timed; the first call of either kind is not counted."""
@@ -83,7 +82,7 @@ def _calls(model: Model, images: list[LabelledImage], candidates: int) -> tuple[
     features = model.encode(pixels)
     at = np.resize(np.arange(len(images)), candidates)
     shop = EncodedSet([images[n] for n in at], {name: values[at] for name, values in features.items()})
-    chain = Method(tuple((named(model.matchers, stage.matcher), stage.items) for stage in model.chain))
+    chain = chain_of(model)
 
     def encode(n: int) -> None:
         model.encode(pixels[n : n + 1])

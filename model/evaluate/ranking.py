@@ -18,7 +18,8 @@ from threadmatch.model.data.pairs import LabelledImage
 from threadmatch.model.evaluate.calibration import CALIBRATION_DEPTH, ScoredQueries
 from threadmatch.model.evaluate.certainty_fit import KnownSearch
 from threadmatch.model.evaluate.metrics import first_hit
-from threadmatch.model.inference import Judged
+from threadmatch.model.inference import Judged, Model
+from threadmatch.model.matchers import named
 from threadmatch.model.matching import Matcher, Photo, Told, tell_many
 from threadmatch.model.progress import Progress, unheard
 
@@ -96,6 +97,11 @@ def alone(matcher: Matcher, *, whole: bool = False) -> Method:
     return Method(((matcher, None),), whole)
 
 
+def chain_of(model: Model) -> Method:
+    """The whole chain of a model; ConfigError where it names a matcher that the model lacks."""
+    return Method(tuple((named(model.matchers, stage.matcher), stage.items) for stage in model.chain))
+
+
 def rank_encoded(
     shop: EncodedSet,
     street: EncodedSet,
@@ -130,12 +136,12 @@ def rank_encoded(
     for n, query in enumerate(street.images):
         order = np.argsort(-(shop.embeddings @ street.embeddings[n]), kind="stable")
         orders[STAGE_ONE].append(order)
-        scored = _Scored(shop, street.photo(n), order)
+        scored = QueryScores(shop, street.photo(n), order)
         for name, method in methods.items():
             ranking = scored.through(method, len(order) if method.whole else min(candidates, len(order)))
             orders[name].append(np.concatenate([order[ranking.order], order[ranking.count :]]))
         if FINAL in methods and judge is not None:
-            gone = _Scored(shop, street.photo(n), order[products[order] != query.product_id])
+            gone = QueryScores(shop, street.photo(n), order[products[order] != query.product_id])
             same = products[order] == query.product_id
             judged.append(_judged(judge, scored, gone, methods[FINAL], candidates=candidates, same=same))
         elif FINAL in methods:
@@ -153,7 +159,7 @@ def rank_encoded(
 
 
 def _judged(
-    judge: Judge, scored: _Scored, gone: _Scored, method: Method, *, candidates: int, same: NDArray[np.bool_]
+    judge: Judge, scored: QueryScores, gone: QueryScores, method: Method, *, candidates: int, same: NDArray[np.bool_]
 ) -> JudgedQuery:
     """Judge one query in the gallery, and with its product taken out of it; `same` is along the gallery's order."""
     ranking, without = (one.through(method, min(candidates, one.items)) for one in (scored, gone))
@@ -179,7 +185,7 @@ def _known(ranking: Ranking, same: NDArray[np.bool_]) -> KnownSearch:
     return KnownSearch(values[best], same[places][best], presence=None if presence is None else presence[best])
 
 
-class _Scored:
+class QueryScores:
     """The scores of one query. Where a matcher scores an item alike whatever stands beside it, each is computed once.
 
     Args:
