@@ -6,18 +6,19 @@ Paper    Hariharan et al., CVPR 2015 (hypercolumns: earlier maps beside the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from threadmatch.model.cutting import Fronts, Rests, Scale, Tapped
 from threadmatch.model.efficientnet import FORMS, EfficientNet
 from threadmatch.model.errors import ConfigError
 from threadmatch.model.googlenet import OriginalGoogLeNet, TorchvisionGoogLeNet
+from threadmatch.model.looked import Layout, Looked, means
 from threadmatch.model.pyramid import averaged_to
 from threadmatch.model.timm_networks import (
     TIMM_PREFIX,
@@ -33,28 +34,6 @@ HALF = (0.5,) * 3
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 PROBE_PX = 64
 """Side of the image that tells how many channels each stage has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What a backbone makes of a batch.
-
-    Fields:
-        feature_map: (B, C, h, w), with taps (B, C + their channels, h, w).
-        pooled: (B, E), the network's own; None where it has none.
-        stages: maps that were to be kept: number -> (B, C', h', w').
-        beside: (B, C'', h, w), what cells read as well (`Backbone.accompany`); None where there is nothing.
-    """
-
-    feature_map: Tensor
-    pooled: Tensor | None = None
-    stages: Mapping[int, Tensor] = field(default_factory=dict)
-    beside: Tensor | None = None
-
-    @property
-    def whole(self) -> Tensor:
-        """(B, C + taps + C'', h, w): the map and what is beside it."""
-        return self.feature_map if self.beside is None else torch.cat([self.feature_map, self.beside], dim=1)
 
 
 class Backbone(nn.Module):
@@ -104,6 +83,19 @@ class Backbone(nn.Module):
     def map_channels(self) -> int:
         """Channels of what `forward` gives: C and those of the taps."""
         return self.channels + sum(self.tap_channels)
+
+    @property
+    def companion_place(self) -> int:
+        """Which of the maps behind the last one is the companion's last."""
+        return len(self.tap_channels) + len(self.further)
+
+    @property
+    def layout(self) -> Layout:
+        """What lies where in what `forward` gives."""
+        if self.companion is None:
+            return Layout(self.channels, self.map_channels)
+        start = self.map_channels + sum(self.beside_channels[: len(self.further)])
+        return Layout(self.channels, self.map_channels, slice(start, start + self.companion.channels))
 
     def tap(self, stages: Sequence[int]) -> Backbone:
         """Let the maps of these stages follow the last one's from now on.
@@ -169,8 +161,7 @@ class Backbone(nn.Module):
         if self.companion is None:
             return own
         other, (rows, columns) = self.companion.look(pixels).feature_map, own.feature_map.shape[2:]
-        last = (own.feature_map[:, : self.channels], other[:, : self.companion.channels])
-        pooled = torch.cat([one.mean((2, 3)) for one in last], dim=1)
+        pooled = means(own.feature_map[:, : self.channels], other[:, : self.companion.channels])
         maps = [*(own.stages[n] for n in self.further), other]
         beside = torch.cat([averaged_to(one, (rows, columns)) for one in maps], dim=1)
         return Looked(own.feature_map, pooled, own.stages, beside)
@@ -183,7 +174,7 @@ class Backbone(nn.Module):
             if self.grid:
                 feature_map = F.adaptive_avg_pool2d(feature_map, self.grid)
             return Looked(feature_map, pooled)
-        body = _Tapped(self.stages(), self.taps)
+        body = Tapped(self.stages(), self.taps)
         found = body.maps(normalised, {*self.taps, *kept})
         return Looked(body.joined(found), stages={n: found[n] for n in kept})
 
@@ -194,17 +185,21 @@ class Backbone(nn.Module):
             stage: how many stages the front has, 0 to the number of stages less one. With 0 it only scales the pixels.
 
         Returns:
-            Front and rest; both share their weights with this backbone.
+            Front and rest; both share their weights with this backbone. With a companion both networks are cut there,
+            and the front's map has the channels of both.
 
         Raises:
-            ConfigError: this backbone has fewer stages, a tap lies in the front, or it has a companion, or a pooled
-                output of its own.
+            ConfigError: this backbone has fewer stages, a map that is read lies in the front, or it has a pooled output
+                of its own.
         """
-        if self.companion is not None:
-            raise ConfigError(
-                "two networks are joined here; train each by itself and join them again (docs/training.md)"
-            )
-        if self.pooled_channels or self.grid:
+        if self.companion is None:
+            return self._split(stage, self.taps)
+        own, other = self._split(stage, (*self.taps, *self.further)), self.companion.split(stage)
+        return Fronts(own[0], other[0]), Rests(own[1], other[1], self.stage_channels()[stage - 1] if stage else 3)
+
+    def _split(self, stage: int, taps: Sequence[int]) -> tuple[nn.Module, nn.Module]:
+        """`split` of this network by itself, whose rest gives the maps of these stages behind its last."""
+        if (self.pooled_channels and self.companion is None) or self.grid:
             raise ConfigError(
                 "this backbone was taken over and stays as it was trained; leave [finetune] and [end_to_end] out and "
                 "train the head"
@@ -214,41 +209,13 @@ class Backbone(nn.Module):
             raise ConfigError(
                 f"stage {stage} is asked for, but this backbone can be cut at 0 to {len(stages) - 1} only"
             )
-        if any(tap < stage for tap in self.taps):
-            raise ConfigError(
-                f"the maps of stages {list(self.taps)} are read, so stages from {min(self.taps)} on train"
-            )
-        front, rest = nn.Sequential(_Scale(self), *stages[:stage]), stages[stage:]
-        return front, _Tapped(rest, [tap - stage for tap in self.taps]) if self.taps else nn.Sequential(*rest)
+        if any(tap < stage for tap in taps):
+            raise ConfigError(f"the maps of stages {sorted(taps)} are read, so stages from {min(taps)} on train")
+        front, rest = nn.Sequential(Scale(self.mean, self.std), *stages[:stage]), stages[stage:]
+        return front, Tapped(rest, [tap - stage for tap in taps]) if taps else nn.Sequential(*rest)
 
     def stages(self) -> list[nn.Module]:
         return self.body.stages() if isinstance(self.body, _Staged) else [self.body]
-
-
-class _Tapped(nn.Sequential):
-    """A chain of stages; the maps of some follow the last one's channels, averaged to its grid."""
-
-    def __init__(self, stages: Sequence[nn.Module], taps: Sequence[int]) -> None:
-        super().__init__(*stages)
-        self.taps = tuple(taps)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.joined(self.maps(images, self.taps))
-
-    def maps(self, images: Tensor, kept: Container[int]) -> dict[int, Tensor]:
-        """The maps of the stages `kept` and of the last, by number."""
-        found: dict[int, Tensor] = {}
-        for number, stage in enumerate(self):
-            images = stage(images)
-            if number in kept or number == len(self) - 1:
-                found[number] = images
-        return found
-
-    def joined(self, found: Mapping[int, Tensor]) -> Tensor:
-        last = found[len(self) - 1]
-        rows, columns = last.shape[2:]
-        averaged = (averaged_to(found[n], (rows, columns)) for n in self.taps)
-        return torch.cat([last, *averaged], dim=1)
 
 
 @contextmanager
@@ -260,20 +227,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
-
-
-class _Scale(nn.Module):
-    """A backbone's pixel scaling alone."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", backbone.mean, persistent=False)
-        self.register_buffer("std", backbone.std, persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.to(self.mean.dtype) - self.mean) / self.std
 
 
 @runtime_checkable

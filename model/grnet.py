@@ -15,7 +15,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from threadmatch.model.backbone import Backbone, Looked
+from threadmatch.model.backbone import Backbone
 from threadmatch.model.certainty import Certainty
 from threadmatch.model.chain import DEFAULT_CHAIN, Chain
 from threadmatch.model.checkpoint import (
@@ -29,10 +29,11 @@ from threadmatch.model.config import Calibration, GRNetConfig
 from threadmatch.model.descriptions import CONFIG_FILE, read_description
 from threadmatch.model.encoders.building import build_joined
 from threadmatch.model.errors import CheckpointError, ConfigError
+from threadmatch.model.looked import Looked
 from threadmatch.model.neck import build_neck, linear
 from threadmatch.model.part import Part
 from threadmatch.model.parts import read_parts
-from threadmatch.model.pyramid import pool_map
+from threadmatch.model.pyramid import pool_looked
 from threadmatch.model.reasoning import edge_mask, edge_weights, propagate
 from threadmatch.model.similarity import global_similarity, greedy_similarity, pair_index, region_similarity
 from threadmatch.model.sparse_graph import SparseGraph
@@ -224,8 +225,7 @@ class GRNet(
 
     def pool(self, looked: Looked) -> tuple[Tensor, Tensor]:
         """What the backbone saw, pooled for both stages: (B, C or the backbone's own E), (B, R, C + taps)."""
-        pooled, regions = pool_map(looked.feature_map, self.config, self.backbone.channels)
-        return (pooled if looked.pooled is None else looked.pooled), regions
+        return pool_looked(looked, self.config, self.backbone.channels)
 
     def project(self, pooled: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """What `pool` gives, to (B, E) and (B, R, C); what cached pools start from."""

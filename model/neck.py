@@ -37,9 +37,18 @@ class HypercolumnNeck(nn.Module):
         """The layers of the earlier maps."""
         return list(self.taps)  # type: ignore[arg-type]
 
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """All that project a map: the last one's, then those of the others."""
+        return [self.last, *self.components]
+
+    def parts_of(self, regions: Tensor) -> tuple[Tensor, ...]:
+        """(..., C and those of the taps) -> each map's own, the last one's first."""
+        return regions.split(self._split, dim=-1)
+
     def forward(self, regions: Tensor) -> Tensor:
         """(..., C and those of the taps) -> (..., K)."""
-        last, *taps = regions.split(self._split, dim=-1)
+        last, *taps = self.parts_of(regions)
         return self.joined(self.last(last), taps)
 
     def joined(self, last: Tensor, taps: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from threadmatch.model.config import GLOBAL_GRID, GRNetConfig, Pool
+from threadmatch.model.looked import Looked
 
 Grid = tuple[int, int]
 
@@ -51,6 +52,12 @@ def pool_map(feature_map: Tensor, config: GRNetConfig, channels: int) -> tuple[T
     if taps.shape[1]:
         regions = torch.cat([regions, pool_regions(taps, config.grids, "avg")], dim=2)
     return pooled, regions
+
+
+def pool_looked(looked: Looked, config: GRNetConfig, channels: int) -> tuple[Tensor, Tensor]:
+    """`pool_map` of what a backbone saw; what it pooled by itself stands."""
+    pooled, regions = pool_map(looked.feature_map, config, channels)
+    return (pooled if looked.pooled is None else looked.pooled), regions
 
 
 def averaged_to(feature_map: Tensor, grid: Grid) -> Tensor:

@@ -78,8 +78,7 @@ def join_networks(
     with torch.no_grad():
         pooled, cells = _seen(joined, chosen, rng)
         channels = [backbone.channels, *backbone.tap_channels, *backbone.beside_channels]
-        place = len(backbone.tap_channels) + len(backbone.further)
-        _fit_neck(joined.cell_neck, learned, cells.split(channels, dim=-1), place)
+        _fit_neck(joined.cell_neck, learned, cells.split(channels, dim=-1), backbone.companion_place)
         _join_embeddings(joined, [first, second], pooled)
     joined.chain = (Stage("dense"),)
     _keep_parts(joined, first)

@@ -116,6 +116,12 @@ def read_recipe(path: Path) -> Recipe:
             f"{path}: [finetune] trains from stage {finetune.from_stage} and [end_to_end] from stage"
             f" {end_to_end.from_stage}; one run keeps the maps of one stage, so give both the same from_stage"
         )
+    model = _model(path, values.get("model", {}), start)
+    if model.companion and (end_to_end or (finetune and not finetune.cells)):
+        raise ConfigError(
+            f"{path}: two networks are joined in this model, which answers by the cells of both; train them by "
+            "[finetune] with cells = 1.0"
+        )
     defaults: dict[str, Any] = {"metric_steps": 0, "head_steps": 0} if end_to_end and "fit" not in values else {}
     if start:  # its neck and embedding are trained; the steps that start them would forget that
         defaults.setdefault("metric_steps", 0)
@@ -123,7 +129,7 @@ def read_recipe(path: Path) -> Recipe:
         name=str(values.get("name", path.stem)),
         train=_folders(path, data["train"]),
         val=_folders(path, data["val"]),
-        model=_model(path, values.get("model", {}), start),
+        model=model,
         fit=HeadSettings(**{**defaults, **values.get("fit", {})}),
         finetune=finetune,
         end_to_end=end_to_end,

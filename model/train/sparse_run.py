@@ -12,6 +12,7 @@ behind its features.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -32,10 +33,8 @@ from threadmatch.model.features import CELLS
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.sparse_graph import SparseGraph
+from threadmatch.model.train.inputs.graph_lists import Encoded, Lists, Shortlists, find_shortlists
 from threadmatch.model.train.phases.sparse_graph_fit import (
-    Encoded,
-    Lists,
-    build_lists,
     fit_presence,
     fit_sparse_graph,
     known_searches,
@@ -71,19 +70,19 @@ def fit_chain(
         For each set of `val` top-1 of the dense match and of the graph, and how often "no match" is said.
     """
     model = Model(network, engine=engine, cache=default_folder())
-    learning = [path for path, _ in fit]
+    learning, judging = (_shortlists(model, paths, cache) for paths in ([path for path, _ in fit], val))
     graph = network.graph if keep_graph else None
+    seen = functools.partial(Shortlists.lists, grid=model.map_grid, kept=DEPTH)
     if graph is None:
-        learnt = _lists(model, learning, cache, weights=[share for _, share in fit])
+        learnt = [seen(one, forced=True, weight=share) for one, (_, share) in zip(learning, fit, strict=True)]
         graph = fit_sparse_graph(learnt, grid=model.map_grid)
-    graph = fit_presence(graph, _lists(model, learning, cache), _lists(model, learning, cache, taken_out=True))
-    measured = _lists(model, val, cache)
-    gone = _lists(model, val, cache, taken_out=True)
+    graph = fit_presence(graph, [seen(one) for one in learning], [seen(one, taken_out=True) for one in learning])
+    measured = [seen(one) for one in judging]
     present = {one.name: known_searches(graph, one) for one in measured}
     certainty = fit_certainty([search for searches in present.values() for search in searches])
     report = {}
-    for one, absent in zip(measured, gone, strict=True):
-        said = how_often_said(certainty, present[one.name], known_searches(graph, absent))
+    for one, short in zip(measured, judging, strict=True):
+        said = how_often_said(certainty, present[one.name], known_searches(graph, seen(short, taken_out=True)))
         report[one.name] = {**_top1(graph, one), "no_match_said": asdict(said)}
     network.graph, network.certainty = graph, certainty
     network.chain = (Stage("dense"), Stage("sparse", DEPTH))
@@ -101,36 +100,18 @@ def with_cells(network: GRNet) -> GRNet:
     return made.eval()
 
 
-def _lists(
-    model: Model,
-    sets: Sequence[Path],
-    cache: Path | None,
-    *,
-    weights: Sequence[float] | None = None,
-    taken_out: bool = False,
-) -> list[Lists]:
-    """One gallery of all the sets, and each set's queries against it; with `weights`, for training.
+def _shortlists(model: Model, sets: Sequence[Path], cache: Path | None) -> list[Shortlists]:
+    """One gallery of all the sets, and each set's queries against it.
 
     Items as a gallery keeps them: cells of few bits are less like a photo's, and the graph has to know them so.
     """
     gallery = _side(model, [image for path in sets for image in read_labelled(path / "gallery.csv")], cache, kept=True)
-    lists = []
-    for n, path in enumerate(sets):
+    found = []
+    for path in sets:
         queries = _side(model, read_labelled(path / "queries.csv"), cache)
-        lists.append(
-            build_lists(
-                path.name,
-                gallery,
-                queries,
-                grid=model.map_grid,
-                kept=DEPTH,
-                forced=weights is not None,
-                taken_out=taken_out,
-                weight=1.0 if weights is None else weights[n],
-            )
-        )
-        logger.info("lists made", extra={"set": path.name, "queries": len(queries.products)})
-    return lists
+        found.append(find_shortlists(path.name, gallery, queries))
+        logger.info("shortlists found", extra={"set": path.name, "queries": len(queries.products)})
+    return found
 
 
 def _side(model: Model, images: Sequence[LabelledImage], cache: Path | None, *, kept: bool = False) -> Encoded:

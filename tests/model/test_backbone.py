@@ -170,6 +170,35 @@ def test_the_two_parts_of_a_split_are_the_whole(name: str) -> None:
     assert {id(parameter) for part in (front, rest) for parameter in part.parameters()} == shared
 
 
+def test_both_networks_are_cut_where_two_are_joined() -> None:
+    own, other = (_trained_looking(name) for name in ("efficientnet_lite0", "efficientnet_lite2"))
+    joined = own.tap((6, 7)).accompany(other.tap((5, 6, 7)), (5,))
+    pixels = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        looked = joined.look(pixels)
+        for stage in (0, 4):
+            front, rest = joined.split(stage)
+            torch.testing.assert_close(rest(front(pixels)), looked.whole)
+    again = joined.layout.looked(looked.whole)
+    assert looked.pooled is not None
+    assert looked.beside is not None
+    for made, expected in (
+        (again.feature_map, looked.feature_map),
+        (again.pooled, looked.pooled),
+        (again.beside, looked.beside),
+    ):
+        torch.testing.assert_close(made, expected)
+    with pytest.raises(ConfigError, match="from 5 on"):
+        joined.split(6)
+
+
+def test_networks_whose_maps_differ_in_size_there_are_not_cut_together() -> None:
+    joined = build_backbone("efficientnet_lite0").accompany(build_backbone("googlenet"))
+    front, _ = joined.eval().split(4)
+    with pytest.raises(ConfigError, match="cut them at a stage where both are of one size"):
+        front(torch.zeros(1, 3, 64, 64))
+
+
 def test_a_split_beyond_the_last_stage_is_refused() -> None:
     with pytest.raises(ConfigError, match="0 to 8"):
         build_backbone("efficientnet_lite0").split(9)

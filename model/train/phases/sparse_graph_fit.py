@@ -1,6 +1,6 @@
 """Fit the sparse graph list-wise: the garment against the items that the dense match confuses it with.
 
-Letters  q queries, k items a query (the best of the dense match), P nodes, F inputs a node, T terms
+Letters  q queries, k items a query (the best of the dense match), T terms
 
 The fit is convex (a softmax over each query's items, linear in the terms, a pull towards the dense match), so that it
 has one answer, takes seconds, and can be repeated on a shop's own pairs.
@@ -9,7 +9,7 @@ has one answer, takes seconds, and can be repeated on a shop's own pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from torch import Tensor
 
 from threadmatch.model.certainty import match_values
 from threadmatch.model.convex import logistic, minimise
-from threadmatch.model.dense import dense_similarity
 from threadmatch.model.errors import DataError
 from threadmatch.model.evaluate.certainty_fit import KnownSearch
-from threadmatch.model.matching import Floats
-from threadmatch.model.node_inputs import INPUTS, node_inputs
+from threadmatch.model.node_inputs import INPUTS
 from threadmatch.model.sparse_graph import COSINE_SCALE, TERMS, SparseGraph, node_terms
+from threadmatch.model.train.inputs.graph_lists import Lists
 
 PULL = 0.02
 """Of squared weights, each in units of its term's deviation. Chosen on `val` (`model.synthetic.judging_sets`)."""
@@ -31,89 +30,6 @@ MIN_QUERIES = 50
 PRESENCE_PULL = 3e-3
 """Likewise, of presence's."""
 _AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Images of one side: (n, E) float32 unit embeddings, (n, P, K) unit cells, and the products they show."""
-
-    embeddings: NDArray[np.float32]
-    cells: Floats
-    products: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """One set's queries with the items that the stages before hand on.
-
-    Fields:
-        name: of the set.
-        inputs: (q, k, P, F) float16 of `node_inputs`.
-        same: (q, k) bool, whether an item is the query's product.
-        order: (q, k) int64 gallery positions, best first by the dense match.
-        place: (q, k) int64, place of each in the shortlist of stage one, from 0.
-        dense: (q, m) float32, what the dense match said of the whole shortlist, best first.
-        weight: what the set counts beside others.
-    """
-
-    name: str
-    inputs: NDArray[np.float16]
-    same: NDArray[np.bool_]
-    order: NDArray[np.int64]
-    place: NDArray[np.int64]
-    dense: NDArray[np.float32]
-    weight: float = 1.0
-
-
-def build_lists(
-    name: str,
-    gallery: Encoded,
-    queries: Encoded,
-    *,
-    grid: tuple[int, int] = (7, 7),
-    candidates: int = 200,
-    kept: int = 16,
-    forced: bool = False,
-    taken_out: bool = False,
-    weight: float = 1.0,
-) -> Lists:
-    """Run the stages before the graph and note what it would see.
-
-    Args:
-        name: of the set.
-        gallery, queries: both sides.
-        grid: rows and columns of the map.
-        candidates: depth of stage one's shortlist.
-        kept: k; at most as many as the gallery has.
-        forced: put the query's product in the last place where it is missing, for training.
-        taken_out: take each query's product out of the gallery: searches for what is not there.
-        weight: see `Lists`.
-    """
-    names, most = np.asarray(gallery.products), np.unique(gallery.products, return_counts=True)[1].max()
-    items = len(names) - (int(most) if taken_out else 0)
-    depth, k = min(candidates, items), min(kept, candidates, items)
-    shape = (len(queries.products), k)
-    inputs = np.zeros((*shape, grid[0] * grid[1], len(INPUTS)), np.float16)
-    same, order, place = np.zeros(shape, bool), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    dense = np.zeros((shape[0], depth), np.float32)
-    for n, product in enumerate(queries.products):
-        own = names == product
-        similar = gallery.embeddings @ queries.embeddings[n]
-        short = np.argsort(-np.where(own, -2, similar) if taken_out else -similar, kind="stable")[:depth]
-        photo = _tensor(queries.cells[n])
-        scores = dense_similarity(photo[None], _tensor(gallery.cells[short])).numpy()
-        places = np.argsort(-scores, kind="stable")
-        dense[n], place[n] = scores[places], places[:k]
-        best = short[places[:k]]
-        if forced and not own[best].any() and own.any():
-            best[-1] = np.flatnonzero(own)[0]
-        inputs[n] = node_inputs(photo, _tensor(gallery.cells[best]), grid=grid).numpy()
-        same[n], order[n] = own[best], best
-    return Lists(name, inputs, same, order, place, dense, weight)
-
-
-def _tensor(cells: Floats) -> Tensor:
-    return torch.from_numpy(np.asarray(cells, np.float32))
 
 
 def terms_of(lists: Lists, grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -172,7 +88,7 @@ def fit_presence(
 
     Args:
         graph: fitted; its scores stay what they are.
-        there, gone: of the same sets, `build_lists` as it is and with `taken_out`.
+        there, gone: of the same sets, `Shortlists.lists` as it is and with `taken_out`.
         pull: of squared weights, each in units of its term's deviation.
 
     Returns:

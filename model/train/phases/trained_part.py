@@ -18,9 +18,10 @@ from threadmatch.model.data.sides import Sides
 from threadmatch.model.dense import dense_similarity_across
 from threadmatch.model.evaluate.metrics import first_hit, rates
 from threadmatch.model.grnet import GRNet
+from threadmatch.model.looked import Looked
 from threadmatch.model.neck import HypercolumnNeck, learned_layer
 from threadmatch.model.progress import Progress, unheard
-from threadmatch.model.pyramid import pool_map
+from threadmatch.model.pyramid import pool_looked
 from threadmatch.model.similarity import greedy_similarity_across
 from threadmatch.model.train.inputs.front_maps import MapSet
 from threadmatch.model.train.losses import Vectors
@@ -76,12 +77,17 @@ class TrainedPart(nn.Module):
         self.rest = rest
         self.config = network.config
         self.channels = network.backbone.channels
-        self._tap_channels = list(network.backbone.tap_channels)
+        self._layout, self._tap_channels = network.backbone.layout, list(network.backbone.tap_channels)
         self.eval()
         with torch.no_grad():
-            pooled, regions = pool_map(rest(sample), self.config, self.channels)
+            looked = self._layout.looked(rest(sample))
+            pooled, regions = pool_looked(looked, self.config, self.channels)
         mean = regions[..., : self.channels].mean((0, 1))
         self.neck = None if network.neck is None else _Centred(learned_layer(network.neck), mean)
+        self.both: HypercolumnNeck | None = None
+        if network.cell_neck is not None:
+            self.both = _learning(network, _cells_of(looked.whole).mean((0, 1)))
+            self.neck = self.both.last  # type: ignore[assignment]  # regions and cells begin with one layer
         joins = hypercolumn and isinstance(network.neck, HypercolumnNeck)
         self.hypercolumn: HypercolumnNeck | None = copy.deepcopy(network.neck) if joins else None  # type: ignore[assignment]
         self._whole, self._cells = hypercolumn, cells
@@ -97,25 +103,40 @@ class TrainedPart(nn.Module):
 
     def forward(self, maps: Tensor) -> Vectors:
         """(B, c, h, w) maps of the front -> (B, E) unit embeddings, (B, R, C) regions and, where asked for, cells."""
-        feature_map = self.rest(maps)
-        pooled, regions = pool_map(feature_map, self.config, self.channels)
+        looked = self._layout.looked(self.rest(maps))
+        pooled, regions = pool_looked(looked, self.config, self.channels)
         embedding = F.normalize(pooled if self.embedding is None else self.embedding(pooled), dim=-1)
-        cells = self._vectors(feature_map.flatten(2).transpose(1, 2)) if self._cells else None
-        return Vectors(embedding, self._vectors(regions), cells)
+        return Vectors(embedding, self._vectors(regions), self._made_cells(looked) if self._cells else None)
 
     def write_to(self, network: GRNet) -> None:
         """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
         if network.neck is not None and self.neck is not None:
             self.neck.write_to(learned_layer(network.neck))
+        if self.both is not None:
+            assert isinstance(network.cell_neck, HypercolumnNeck)
+            for own, layer in zip([self.both.last, *self.both.taps], network.cell_neck.layers, strict=True):
+                if isinstance(own, _Centred):
+                    own.write_to(layer)
         if network.embedding is not None and self.embedding is not None:
             self.embedding.write_to(network.embedding)
 
     def learn(self) -> TrainedPart:
         """Let all of it learn but the components of earlier maps."""
         self.requires_grad_(True)
-        if self.hypercolumn is not None:
-            self.hypercolumn.requires_grad_(False)
+        for neck in (self.hypercolumn, self.both):
+            if neck is not None:
+                neck.requires_grad_(False)
+        for layer in self.modules():
+            if isinstance(layer, _Centred):
+                layer.requires_grad_(True)
         return self
+
+    def _made_cells(self, looked: Looked) -> Tensor:
+        """(B, P, C): of both networks, where there are two."""
+        if self.both is None:
+            return self._vectors(_cells_of(looked.feature_map))
+        cells: Tensor = self.both(_cells_of(looked.whole))
+        return cells
 
     def _vectors(self, regions: Tensor) -> Tensor:
         last, *taps = regions.split([self.channels, *self._tap_channels], dim=-1)
@@ -123,6 +144,28 @@ class TrainedPart(nn.Module):
             return regions if self._whole else last
         vectors: Tensor = self.neck(last)
         return vectors if self.hypercolumn is None else self.hypercolumn.joined(vectors, taps)
+
+
+def _learning(network: GRNet, mean: Tensor) -> HypercolumnNeck:
+    """A copy of the neck over both networks' maps in which the layers of their last maps are centred.
+
+    Args:
+        network: joined.
+        mean: (C and those of all other maps,) of the cells.
+    """
+    assert isinstance(network.cell_neck, HypercolumnNeck)
+    neck = copy.deepcopy(network.cell_neck)
+    last, *others = neck.parts_of(mean)
+    place = network.backbone.companion_place
+    centred = _Centred(neck.components[place], others[place])
+    neck.last = _Centred(neck.last, last)  # type: ignore[assignment]
+    neck.taps[place] = centred
+    return neck
+
+
+def _cells_of(feature_map: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C), row by row."""
+    return feature_map.flatten(2).transpose(1, 2)
 
 
 @torch.no_grad()
@@ -165,8 +208,8 @@ def bare_features(
     regions: list[Tensor] = []
     for start in range(0, len(at), ENCODE_BATCH):
         maps = images.take(at[start : start + ENCODE_BATCH])
-        feature_map = rest((maps if change is None else change(maps)).to(device))
-        one, many = pool_map(feature_map, network.config, network.backbone.channels)
+        seen = rest((maps if change is None else change(maps)).to(device))
+        one, many = network.pool(network.backbone.layout.looked(seen))
         one, many = network.project(one.cpu(), many.cpu()) if project else (one.cpu(), many.cpu())
         pooled.append(one)
         regions.append(many.half())

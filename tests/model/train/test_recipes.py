@@ -19,9 +19,10 @@ from threadmatch.model.data.manifest.rows import Split
 from threadmatch.model.data.sets import read_sets
 from threadmatch.model.data.sides import Sides
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.grnet import load_checkpoint
+from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.neck import HypercolumnNeck
 from threadmatch.model.train.inputs.front_maps import MapSet
+from threadmatch.model.train.joined_run import join_networks
 from threadmatch.model.train.loop.run_folder import PLAN_FILE, keep_to_plan
 from threadmatch.model.train.phases.backbone_phase import features_of
 from threadmatch.model.train.phases.principal_components import start_from_data, start_hypercolumn
@@ -182,6 +183,30 @@ def test_a_recipe_can_begin_with_a_trained_model_and_says_what_it_gained(photo_s
     moved = load_checkpoint(Path(result["checkpoint"])).backbone.split(3)[1]
     for before, after in zip(rest.parameters(), moved.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0.05, atol=0.05)
+
+
+def test_a_recipe_can_begin_with_two_joined_networks(photo_sets: Path, tmp_path: Path) -> None:
+    alone = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        alone.append(GRNet(replace(CONFIG, hypercolumn=(3, 5))).eval())
+    joined = join_networks(*alone, read_sets([photo_sets / "train"], Split.TRAIN).gallery)
+    save_checkpoint(joined, tmp_path / "joined")
+    recipe = _begun(photo_sets, str(tmp_path / "joined"), rate=1e-3)
+    with pytest.raises(ConfigError, match=r"cells = 1\.0"):
+        read_recipe(recipe)
+    recipe.write_text(recipe.read_text().replace("[fit]\n", "cells = 1.0\nlocal = 0.0\n[fit]\n"))
+    result = train(read_recipe(recipe), tmp_path / "run", draw_curves=False, force=True)
+    assert result is not None
+    tuned = load_checkpoint(Path(result["checkpoint"]))
+    assert tuned.backbone.companion is not None
+    assert joined.backbone.companion is not None
+    for own, before in ((tuned.backbone, joined.backbone), (tuned.backbone.companion, joined.backbone.companion)):
+        kept = [
+            all(torch.equal(a, b.half().float()) for a, b in zip(now.parameters(), then.parameters(), strict=True))
+            for now, then in zip(own.stages(), before.stages(), strict=True)
+        ]
+        assert kept == [stage < 3 for stage in range(len(kept))]
 
 
 def test_a_model_that_became_worse_is_kept_but_is_no_checkpoint(photo_sets: Path, tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from tests.model.train.maps import STAGE, start, striped_maps
+from tests.model.train.maps import CONFIG, STAGE, start, striped_maps
 from threadmatch.model.backbone import Backbone
 from threadmatch.model.data.pairs import NO_SETUP, LabelledImage
 from threadmatch.model.data.sides import Sides
+from threadmatch.model.encoding import see
 from threadmatch.model.errors import DataError
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.images import Box
+from threadmatch.model.neck import HypercolumnNeck
 from threadmatch.model.train.inputs.front_maps import MapSet, loosened, make_maps
 from threadmatch.model.train.loop.precision import Precision
 from threadmatch.model.train.loop.run_folder import Run
@@ -149,3 +152,42 @@ def test_cells_learn_to_match_where_they_are_weighed(backbone: Backbone, tmp_pat
     assert "loss_local" not in json.loads(lines[-1])
     tuned = TrainedPart.over(network, rest, train.gallery, cells=True)
     assert evaluate_maps(tuned, val)["dense_mrr"] == pytest.approx(best["dense_mrr"], abs=1e-3)
+
+
+def test_of_two_joined_networks_both_learn_and_the_components_stay(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG,
+        companion=CONFIG.backbone,
+        hypercolumn=(5,),
+        cell_hypercolumn=(3, 5),
+        features=("embedding", "regions", "cells"),
+    )
+    torch.manual_seed(1)
+    network = GRNet(config).eval()
+    assert isinstance(network.neck, HypercolumnNeck)
+    assert isinstance(network.cell_neck, HypercolumnNeck)
+    network.neck.last.load_state_dict(network.cell_neck.last.state_dict())  # as networks are joined
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    _, rest = network.backbone.split(STAGE)
+    train = striped_maps(network.backbone, range(40), 0)
+    val = striped_maps(network.backbone, range(1000, 1024), 1)
+    settings = replace(SETTINGS, steps=60, queries=16, evaluate_every=60, local=0.0, cells=1.0, keep_last=True)
+    best = finetune(network, rest, train, val, settings=settings, run=Run(tmp_path))
+    assert best["dense_mrr"] > json.loads((tmp_path / "finetune.jsonl").read_text().splitlines()[0])["dense_mrr"]
+    tuned = TrainedPart.over(network, rest, train.gallery, cells=True)
+    assert evaluate_maps(tuned, val)["dense_mrr"] == pytest.approx(best["dense_mrr"], abs=1e-3)
+
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    place = network.backbone.companion_place
+    of_necks = {name for name in changed if name.startswith(("neck.", "cell_neck."))}
+    learned = {f"{layer}.{kind}" for layer in ("last", f"taps.{place}") for kind in ("weight", "bias")}
+    assert of_necks == {f"cell_neck.{name}" for name in learned} | {"neck.last.weight", "neck.last.bias"}
+    assert {name.split(".")[1] for name in changed if name.startswith("backbone.")} == {"body", "companion"}
+
+    pixels = torch.randint(0, 256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.no_grad():
+        made = tuned(network.backbone.split(STAGE)[0](pixels))
+        seen = see(network, pixels)
+    torch.testing.assert_close(made.embedding, seen.embedding, rtol=1e-3, atol=1e-4)
+    assert made.cells is not None
+    torch.testing.assert_close(F.normalize(made.cells, dim=-1), seen.cells, rtol=1e-3, atol=1e-4)

@@ -13,10 +13,8 @@ from threadmatch.model.errors import DataError
 from threadmatch.model.node_inputs import INPUTS
 from threadmatch.model.sparse_graph import SparseGraph
 from threadmatch.model.sparse_matcher import SparseGraphMatcher
+from threadmatch.model.train.inputs.graph_lists import Encoded, Lists, find_shortlists
 from threadmatch.model.train.phases.sparse_graph_fit import (
-    Encoded,
-    Lists,
-    build_lists,
     fit_presence,
     fit_sparse_graph,
     known_searches,
@@ -51,7 +49,7 @@ def test_the_loss_is_its_equation_written_as_loops() -> None:
 def test_lists_hold_the_best_of_the_dense_match_and_where_forced_the_match() -> None:
     gallery = _side(9, 0, [f"p{n}" for n in range(9)])
     queries = _side(4, 1, ["p3", "p0", "p7", "nowhere"])
-    lists = build_lists("one", gallery, queries, grid=GRID, candidates=7, kept=3, forced=True)
+    lists = find_shortlists("one", gallery, queries, candidates=7).lists(grid=GRID, kept=3, forced=True)
     assert lists.inputs.shape == (4, 3, P, len(INPUTS))
     for n, product in enumerate(queries.products[:3]):
         assert gallery.products[lists.order[n][lists.same[n]][0]] == product
@@ -62,7 +60,7 @@ def test_lists_hold_the_best_of_the_dense_match_and_where_forced_the_match() -> 
 
 def test_scores_of_lists_are_those_of_the_matcher() -> None:
     gallery, queries = _side(5, 0, list("abcde")), _side(2, 1, list("ab"))
-    lists = build_lists("one", gallery, queries, grid=GRID, kept=4)
+    lists = find_shortlists("one", gallery, queries).lists(grid=GRID, kept=4)
     graph = SparseGraph(GRID, {"agree:cosine": 2.0, "standing": 0.3}, bias=0.2)
     for n in range(2):
         photo, shown = {"cells": queries.cells[n]}, {"cells": gallery.cells[lists.order[n]]}
@@ -132,7 +130,7 @@ def test_presence_of_too_few_searches_is_refused() -> None:
 
 def test_presence_of_lists_is_that_of_the_matcher() -> None:
     gallery, queries = _side(5, 0, list("abcde")), _side(2, 1, list("ab"))
-    lists = build_lists("one", gallery, queries, grid=GRID, kept=4)
+    lists = find_shortlists("one", gallery, queries).lists(grid=GRID, kept=4)
     graph = SparseGraph(GRID, {"agree:cosine": 2.0}, presence={"cosine": 3.0, "best_half": -1.0}, presence_bias=0.2)
     found = presence_of(graph, lists)
     assert found is not None
@@ -150,7 +148,7 @@ def test_too_few_queries_are_refused() -> None:
 
 def test_a_product_taken_out_is_in_no_list() -> None:
     gallery, queries = _side(9, 0, list("aabcdefgh")), _side(3, 1, list("abz"))
-    lists = build_lists("one", gallery, queries, grid=GRID, kept=20, taken_out=True)
+    lists = find_shortlists("one", gallery, queries).lists(grid=GRID, kept=20, taken_out=True)
     assert lists.order.shape == (3, 7)
     assert not lists.same.any()
     for n, product in enumerate("abz"):
@@ -159,7 +157,7 @@ def test_a_product_taken_out_is_in_no_list() -> None:
 
 def test_places_are_those_of_stage_one() -> None:
     gallery, queries = _side(9, 0, list("abcdefghi")), _side(3, 1, list("abc"))
-    lists = build_lists("one", gallery, queries, grid=GRID, candidates=6, kept=4)
+    lists = find_shortlists("one", gallery, queries, candidates=6).lists(grid=GRID, kept=4)
     for n in range(3):
         short = np.argsort(-(gallery.embeddings @ queries.embeddings[n]), kind="stable")
         assert [short[place] for place in lists.place[n]] == lists.order[n].tolist()
