@@ -44,7 +44,8 @@ class HypercolumnNeck(nn.Module):
 
     def parts_of(self, regions: Tensor) -> tuple[Tensor, ...]:
         """(..., C and those of the taps) -> each map's own, the last one's first."""
-        return regions.split(self._split, dim=-1)
+        parts: tuple[Tensor, ...] = regions.split(self._split, dim=-1)
+        return parts
 
     def forward(self, regions: Tensor) -> Tensor:
         """(..., C and those of the taps) -> (..., K)."""
