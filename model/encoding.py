@@ -32,11 +32,12 @@ from threadmatch.model.compiling.network import (
     probe_photo,
 )
 from threadmatch.model.errors import CheckpointError, CompileError, ConfigError
-from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, Features, FeatureSpec
+from threadmatch.model.features import CELLS, EMBEDDING, REGIONS, TINTS, Features, FeatureSpec
 from threadmatch.model.fusing import fold_batch_norm
 from threadmatch.model.grnet import GRNet
 from threadmatch.model.part import Part, Seen
 from threadmatch.model.region_matchers import tensor
+from threadmatch.model.tints import tints_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,16 @@ def _cells_spec(network: GRNet) -> FeatureSpec:
     return FeatureSpec(CELLS, (rows * columns, network.region_channels), "int4")
 
 
+def _tints_spec(network: GRNet) -> FeatureSpec:
+    rows, columns = network.map_grid()
+    return FeatureSpec(TINTS, (3, rows * columns), "int8")
+
+
+def _tints(_: GRNet, seen: Seen) -> Tensor:
+    rows, columns = seen.feature_map.shape[2:]
+    return tints_of(seen.images, (rows, columns))
+
+
 def see(network: GRNet, images: Tensor) -> Seen:
     """All that features are computed from: (B, 3, S, S) uint8 -> `Seen`."""
     stages = sorted({stage for part in network.attached.values() for stage in part.stages})
@@ -78,6 +89,7 @@ FEATURES: Final[dict[str, FeatureKind]] = {
         lambda _, seen: seen.regions,
     ),
     CELLS: FeatureKind(_cells_spec, lambda _, seen: seen.cells),
+    TINTS: FeatureKind(_tints_spec, _tints),
 }
 
 

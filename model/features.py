@@ -26,7 +26,8 @@ REGIONS: Final = "regions"
 """The region vectors of the pyramid (paper sec. 3.2)."""
 CELLS: Final = "cells"
 """The cells of the backbone's last map behind the neck, unit vectors, row by row."""
-
+TINTS: Final = "tints"
+"""L*, a* and b* of the mean colour at each cell (`model.tints`)."""
 ATTRIBUTES: Final = "attributes"
 """One unit vector an attribute (`model.attributes`), where a model has that part."""
 

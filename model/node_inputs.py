@@ -3,7 +3,8 @@
 Letters  n items of one photo's shortlist, P cells of the map (49), K numbers a cell, F numbers a node
 
 A node is a cell i of the photo with its best partner j in the item. None of its numbers says what the cells look like,
-only how alike they are, so that nothing of the garments trained on can be learned by heart.
+only how alike they are, so that nothing of the garments trained on can be learned by heart. How alike their colours are
+is known where the photo's and the items' tints are given (`model.tints`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ the photo's cells in the mean; how much its cosine differs from item to item."""
 RIVAL_INPUTS: Final = ("above_mean", "above_best_other", "standing", "share_beaten")
 """Of an item among the others of the shortlist, at this cell: its cosine less their mean, less the best other's, in
 deviations, and the share of them it beats."""
-INPUTS: Final = (*PAIR_INPUTS, *PHOTO_INPUTS, *RIVAL_INPUTS)
+TINT_INPUTS: Final = ("tint", "light")
+"""How far a cell's colour lies from its partner's: the root of the distance in a* and b*, since a step between two pale
+tints says as much as one between bright ones that is many times as wide, and the distance in L*; both about 0 to 2.
+Zeros where no tints are given."""
+INPUTS: Final = (*PAIR_INPUTS, *PHOTO_INPUTS, *RIVAL_INPUTS, *TINT_INPUTS)
+
+TINT_REACH: Final = 40.0
+LIGHT_REACH: Final = 50.0
+"""Beyond so much a difference counts no more: what is covered, and what another light blots out, must not decide."""
+Tints = tuple[Tensor, Tensor]
+"""(3, P) of the photo and (n, 3, P) of the items, as `tints.tints_of` gives them."""
 
 
 @lru_cache(maxsize=16)
@@ -42,27 +53,28 @@ def centres(grid: Grid) -> Tensor:
     return torch.tensor(places, dtype=torch.float32)
 
 
-def node_inputs(query: Tensor, items: Tensor, *, grid: Grid) -> Tensor:
+def node_inputs(query: Tensor, items: Tensor, *, grid: Grid, tints: Tints | None = None) -> Tensor:
     """The inputs of every node of one photo against each item of its shortlist.
 
     Args:
         query: (P, K) cells of the photo, float32, unit vectors, row by row.
         items: (n, P, K) of the items, likewise.
         grid: rows and columns of the map.
+        tints: colours of both sides' cells; None where they are not known.
 
     Returns:
         (n, P, F) in the order of INPUTS.
     """
     place, share = centres(grid).to(query.device), _rim_share(grid).to(query.device)
-    pair = _pair_inputs(query, items, place, share)
+    pair, at = _pair_inputs(query, items, place, share)
     photo = _photo_inputs(query, pair[0], place, share)
     photo_of_each = [values.expand(len(items), -1) for values in photo]
     # Input by input in memory, since whoever reads them takes one after the other.
-    return torch.stack([*pair, *photo_of_each, *_rival_inputs(pair[0])]).movedim(0, -1)
+    return torch.stack([*pair, *photo_of_each, *_rival_inputs(pair[0]), *_tint_inputs(tints, at)]).movedim(0, -1)
 
 
-def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, share: Tensor) -> list[Tensor]:
-    """(P, K), (n, P, K), (P, 2), (P,) -> (n, P) each of the pair inputs."""
+def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, share: Tensor) -> tuple[list[Tensor], Tensor]:
+    """(P, K), (n, P, K), (P, 2), (P,) -> (n, P) each of the pair inputs, and (n, P) the partners."""
     n, cells, channels = items.shape
     cosines = (query @ items.reshape(-1, channels).T).view(-1, n, cells)  # (P of the photo, n, P of the item)
     best, at = cosines.max(dim=2)  # (P, n); not topk, which takes ten times as long
@@ -74,7 +86,7 @@ def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, share: Tensor) -> 
     around = F.normalize(share @ items, dim=-1)  # (n, K): what lies around the item
     like_rim = (items @ around[..., None])[..., 0]  # (n, P of the item)
     moved = place[at] - place  # (n, P, 2)
-    return [
+    inputs = [
         best,
         best - second,
         (best >= back_of_partner).float(),
@@ -86,6 +98,7 @@ def _pair_inputs(query: Tensor, items: Tensor, place: Tensor, share: Tensor) -> 
         moved.norm(dim=-1),
         like_rim.gather(1, at),
     ]
+    return inputs, at
 
 
 def _photo_inputs(query: Tensor, cosine: Tensor, place: Tensor, share: Tensor) -> list[Tensor]:
@@ -105,6 +118,22 @@ def _rival_inputs(cosine: Tensor) -> list[Tensor]:
     best_other = torch.where(cosine >= top[0], top[1], top[0])
     beaten = cosine.argsort(dim=0).argsort(dim=0) / (n - 1)
     return [above, cosine - best_other, above / (deviation + 1e-3), beaten]
+
+
+def _tint_inputs(tints: Tints | None, at: Tensor) -> list[Tensor]:
+    """(n, P) each of the tint inputs.
+
+    Args:
+        tints: of both sides, or None.
+        at: (n, P) partners.
+    """
+    if tints is None:
+        return [torch.zeros(at.shape, device=at.device)] * len(TINT_INPUTS)
+    photo, items = tints
+    apart = photo - items.gather(2, at[:, None].expand(-1, 3, -1))  # (n, 3, P)
+    tint = apart[:, 1:].square().sum(dim=1).sqrt().clamp(max=TINT_REACH)
+    light = apart[:, 0].abs().clamp(max=LIGHT_REACH)
+    return [(2 * tint / TINT_REACH).sqrt(), 2 * light / LIGHT_REACH]
 
 
 @lru_cache(maxsize=16)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.node_inputs import INPUTS, Grid, centres
+from threadmatch.model.node_inputs import INPUTS, TINT_INPUTS, Grid, centres
 
 COSINE_SCALE: Final = 40.0
 """c: turns a mean cosine into logits."""
@@ -44,13 +44,14 @@ PLAIN: Final = (
     "above_best_other", "standing", "share_beaten",
 )  # fmt: skip
 """Inputs that are terms by themselves, in the mean."""
+COLOURED: Final = (*TINT_INPUTS, *(f"{asked}:{value}" for asked in (*ASKED, "agree") for value in TINT_INPUTS))
+"""Terms of colours; zero without tints."""
 TERMS: Final = (
     *PLAIN,
     *(f"{asked}:{value}" for asked in ASKED for value in ("cosine", "above_best_other")),
     "centre:backwards", "centre:agree", "agree:cosine", "agree", "agree_cosine", "square", "best_half", "best_quarter",
+    *COLOURED,
 )  # fmt: skip
-
-
 VALUES: Final = (*INPUTS, "agree", "agree_cosine", "square", "best_half", "best_quarter")
 """v of a node: its inputs, and what comes of them."""
 WEIGHING: Final = (*ASKED, "agree")
@@ -168,6 +169,11 @@ class SparseGraph:
         readouts += [_by_value(self.presence, 0.0)] if self.presence else []
         plain, asked = zip(*readouts, strict=True)
         object.__setattr__(self, "_by_value", (torch.stack(plain), torch.stack(asked)))
+
+    @property
+    def reads_tints(self) -> bool:
+        """Whether colours take part."""
+        return any(weights.get(name) for weights in (self.weights, self.presence) for name in COLOURED)
 
     def contributions(self, inputs: Tensor) -> Tensor:
         """What each node adds to the score: (n, P, F) -> (n, P)."""

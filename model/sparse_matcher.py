@@ -14,7 +14,7 @@ from torch import Tensor
 
 from threadmatch.model.cell_evidence import heat_of, heaviest, partners_of
 from threadmatch.model.explain import Explanation
-from threadmatch.model.features import CELLS
+from threadmatch.model.features import CELLS, TINTS
 from threadmatch.model.matching import Items, Photo, Told
 from threadmatch.model.node_inputs import INPUTS, node_inputs
 from threadmatch.model.pyramid import region_boxes
@@ -34,7 +34,6 @@ class SparseGraphMatcher:
     """
 
     name = "sparse"
-    needs = frozenset({CELLS})
     calibrated = True
     explains = True
     pointwise = False
@@ -42,6 +41,7 @@ class SparseGraphMatcher:
 
     def __init__(self, graph: SparseGraph, *, device: str = "cpu") -> None:
         self.graph, self._device = graph, device
+        self.needs = frozenset({CELLS, TINTS} if graph.reads_tints else {CELLS})
         self._boxes = region_boxes([graph.grid], *graph.grid).numpy()
 
     def score_many(self, queries: Sequence[Photo], candidates: Sequence[Items]) -> list[NDArray[np.float32]]:
@@ -94,14 +94,18 @@ class SparseGraphMatcher:
         photo, shown = self._cells(query), self._cells(items)
         if not len(shown):
             return torch.empty(0, len(photo), len(INPUTS))
-        return node_inputs(photo, shown, grid=self.graph.grid)
+        tints = (self._of(query, TINTS), self._of(items, TINTS)) if TINTS in self.needs else None
+        return node_inputs(photo, shown, grid=self.graph.grid, tints=tints)
 
     def _partners(self, query: Photo, items: Items) -> Tensor:
         """(N, P) the cell of each item that each cell of the photo found."""
         return partners_of(self._cells(query), self._cells(items))
 
     def _cells(self, of: Photo | Items) -> Tensor:
-        return tensor(of[CELLS]).to(self._device, torch.float32)
+        return self._of(of, CELLS)
+
+    def _of(self, of: Photo | Items, feature: str) -> Tensor:
+        return tensor(of[feature]).to(self._device, torch.float32)
 
 
 def _numbers(values: Tensor) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
 from threadmatch.model.evaluate.certainty_fit import fit_certainty, how_often_said
-from threadmatch.model.features import CELLS
+from threadmatch.model.features import CELLS, TINTS
 from threadmatch.model.grnet import GRNet, load_checkpoint
 from threadmatch.model.inference import Model, model_folder
 from threadmatch.model.sparse_graph import SparseGraph
@@ -89,14 +89,19 @@ def fit_chain(
     return report
 
 
-def with_cells(network: GRNet) -> GRNet:
-    """The same network, weights shared, that makes its cells too; its parts stay where its features do."""
-    features = tuple(dict.fromkeys((*network.config.features, CELLS)))
+def with_cells(network: GRNet, *, tints: bool = False) -> GRNet:
+    """The same network, weights shared, that makes its cells too; its parts stay, since what they read does.
+
+    Args:
+        network: trained.
+        tints: whether it makes its cells' colours as well.
+    """
+    features = tuple(dict.fromkeys((*network.config.features, CELLS, *((TINTS,) if tints else ()))))
     made = network.under(replace(network.config, features=features))
     made.head, made.calibration, made.chain = network.head, network.calibration, network.chain
-    if made.config == network.config:
-        for part in network.attached.values():
-            made.attach(part)
+    for part in network.attached.values():
+        part.tie("")
+        made.attach(part)
     return made.eval()
 
 
@@ -118,7 +123,8 @@ def _side(model: Model, images: Sequence[LabelledImage], cache: Path | None, *, 
     encoded = encode_images(model, images, cache=cache)
     if kept:
         encoded = encoded.as_kept(model.features)
-    return Encoded(encoded.embeddings, floats(encoded.features[CELLS]), [image.product_id for image in images])
+    tints = floats(encoded.features[TINTS]) if TINTS in encoded.features else None
+    return Encoded(encoded.embeddings, floats(encoded.features[CELLS]), [image.product_id for image in images], tints)
 
 
 def _top1(graph: SparseGraph, lists: Lists) -> dict[str, float]:
@@ -134,11 +140,18 @@ def main() -> None:
     parser.add_argument("--fit", nargs="+", required=True, metavar="SET[:WEIGHT]")
     parser.add_argument("--val", nargs="+", type=Path, required=True, metavar="SET")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--tints", action="store_true", help="keep the colours of the cells, and let the graph read them"
+    )
     parser.add_argument("--keep-graph", action="store_true", help="fit presence and certainty alone")
     parser.add_argument("--engine", default="auto", help="what encodes the photos; default: the fastest")
     given = parser.parse_args()
     pairs = [text.rpartition(":") if ":" in text else (text, ":", "1") for text in given.fit]
-    fitted = with_cells(load_checkpoint(model_folder(given.model)))
+
+    def network() -> GRNet:
+        return with_cells(load_checkpoint(model_folder(given.model)), tints=given.tints)
+
+    fitted = network()
     report = fit_chain(
         fitted,
         fit=[(Path(path), float(weight)) for path, _, weight in pairs],
@@ -147,7 +160,9 @@ def main() -> None:
         keep_graph=given.keep_graph,
         engine=given.engine,
     )
-    network = with_cells(load_checkpoint(model_folder(given.model)))  # as it was: encoding folds its batch norm
+    network = with_cells(
+        load_checkpoint(model_folder(given.model)), tints=given.tints
+    )  # as it was: encoding folds its batch norm
     network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain
     save_checkpoint(network, given.out)
     (given.out / "chain.json").write_text(json.dumps(report, indent=2) + "\n")

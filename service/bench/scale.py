@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from threadmatch.model.features import CELLS
 from threadmatch.model.inference import Model, load_model
 from threadmatch.model.matching import Items, Photo, Told, tell_many
 from threadmatch.service.bench.scale_gallery import SHARES, add_items, put_items
+from threadmatch.service.search.gathering import in_one_go
 
 ROUNDS: Final = 40
 CANDIDATES: Final = 200
@@ -214,6 +215,7 @@ def _model() -> Model:
 def _searches(gallery: Gallery, queries: Vectors, model: Model) -> dict[str, tuple[float, float]]:
     """Of each step of a search, and of all, medians of processor time and of time by the clock, ms."""
     snapshot, verdicts = gallery.current, Verdicts()
+    _, needs = in_one_go(model.chain, CANDIDATES, model)
     taken: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
 
     def timed(step: str, work: Callable[..., Any], *given: Any) -> Any:
@@ -224,13 +226,17 @@ def _searches(gallery: Gallery, queries: Vectors, model: Model) -> dict[str, tup
 
     for query in queries:
         candidates = timed("shortlist", snapshot.shortlist, query, CANDIDATES)
-        cells = timed("gather", snapshot.stored_features, CELLS, candidates)
+        gathered = timed("gather", _gather, snapshot, candidates, needs)
         items = timed("metadata", snapshot.items, candidates)
-        photo = {CELLS: snapshot.features(CELLS, candidates[-1:])[0]}  # like an item; what they hold costs the same
-        timed("rank", _rank, model, photo, {CELLS: cells})
+        photo = {name: snapshot.features(name, candidates[-1:])[0] for name in needs}  # like an item: it costs the same
+        timed("rank", _rank, model, photo, gathered)
         timed("duplicates", _twins, snapshot, candidates, items, verdicts)
         taken["search"].append(tuple(np.sum([taken[step][-1] for step in STEPS if step != "search"], axis=0)))
     return {step: tuple(np.median(times, axis=0).tolist()) for step, times in taken.items()}
+
+
+def _gather(snapshot: Snapshot, candidates: list[Candidate], needs: Iterable[str]) -> Items:
+    return {name: snapshot.stored_features(name, candidates) for name in needs}
 
 
 def _rank(model: Model, photo: Photo, items: Items) -> None:

@@ -27,13 +27,14 @@ from threadmatch.indexer.store.contents import Content
 from threadmatch.indexer.store.manifest import Manifest
 from threadmatch.indexer.store.publish import Maker, Occasion, publish, tie
 from threadmatch.indexer.store.versions import Store, Version
-from threadmatch.model.features import CELLS, EMBEDDING, FeatureSpec, indexed_feature
+from threadmatch.model.features import CELLS, EMBEDDING, TINTS, FeatureSpec, indexed_feature
 from threadmatch.model.progress import Progress
 
 DIM: Final = 512  # E, as the model that ships
 SPECS: Final = (
     FeatureSpec(EMBEDDING, (DIM,), "float32", indexed=True),
     FeatureSpec(CELLS, (49, 256), "int4"),
+    FeatureSpec(TINTS, (3, 49), "int8"),
 )
 PHOTO_PX: Final = (192, 256)
 PHOTOS: Final = 512

@@ -6,14 +6,41 @@ Letters  N candidates, n of them
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from threadmatch.indexer.reading.gallery import Candidate
 from threadmatch.indexer.reading.opened import OpenSnapshot
+from threadmatch.model.chain import Chain
 from threadmatch.model.coded import Stored
 from threadmatch.model.matching import Items
+from threadmatch.service.queues.served_model import ServedModel
+
+SMALL_BYTES: Final = 256
+"""A feature of so few bytes an item is read for all that the first of several stages orders, too: for less than a turn
+of its own would take."""
+
+
+def in_one_go(chain: Chain, count: int, model: ServedModel) -> tuple[Chain, frozenset[str]]:
+    """The stages from the first on that the model takes in one turn, and the features that they read together.
+
+    Args:
+        chain: not empty.
+        count: items of the shortlist.
+        model: whose matchers they name.
+    """
+    first, more = chain[0], 1
+    needs = model.matchers[first.matcher].needs
+    small = {spec.name for spec in model.features if spec.size_bytes <= SMALL_BYTES}
+    for stage in chain[1:]:
+        also = model.matchers[stage.matcher].needs
+        if stage.takes(count) > first.takes(count) or not also <= needs | small:
+            break
+        needs |= also
+        more += 1
+    return chain[:more], needs
 
 
 class Gathered:

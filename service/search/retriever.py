@@ -39,7 +39,7 @@ from threadmatch.service.search.asking import explaining, features_wanted, stage
 from threadmatch.service.search.by_attributes import AskedAttributes, asked_attributes, with_attributes
 from threadmatch.service.search.detecting import as_asked, looks_for_garments, prepare_best
 from threadmatch.service.search.explaining import EVIDENCE_PAIRS, with_evidence, with_inline_heatmaps
-from threadmatch.service.search.gathering import Gathered
+from threadmatch.service.search.gathering import Gathered, in_one_go
 from threadmatch.service.search.picking import pick
 from threadmatch.service.search.results import Match, NoMatchReason, QueryView, SearchResult, Seen
 from threadmatch.service.search.timing import timed
@@ -233,7 +233,7 @@ class Retriever:
             span.set({"threadmatch.candidates": len(head)})
             if len(head):
                 with contextlib.suppress(DamagedItemError):  # is met again where it can be left out
-                    found.gathered.read(head, self.model.matchers[chain[0].matcher].needs)
+                    found.gathered.read(head, in_one_go(chain, len(candidates), self.model)[1])
         return found
 
     def _judged(self, ranking: Ranking, found: _Found, seen: Seen) -> Judged:
@@ -272,9 +272,8 @@ class Retriever:
         stages = _Stages(Ranking(count), gathered)
         timings["rerank"] = 0.0
         while chain and count:
-            together = self._together(chain, count)
+            together, needs = in_one_go(chain, count, self.model)
             chain = chain[len(together) :]
-            needs = self.model.matchers[together[0].matcher].needs
             head = stages.ranking.head(together[0].takes(count)).copy()
             with timed(timings, "gather") as span:
                 span.set({"threadmatch.candidates": len(head)})
@@ -293,16 +292,6 @@ class Retriever:
                 stages.last_head = stages.ranking.head(len(each.told.scores)).copy()
                 stages.ranking.rerank(stage.matcher, *each.told)
         return stages
-
-    def _together(self, chain: Chain, count: int) -> Chain:
-        """The stages from the first on that need nothing but what it reads, so that the model takes them in one go."""
-        first, more = chain[0], 1
-        needs = self.model.matchers[first.matcher].needs
-        for stage in chain[1:]:
-            if stage.takes(count) > first.takes(count) or not self.model.matchers[stage.matcher].needs <= needs:
-                break
-            more += 1
-        return chain[:more]
 
     def _pick(
         self, found: _Found, ranking: Ranking, probabilities: NDArray[np.float32], options: SearchOptions

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from threadmatch.model.errors import ConfigError
-from threadmatch.model.node_inputs import INPUTS, node_inputs
+from threadmatch.model.node_inputs import INPUTS, TINT_INPUTS, node_inputs
 from threadmatch.model.sparse_graph import (
     ASKED,
     CENTRE,
@@ -34,8 +34,14 @@ def _units(*shape: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
+def _tints(*shape: int, seed: int) -> Tensor:
+    wide = torch.tensor([30.0, 15.0, 15.0])[:, None]
+    return wide * torch.randn(*shape, 3, P, generator=torch.Generator().manual_seed(seed))
+
+
 def _inputs(n: int = N) -> Tensor:
-    return node_inputs(_units(P, K, seed=1), _units(n, P, K, seed=2), grid=GRID)
+    tints = (_tints(seed=3), _tints(n, seed=4))
+    return node_inputs(_units(P, K, seed=1), _units(n, P, K, seed=2), grid=GRID, tints=tints)
 
 
 def _middle(i: int) -> tuple[float, float]:
@@ -50,6 +56,11 @@ def _neighbours(i: int) -> list[int]:
     return [
         j for j in range(P) if j != i and abs(i % COLUMNS - j % COLUMNS) <= 1 and abs(i // COLUMNS - j // COLUMNS) <= 1
     ]
+
+
+def _colours(one: list[float], other: list[float]) -> dict[str, float]:
+    (light, a, b), (partners, u, v) = one, other
+    return {"tint": math.sqrt(min(40, math.hypot(a - u, b - v)) / 20), "light": min(50, abs(light - partners)) / 25}
 
 
 def _as_loops(query: Tensor, items: Tensor) -> list[list[dict[str, float]]]:
@@ -76,6 +87,7 @@ def _as_loops(query: Tensor, items: Tensor) -> list[list[dict[str, float]]]:
             "off_centre": math.hypot(x, y),
             "border": float(query[i] @ around_photo),
             "alone": sum(float(query[i] @ query[k]) for k in range(P)) / P,
+            **_colours(_tints(seed=3)[:, i].tolist(), _tints(N, seed=4)[n, :, j].tolist()),
         }
     for i in range(P):
         column = [found[n][i]["cosine"] for n in range(N)]
@@ -105,6 +117,17 @@ def test_a_lone_item_has_no_rivals() -> None:
     inputs = _inputs(1)
     for name in ("above_mean", "above_best_other", "standing", "share_beaten", "spread"):
         assert not inputs[..., INPUTS.index(name)].any()
+
+
+def test_colours_that_are_not_known_say_nothing() -> None:
+    query, items = _units(P, K, seed=1), _units(N, P, K, seed=2)
+    plain = node_inputs(query, items, grid=GRID)
+    known = [name not in TINT_INPUTS for name in INPUTS]
+    torch.testing.assert_close(plain[..., known], _inputs()[..., known])
+    assert not plain[..., [not one for one in known]].any()
+    assert SparseGraph(GRID, {"mutual:tint": -1.0}).reads_tints
+    assert SparseGraph(GRID, presence={"light": -1.0}).reads_tints
+    assert not SparseGraph(GRID, {"cosine": 1.0, "tint": 0.0}).reads_tints
 
 
 def test_presence_is_its_equation_and_leaves_the_score_as_it_is() -> None:
@@ -163,9 +186,11 @@ def _terms_as_loops(nodes: list[dict[str, float]], agree: list[float]) -> dict[s
     }
     terms = {name: [v[name] / P for v in values] for name in PLAIN}
     pairs = [(who, what) for who in ASKED for what in ("cosine", "above_best_other")]
-    for who, what in [*pairs, ("centre", "backwards"), ("centre", "agree"), ("agree", "cosine")]:
+    coloured = [(who, what) for who in (*ASKED, "agree") for what in ("tint", "light")]
+    for who, what in [*pairs, *coloured, ("centre", "backwards"), ("centre", "agree"), ("agree", "cosine")]:
         total = sum(asked[who]) + 1e-6
         terms[f"{who}:{what}"] = [w / total * v[what] for w, v in zip(asked[who], values, strict=True)]
+    terms |= {name: [v[name] / P for v in values] for name in ("tint", "light")}
     terms["agree"] = [v["agree"] / P for v in values]
     terms["agree_cosine"] = [v["agree_cosine"] / P for v in values]
     terms["square"] = [max(0.0, v["cosine"]) ** 2 / P for v in values]

@@ -16,16 +16,24 @@ from torch import Tensor
 
 from threadmatch.model.dense import dense_similarity
 from threadmatch.model.matching import Floats
-from threadmatch.model.node_inputs import INPUTS, node_inputs
+from threadmatch.model.node_inputs import INPUTS, Tints, node_inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Images of one side: (n, E) float32 unit embeddings, (n, P, K) unit cells, and the products they show."""
+    """Images of one side.
+
+    Fields:
+        embeddings: (n, E) float32 unit vectors.
+        cells: (n, P, K) unit vectors.
+        products: that they show.
+        tints: (n, 3, P); None where the graph is to know none.
+    """
 
     embeddings: NDArray[np.float32]
     cells: Floats
     products: Sequence[str]
+    tints: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +112,14 @@ class Shortlists:
             best = short[places[:k]]
             if forced and not own[best].any() and own.any():
                 best[-1] = np.flatnonzero(own)[0]
-            seen = node_inputs(_tensor(self.queries.cells[n]), _tensor(self.gallery.cells[best]), grid=grid)
+            photo, shown = _tensor(self.queries.cells[n]), _tensor(self.gallery.cells[best])
+            seen = node_inputs(photo, shown, grid=grid, tints=self._tints(n, best))
             inputs[n], same[n], order[n] = seen.numpy(), own[best], best
         return Lists(self.name, inputs, same, order, place, dense, weight)
+
+    def _tints(self, query: int, items: NDArray[np.int64]) -> Tints | None:
+        asked, shown = self.queries.tints, self.gallery.tints
+        return None if asked is None or shown is None else (_tensor(asked[query]), _tensor(shown[items]))
 
 
 def find_shortlists(name: str, gallery: Encoded, queries: Encoded, *, candidates: int = 200) -> Shortlists:

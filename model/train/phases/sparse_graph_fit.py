@@ -74,8 +74,8 @@ def fit_sparse_graph(train: Sequence[Lists], *, grid: tuple[int, int] = (7, 7), 
     padded = [_padded((part - mean) / deviation, c, s) for part, c, s in zip(terms, cosines, same, strict=True)]
     share = np.concatenate(weights)
     found = _descend(padded, torch.from_numpy(share / share.mean()).float(), pull)
-    weight = {name: round(float(w), 6) for name, w in zip(TERMS, found / deviation, strict=True)}
-    bias = -float(sum(w * m for w, m in zip(weight.values(), mean, strict=True)))
+    weight = _named(found / deviation)
+    bias = -float(sum(weight.get(name, 0.0) * m for name, m in zip(TERMS, mean, strict=True)))
     return SparseGraph(grid, weight, COSINE_SCALE, round(bias, 6))
 
 
@@ -109,8 +109,12 @@ def fit_presence(
     share = np.concatenate(weight)
     values = np.concatenate(terms).astype(np.float64)
     found, bias = logistic(values, np.concatenate(present), share / share.mean(), pull=pull)
-    weights = {name: round(float(w), 6) for name, w in zip(TERMS, found, strict=True)}
-    return replace(graph, presence=weights, presence_bias=round(bias, 6))
+    return replace(graph, presence=_named(found), presence_bias=round(bias, 6))
+
+
+def _named(weights: NDArray[np.float64]) -> dict[str, float]:
+    """(T,) by term, without those that are nothing: of colours where none are known."""
+    return {name: round(float(w), 6) for name, w in zip(TERMS, weights, strict=True) if w}
 
 
 def list_loss(scores: Tensor, same: Tensor, weight: Tensor) -> Tensor:
