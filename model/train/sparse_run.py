@@ -28,6 +28,7 @@ from threadmatch.model.coded import floats
 from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.data.encoded import encode_images
 from threadmatch.model.data.pairs import LabelledImage, read_labelled
+from threadmatch.model.errors import ConfigError
 from threadmatch.model.evaluate.certainty_fit import fit_certainty, how_often_said
 from threadmatch.model.features import CELLS, TINTS
 from threadmatch.model.grnet import GRNet, load_checkpoint
@@ -68,10 +69,15 @@ def fit_chain(
 
     Returns:
         For each set of `val` top-1 of the dense match and of the graph, and how often "no match" is said.
+
+    Raises:
+        ConfigError: there is no graph to keep.
     """
     model = Model(network, engine=engine, cache=default_folder())
     learning, judging = (_shortlists(model, paths, cache) for paths in ([path for path, _ in fit], val))
     graph = network.graph if keep_graph else None
+    if keep_graph and graph is None:
+        raise ConfigError("this model has no graph to keep; leave --keep-graph out")
     seen = functools.partial(Shortlists.lists, grid=model.map_grid, kept=DEPTH)
     if graph is None:
         learnt = [seen(one, forced=True, weight=share) for one, (_, share) in zip(learning, fit, strict=True)]
@@ -99,6 +105,7 @@ def with_cells(network: GRNet, *, tints: bool = False) -> GRNet:
     features = tuple(dict.fromkeys((*network.config.features, CELLS, *((TINTS,) if tints else ()))))
     made = network.under(replace(network.config, features=features))
     made.head, made.calibration, made.chain = network.head, network.calibration, network.chain
+    made.graph, made.certainty = network.graph, network.certainty
     for part in network.attached.values():
         part.tie("")
         made.attach(part)
