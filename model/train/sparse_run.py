@@ -73,11 +73,11 @@ def fit_chain(
     Raises:
         ConfigError: there is no graph to keep.
     """
+    if keep_graph and network.graph is None:
+        raise ConfigError("this model has no graph to keep; leave --keep-graph out")
     model = Model(network, engine=engine, cache=default_folder())
     learning, judging = (_shortlists(model, paths, cache) for paths in ([path for path, _ in fit], val))
     graph = network.graph if keep_graph else None
-    if keep_graph and graph is None:
-        raise ConfigError("this model has no graph to keep; leave --keep-graph out")
     seen = functools.partial(Shortlists.lists, grid=model.map_grid, kept=DEPTH)
     if graph is None:
         learnt = [seen(one, forced=True, weight=share) for one, (_, share) in zip(learning, fit, strict=True)]
