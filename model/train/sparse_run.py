@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from threadmatch.model.chain import Stage
-from threadmatch.model.checkpoint import save_checkpoint
+from threadmatch.model.checkpoint import features_fingerprint, save_checkpoint
 from threadmatch.model.coded import floats
 from threadmatch.model.compiling.cache import default_folder
 from threadmatch.model.data.encoded import encode_images
@@ -106,9 +106,11 @@ def with_cells(network: GRNet, *, tints: bool = False) -> GRNet:
     made = network.under(replace(network.config, features=features))
     made.head, made.calibration, made.chain = network.head, network.calibration, network.chain
     made.graph, made.certainty = network.graph, network.certainty
+    core = features_fingerprint(network)
     for part in network.attached.values():
-        part.tie("")
-        made.attach(part)
+        if part.core in ("", core):
+            part.tie("")
+            made.attach(part)
     return made.eval()
 
 
@@ -167,11 +169,9 @@ def main() -> None:
         keep_graph=given.keep_graph,
         engine=given.engine,
     )
-    network = with_cells(
-        load_checkpoint(model_folder(given.model)), tints=given.tints
-    )  # as it was: encoding folds its batch norm
-    network.graph, network.certainty, network.chain = fitted.graph, fitted.certainty, fitted.chain
-    save_checkpoint(network, given.out)
+    made = network()  # as it was: encoding folds its batch norm
+    made.graph, made.certainty, made.chain = fitted.graph, fitted.certainty, fitted.chain
+    save_checkpoint(made, given.out)
     (given.out / "chain.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
 
