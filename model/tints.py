@@ -19,7 +19,9 @@ _TO_XYZ: Final = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169)
 
 
 def tints_of(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """L*, a* and b* of the mean colour at each cell.
+    """L*, a* and b* of the mean colour at each cell: sRGB by IEC 61966-2-1, L*a*b* by CIE 15, white D65.
+
+    By tensors alone, not by OpenCV, since every engine that encodes computes it with the network's features.
 
     Args:
         images: (B, 3, S, S) sRGB values 0..255.

@@ -84,10 +84,11 @@ class TrainedPart(nn.Module):
             pooled, regions = pool_looked(looked, self.config, self.channels)
         mean = regions[..., : self.channels].mean((0, 1))
         self.neck = None if network.neck is None else _Centred(learned_layer(network.neck), mean)
-        self.both: HypercolumnNeck | None = None
+        self.cell_neck: HypercolumnNeck | None = None
         if network.cell_neck is not None:
-            self.both = _learning(network, _cells_of(looked.whole).mean((0, 1)))
-            self.neck = self.both.last  # type: ignore[assignment]  # regions and cells begin with one layer
+            self.cell_neck = _learning(network, _cells_of(looked.whole).mean((0, 1)))
+            # One layer reads the first network's last map for regions and for cells, as where networks are joined.
+            self.neck = self.cell_neck.last  # type: ignore[assignment]  # `_learning` put a _Centred there
         joins = hypercolumn and isinstance(network.neck, HypercolumnNeck)
         self.hypercolumn: HypercolumnNeck | None = copy.deepcopy(network.neck) if joins else None  # type: ignore[assignment]
         self._whole, self._cells = hypercolumn, cells
@@ -112,9 +113,9 @@ class TrainedPart(nn.Module):
         """Give the network's neck and embedding what was learned; the backbone's rest is its own already."""
         if network.neck is not None and self.neck is not None:
             self.neck.write_to(learned_layer(network.neck))
-        if self.both is not None:
+        if self.cell_neck is not None:
             assert isinstance(network.cell_neck, HypercolumnNeck)
-            for own, layer in zip([self.both.last, *self.both.taps], network.cell_neck.layers, strict=True):
+            for own, layer in zip([self.cell_neck.last, *self.cell_neck.taps], network.cell_neck.layers, strict=True):
                 if isinstance(own, _Centred):
                     own.write_to(layer)
         if network.embedding is not None and self.embedding is not None:
@@ -123,7 +124,7 @@ class TrainedPart(nn.Module):
     def learn(self) -> TrainedPart:
         """Let all of it learn but the components of earlier maps."""
         self.requires_grad_(True)
-        for neck in (self.hypercolumn, self.both):
+        for neck in (self.hypercolumn, self.cell_neck):
             if neck is not None:
                 neck.requires_grad_(False)
         for layer in self.modules():
@@ -133,9 +134,9 @@ class TrainedPart(nn.Module):
 
     def _made_cells(self, looked: Looked) -> Tensor:
         """(B, P, C): of both networks, where there are two."""
-        if self.both is None:
+        if self.cell_neck is None:
             return self._vectors(_cells_of(looked.feature_map))
-        cells: Tensor = self.both(_cells_of(looked.whole))
+        cells: Tensor = self.cell_neck(_cells_of(looked.whole))
         return cells
 
     def _vectors(self, regions: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def _learning(network: GRNet, mean: Tensor) -> HypercolumnNeck:
     last, *others = neck.parts_of(mean)
     place = network.backbone.companion_place
     centred = _Centred(neck.components[place], others[place])
-    neck.last = _Centred(neck.last, last)  # type: ignore[assignment]
+    neck.last = _Centred(neck.last, last)  # type: ignore[assignment]  # the same map, as a layer that learns better
     neck.taps[place] = centred
     return neck
 
