@@ -51,7 +51,11 @@ def check_model(gallery_name: str, gallery_print: str, model_name: str, model_pr
     if gallery_print == model_print:
         return
     raise GalleryModelMismatchError(
-        f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
-        f"{model_name!r} (features {model_print[:12]}): their features cannot be compared; "
-        "use the gallery's model, or ingest the catalogue into another folder with this one"
+        f"the gallery was made by other weights of model {model_name!r} (features {gallery_print[:12]}) than those at "
+        f"hand (features {model_print[:12]}), as after an update or a training: their features cannot be compared; "
+        "ingest the catalogue into another folder with these, or go on with the version that made the gallery"
+        if gallery_name == model_name
+        else f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
+        f"{model_name!r} (features {model_print[:12]}): their features cannot be compared; use the gallery's model "
+        "(--model, or model= in Python), or ingest the catalogue into another folder with this one"
     )

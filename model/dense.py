@@ -33,8 +33,6 @@ ROWS_AT_ONCE: Final = 16
 """Numbers of one vector register: with a photo's rows filled up to a multiple of it, the product takes a third less."""
 COLUMNS_AT_ONCE: Final = 64
 """Columns whose largest numbers torch finds together; what is left over it takes one by one, six times as long."""
-NEAR_ITEMS: Final = 25
-"""Items whose whole numbers and products a core keeps near (1.6 MB) until they are read again."""
 TINIEST: Final = 1e-30
 """In place of a vector's largest number where all are zero."""
 
@@ -73,46 +71,104 @@ def dense_similarity_across(queries: Tensor, items: Tensor) -> Tensor:
     return (photo @ shown.T).view(q, p, n, cells).amax(dim=3).mean(dim=1)
 
 
-def dense_similarity_coded(query: Tensor, items: Coded) -> Tensor:
+def dense_similarity_coded(query: Tensor, items: Coded, *, in_bytes: bool) -> Tensor:
     """`dense_similarity` of one photo, straight from the whole numbers that a gallery keeps.
 
-        x_i = h_i (a_i + b_i / 2F),  y_j = t_j c_j      a, b, c whole numbers of one byte; F = 127
-        x_i . y_j = h_i t_j (a_i . c_j + b_i . c_j / 2F)
+        y_j = t_j c_j,  x_i . y_j = t_j (x_i . c_j)     c whole numbers of one byte
 
-    The photo's numbers in two bytes each, so that what they lose is far below a difference between two items. The items
-    a few at a time, from taking the numbers apart to the maximum, so that a core has them near.
+    The items a few at a time, from taking the numbers apart to the maximum, so that a core has them near.
 
     Args:
         query: (P, K) x, float32.
-        items: (B, Q, K) c, K at most MOST_CHANNELS; and (B, Q) t, float32, 0 or more.
+        items: (B, Q, K) c, and (B, Q) t, float32, 0 or more.
+        in_bytes: whether to multiply bytes (`_ProductOfBytes`), for K at most MOST_CHANNELS; else c become floats.
 
     Returns:
         (B,).
     """
     (count, cells, channels), photo_cells = items.shape, len(query)
-    assert channels <= MOST_CHANNELS, "beyond it, 32 bits would not hold the sums"
-    half, width = _filled_up(photo_cells, ROWS_AT_ONCE // 2), _filled_up(photo_cells, COLUMNS_AT_ONCE)  # P', P" >= P
-    widths = query.abs().amax(dim=1).clamp(min=TINIEST) / FULL  # (P,) h
-    steps = query / widths[:, None]
-    coarse = steps.round()
-    both = torch.zeros(2 * half, channels, dtype=torch.int8)  # (2 P', K)
-    both[:photo_cells], both[half : half + photo_cells] = coarse, ((steps - coarse) * (2 * FULL)).round()  # a, b
-    some = min(count, NEAR_ITEMS)
-    codes, products = np.empty((some, cells, channels), np.int8), torch.empty(some * cells, 2 * half, dtype=torch.int32)
-    sums, whole = torch.zeros(some * cells, width, dtype=torch.int32), torch.empty(some * cells, width)
+    kind = _ProductOfBytes if in_bytes else _ProductOfFloats
+    width, some = _filled_up(photo_cells, COLUMNS_AT_ONCE), min(count, kind.near_items)  # P" >= P
+    product = kind(query, some * cells, width)
+    codes = np.empty((some, cells, channels), np.int8)
     scales, closest = tensor(items.scales).reshape(-1, 1), torch.empty(count, width)
-    for first in range(0, count, NEAR_ITEMS):
-        last = min(first + NEAR_ITEMS, count)
-        rows = (last - first) * cells
+    for first in range(0, count, some):
+        last = min(first + some, count)
         items.codes_of(first, last, out=codes[: last - first])
-        some_codes, of_some = torch.from_numpy(codes.reshape(-1, channels)[:rows]), products[:rows]
-        torch._int_mm(some_codes, both.T, out=of_some)  # (B' * Q, 2 P'), exact
-        torch.add(of_some[:, half:], of_some[:, :half], alpha=2 * FULL, out=sums[:rows, :half])  # 2F (a . c) + b . c
-        found = whole[:rows].copy_(sums[:rows])  # by itself: whole numbers times floats take torch six times as long
+        found = product(torch.from_numpy(codes[: last - first].reshape(-1, channels)))  # (B' * Q, P")
         found *= scales[first * cells : last * cells]
         torch.amax(found.view(-1, cells, width), dim=1, out=closest[first:last])  # (B', P")
-    # h is above 0, so it may come behind the maximum.
-    return closest[:, :photo_cells] @ widths / (2 * FULL * photo_cells)
+    # Each row's scale is above 0, so it may come behind the maximum.
+    return closest[:, :photo_cells] @ product.scales / photo_cells
+
+
+class _ProductOfFloats:
+    """x_i . c_j of a photo's cells with many others', for processors that multiply floats best.
+
+    Args:
+        query: (P, K) x, float32.
+        rows: most rows asked for at a time, R.
+        width: P" >= P, columns of what is found.
+
+    Attributes:
+        near_items: how many items' numbers and products a core keeps near until they are read again (3 MB; fewer at
+            a time leave two threads too little).
+        scales: (P,) what is found is to be multiplied by.
+    """
+
+    near_items = 50
+
+    def __init__(self, query: Tensor, rows: int, width: int) -> None:
+        self.scales = torch.ones(len(query))
+        self._photo = torch.zeros(query.shape[1], width)
+        self._photo[:, : len(query)] = query.T
+        self._floats, self._found = torch.empty(rows, query.shape[1]), torch.empty(rows, width)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """(R', K) int8 -> (R', P") float32, overwritten by the next call."""
+        rows = len(codes)
+        return torch.mm(self._floats[:rows].copy_(codes), self._photo, out=self._found[:rows])
+
+
+class _ProductOfBytes:
+    """The same for processors that multiply bytes several times as fast.
+
+        x_i = h_i (a_i + b_i / 2F)      a, b whole numbers of one byte; F = 127
+        x_i . c_j = h_i / 2F (2F a_i . c_j + b_i . c_j)
+
+    The photo's numbers in two bytes each, so that what they lose is far below a difference between two items.
+
+    Args:
+        query, rows, width: see `_ProductOfFloats`; K at most MOST_CHANNELS.
+
+    Attributes:
+        near_items: likewise (1.6 MB).
+        scales: (P,) h / 2F.
+    """
+
+    near_items = 25
+
+    def __init__(self, query: Tensor, rows: int, width: int) -> None:
+        photo_cells, channels = query.shape
+        assert channels <= MOST_CHANNELS, "beyond it, 32 bits would not hold the sums"
+        widths = query.abs().amax(dim=1).clamp(min=TINIEST) / FULL  # (P,) h
+        steps = query / widths[:, None]
+        coarse = steps.round()
+        self.scales = widths / (2 * FULL)
+        self._half = half = _filled_up(photo_cells, ROWS_AT_ONCE // 2)  # P' >= P
+        self._both = torch.zeros(2 * half, channels, dtype=torch.int8)
+        self._both[:photo_cells] = coarse  # a
+        self._both[half : half + photo_cells] = ((steps - coarse) * (2 * FULL)).round()  # b
+        self._products = torch.empty(rows, 2 * half, dtype=torch.int32)
+        self._sums, self._found = torch.zeros(rows, width, dtype=torch.int32), torch.empty(rows, width)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """(R', K) int8 -> (R', P") float32, overwritten by the next call."""
+        rows, half = len(codes), self._half
+        products, sums = self._products[:rows], self._sums[:rows]
+        torch._int_mm(codes, self._both.T, out=products)  # (R', 2 P'), exact
+        torch.add(products[:, half:], products[:, :half], alpha=2 * FULL, out=sums[:, :half])
+        return self._found[:rows].copy_(sums)  # by itself: whole numbers times floats take torch six times as long
 
 
 def _filled_up(count: int, at_once: int) -> int:
@@ -120,7 +176,7 @@ def _filled_up(count: int, at_once: int) -> int:
     return -(-count // at_once) * at_once
 
 
-def multiplies_codes() -> bool:
+def multiplies_bytes() -> bool:
     """Whether this processor and this torch multiply bytes faster than floats, and exactly.
 
     Without VNNI (a processor's instruction that adds up products of bytes in 32 bits) sums are cut off at 16.
@@ -144,7 +200,7 @@ class DenseMatcher(FeatureMatcher):
         grid: tells rows and columns of the cells; asked for when something is to be explained.
         device: "cpu" or "cuda".
         calibrated: see `Matcher`.
-        codes: whether to multiply what is coded as it is, on a CPU; None where it can.
+        in_bytes: whether to multiply what is coded as bytes, on a CPU; None where it can.
         engine: what computes in place of torch; None for torch.
     """
 
@@ -156,15 +212,15 @@ class DenseMatcher(FeatureMatcher):
         *,
         device: str = "cpu",
         calibrated: bool = False,
-        codes: bool | None = None,
+        in_bytes: bool | None = None,
         engine: CellEngine | None = None,
     ) -> None:
         super().__init__(
             "dense", CELLS, dense_similarity, device=device, chunk_pairs=DENSE_CHUNK_PAIRS, calibrated=calibrated
         )
         self._ask_grid = grid
-        can = self._device.type == "cpu" and multiplies_codes()
-        self._codes = can if codes is None else codes and can
+        can = multiplies_bytes()
+        self._in_bytes = can if in_bytes is None else in_bytes and can
         self._engine = engine
 
     @torch.inference_mode()
@@ -174,8 +230,8 @@ class DenseMatcher(FeatureMatcher):
         if self._engine is not None:
             photos = [tensor(query[CELLS]).float() for query in queries]
             return [scores.numpy() for scores in self._engine.score_many(photos, items)]
-        coded = [each for each in items if isinstance(each, Coded) and len(each) and each.shape[2] <= MOST_CHANNELS]
-        if not self._codes or len(coded) < len(items):
+        coded = [each for each in items if isinstance(each, Coded) and len(each)]
+        if self._device.type != "cpu" or len(coded) < len(items):
             return super().score_many(queries, candidates)
         return [self._coded(tensor(query[CELLS]).float(), each) for query, each in zip(queries, coded, strict=True)]
 
@@ -212,4 +268,5 @@ class DenseMatcher(FeatureMatcher):
 
     def _coded(self, photo: Tensor, items: Coded) -> NDArray[np.float32]:
         """(N,)."""
-        return dense_similarity_coded(photo, items).numpy()
+        in_bytes = self._in_bytes and items.shape[2] <= MOST_CHANNELS
+        return dense_similarity_coded(photo, items, in_bytes=in_bytes).numpy()

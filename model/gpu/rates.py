@@ -187,7 +187,7 @@ def dense_rates(*, seconds: float, load: Load = FULL) -> list[dict[str, Any]]:
     spec, rates = FeatureSpec(CELLS, CELLS_SHAPE, "int4"), []
     matchers = {
         "cpu": DenseMatcher(_no_grid),
-        f"{load.device}, torch": DenseMatcher(_no_grid, device=load.device, codes=False),
+        f"{load.device}, torch": DenseMatcher(_no_grid, device=load.device, in_bytes=False),
         f"{load.device}, kernel": DenseMatcher(_no_grid, engine=DenseEngine(device=load.device)),
     }
     for count in load.calls:

@@ -88,7 +88,7 @@ def ways(model: str, engine: str) -> dict[str, Model]:
     """A model in each way to compute: torch with floats, the engine with floats, and both as they serve."""
     plain, other, serving = load_model(model, engine="torch"), load_model(model, engine=engine), load_model(model)
     for one in (plain, other):
-        floats: dict[str, Matcher] = {"dense": DenseMatcher(_unexplained, device=one.device, codes=False)}
+        floats: dict[str, Matcher] = {"dense": DenseMatcher(_unexplained, device=one.device, in_bytes=False)}
         one.matchers = {**one.matchers, **(floats if "dense" in one.matchers else {})}
     return {PLAIN: plain, f"{other.engine}, floats": other, f"{serving.engine}, whole numbers": serving}
 
@@ -145,7 +145,7 @@ def match_ms(gallery: Path, *, candidates: int = 200, rounds: int = 60) -> dict[
                 ("whole numbers", snapshot.stored_features, None),
             ):
                 started = time.thread_time()
-                matcher = DenseMatcher(_unexplained, codes=codes)
+                matcher = DenseMatcher(_unexplained, in_bytes=codes)
                 matcher.score_many([photo], [{CELLS: gather(CELLS, found)}])
                 took[way].append(1000 * (time.thread_time() - started))
     return {

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from threadmatch.indexer.errors import GalleryModelMismatchError, IndexerError
+from threadmatch.indexer.errors import IndexerError
 from threadmatch.indexer.opening import current_manifest, open_gallery
 from threadmatch.indexer.reading.opened import OpenGallery
 from threadmatch.model.descriptions import DEFAULT_PARSER, shipped_models
@@ -59,10 +59,6 @@ def open_both(
     logger.info("reading the index", extra={"gallery": str(folder)})
     try:
         return loaded, open_gallery(folder, features_fingerprint=loaded.features_fingerprint, model_name=loaded.name)
-    except GalleryModelMismatchError as error:
-        raise StartError(
-            f"{error}; name that model (--model, or model= in Python), or ingest the catalogue again with this one"
-        ) from error
     except IndexerError as error:
         raise StartError(f"{error}") from error
 

@@ -254,6 +254,8 @@ def test_a_gallery_of_another_model_is_refused_by_name(shop: Shop) -> None:
         shop.ingest(shop.rows(2), PixelEncoder(name="other"))
     with pytest.raises(GalleryModelMismatchError, match="another folder"):
         Gallery.open(shop.gallery, features_fingerprint="other-features", model_name="other")
+    with pytest.raises(GalleryModelMismatchError, match=r"other weights of model 'pixels'.*another folder"):
+        Gallery.open(shop.gallery, features_fingerprint="other-features", model_name="pixels")
 
 
 def test_a_gallery_that_never_published_can_go_to_another_model(shop: Shop) -> None:

@@ -54,8 +54,9 @@ def test_each_of_several_photos_has_the_scores_of_itself_alone() -> None:
         np.testing.assert_allclose(scores, alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("in_bytes", [True, False])
 @pytest.mark.parametrize("dtype", ["int4", "int8"])
-def test_whole_numbers_as_a_gallery_keeps_them_are_multiplied_without_loss(dtype: FeatureType) -> None:
+def test_whole_numbers_as_a_gallery_keeps_them_are_multiplied_without_loss(dtype: FeatureType, in_bytes: bool) -> None:
     spec = FeatureSpec("cells", (5, 32), dtype)
     items = _unit(300, 5, 32, seed=1).numpy()
     items[7, 2] = 0
@@ -65,7 +66,7 @@ def test_whole_numbers_as_a_gallery_keeps_them_are_multiplied_without_loss(dtype
     photo[1] *= 1e-3  # each vector has a scale of its own
     photo[2] = 0
     expected = dense_similarity(photo[None], torch.from_numpy(stored.floats()))
-    found = dense_similarity_coded(photo, stored)
+    found = dense_similarity_coded(photo, stored, in_bytes=in_bytes)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
@@ -74,8 +75,8 @@ def test_the_matcher_scores_what_is_coded_as_its_floats_on_every_processor() -> 
     stored = [spec.stored([spec.pack(one) for one in _unit(n, 5, 32, seed=n).numpy()]) for n in (300, 2)]
     photos = [{"cells": _unit(3, 32, seed=n).numpy()} for n in range(2)]
     expected = DENSE.score_many(photos, [{"cells": floats(each)} for each in stored])
-    for codes in (None, False):
-        found = DenseMatcher(lambda: (2, 3), codes=codes).score_many(photos, [{"cells": each} for each in stored])
+    for in_bytes in (None, False):
+        found = DenseMatcher(lambda: (2, 3), in_bytes=in_bytes).score_many(photos, [{"cells": each} for each in stored])
         for scores, reference in zip(found, expected, strict=True):
             np.testing.assert_allclose(scores, reference, atol=2e-5)
     assert len(DENSE.score_many(photos[:1], [{"cells": spec.stored([])}])[0]) == 0
@@ -87,7 +88,7 @@ def test_the_largest_whole_numbers_of_the_widest_cells_do_not_run_over() -> None
     photo = torch.full((1, MOST_CHANNELS), 1 - 1 / (2.001 * FULL))
     photo[0, 0] = 1.0
     expected = -FULL * float(photo.sum())
-    assert dense_similarity_coded(photo, lowest).item() == pytest.approx(expected, rel=1e-4)
+    assert dense_similarity_coded(photo, lowest, in_bytes=True).item() == pytest.approx(expected, rel=1e-4)
     wide = Coded(np.ones((1, 1, MOST_CHANNELS + 2), np.int8), scales)
     [scores] = DENSE.score_many([{"cells": np.ones((1, MOST_CHANNELS + 2), np.float32)}], [{"cells": wide}])
     assert scores.tolist() == [MOST_CHANNELS + 2]
