@@ -1,0 +1,42 @@
+"""Threads that wait: what the commands say to the libraries that compute, before these are loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from threadmatch.service.process.threads import BLAS_TIMEOUT, SPIN_COUNT, let_waiting_threads_sleep
+
+SAID = ("OPENBLAS_THREAD_TIMEOUT", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, {"OPENBLAS_THREAD_TIMEOUT": BLAS_TIMEOUT, "GOMP_SPINCOUNT": SPIN_COUNT}),
+        (
+            {"OPENBLAS_THREAD_TIMEOUT": "26", "GOMP_SPINCOUNT": "5"},
+            {"OPENBLAS_THREAD_TIMEOUT": "26", "GOMP_SPINCOUNT": "5"},
+        ),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": BLAS_TIMEOUT}),
+    ],
+)
+def test_threads_sleep_soon_unless_the_environment_says_otherwise(
+    given: dict[str, str], then: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SAID:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    let_waiting_threads_sleep()
+    assert {name: os.environ[name] for name in SAID if name in os.environ} == then
+
+
+@pytest.mark.parametrize("command", ["threadmatch.service.cli", "threadmatch.service.__main__"])
+def test_neither_command_loads_numpy_or_torch_before_that_is_said(command: str) -> None:
+    program = f"import sys, {command}; print(*{{'numpy', 'torch'}} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
+    assert loaded.stdout.strip() == ""
