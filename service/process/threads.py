@@ -10,8 +10,8 @@ SPIN_COUNT: Final = "3000"
 Alone reranking is as fast as with the default, beside other work several times faster (docs/results.md)."""
 BLAS_TIMEOUT: Final = "10"
 """Binary logarithm of the clock ticks for which a thread of OpenBLAS, with which numpy multiplies, spins for more work
-before it sleeps. As numpy is built it spins for 2^28 of them, a tenth of a second: after an exact index of some thousand
-items was compared with a photo, it took a core from the encoding of the next (docs/results.md)."""
+before it sleeps. As numpy is built it spins for 2^28 of them, a tenth of a second: after an exact index of some
+thousand items was compared with a photo, it took a core from the encoding of the next (docs/results.md)."""
 
 
 def let_waiting_threads_sleep() -> None:

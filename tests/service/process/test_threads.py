@@ -38,5 +38,5 @@ def test_threads_sleep_soon_unless_the_environment_says_otherwise(
 @pytest.mark.parametrize("command", ["threadmatch.service.cli", "threadmatch.service.__main__"])
 def test_neither_command_loads_numpy_or_torch_before_that_is_said(command: str) -> None:
     program = f"import sys, {command}; print(*{{'numpy', 'torch'}} & set(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert loaded.stdout.strip() == ""
