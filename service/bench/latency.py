@@ -22,10 +22,12 @@ import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from threadmatch.service.bench.engines import until
 from threadmatch.service.bench.processes import processor_s
 from threadmatch.service.process.commands import CommandError, Service
 
 TIMEOUT_S: Final = 120.0
+WORKER_START: Final = "threadmatch_worker_start_time_seconds"
 LEAST_SEARCHES: Final = 20
 BOUNDARY: Final = "threadmatch-bench"
 BATCHES: Final = "threadmatch_model_batch_requests"
@@ -115,6 +117,23 @@ def measure_latency(
             done.result()
     took_s = time.perf_counter() - started
     return _summary(found, way, clients, took_s, used=_Used.now(running).since(before))
+
+
+def workers_of(running: Service) -> list[int]:
+    """Process ids of those of several workers that answer, or are about to."""
+    text = httpx.get(f"{running.address}/metrics", timeout=TIMEOUT_S).text
+    return [
+        int(sample.labels["pid"])
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == WORKER_START
+    ]
+
+
+def wait_for_workers(running: Service, count: int) -> None:
+    """Until so many answer: a service is ready with the first, and the others' start takes a core from its searches."""
+    if count > 1:
+        until(lambda: len(workers_of(running)) >= count, f"{count} workers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,13 @@ from typing import Annotated, Any, Final
 import httpx
 import numpy as np
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 
 from threadmatch.indexer.errors import ItemNotFoundError
 from threadmatch.indexer.reading.gallery import Gallery
 from threadmatch.model.features import EMBEDDING
 from threadmatch.model.images import load_image
 from threadmatch.model.inference import Model, load_model
+from threadmatch.service.bench.latency import workers_of
 from threadmatch.service.bench.ledger import OWN, Ledger, State, Truth, faults_of
 from threadmatch.service.process.commands import Service, program, service
 
@@ -298,20 +298,10 @@ def _go_wrong(running: Service, folder: Path, options: LoadOptions) -> list[str]
 
 def kill_a_worker(running: Service) -> str:
     """SIGKILL to the newest of several workers; which one, in words."""
-    victim = max(_workers(running.address), default=0)
+    victim = max(workers_of(running), default=0)
     if victim:
         os.kill(victim, signal.SIGKILL)
     return f"killed worker {victim}"
-
-
-def _workers(address: str) -> list[int]:
-    text = httpx.get(f"{address}/metrics", timeout=TIMEOUT_S).text
-    return [
-        int(sample.labels["pid"])
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "threadmatch_worker_start_time_seconds"
-    ]
 
 
 def _report(

@@ -23,7 +23,7 @@ from threadmatch.model.speed import decode_speed, encode_speed, machine, pick_de
 from threadmatch.model.synthetic.drawn.drawn_query import draw_street_query
 from threadmatch.model.synthetic.garments.garment import garment
 from threadmatch.service.bench.ingestion import first_rows, measure_ingestion
-from threadmatch.service.bench.latency import WAYS, measure_latency
+from threadmatch.service.bench.latency import WAYS, measure_latency, wait_for_workers
 from threadmatch.service.config import Settings
 from threadmatch.service.process.commands import CommandError, program, service
 
@@ -152,6 +152,7 @@ def _load(
     bounds = {"max_searches": 2 * most, "max_connections": 2 * most, "max_pairs": 2 * most * options.candidates}
     settings = {name: str(max(bound, Settings.model_fields[name].default)) for name, bound in bounds.items()}
     with service(arguments, options.work / "serve.log", settings | dict(options.settings)) as running:
+        wait_for_workers(running, workers)
         for way in options.ways:  # so that no first call of a size of batch is counted
             measure_latency(running, photos, clients=16, candidates=options.candidates, seconds=WARM_S, way=way)
         for clients in options.clients:
