@@ -81,7 +81,14 @@ class _Search:
 
 
 def measure_latency(
-    running: Service, photos: list[bytes], *, clients: int, candidates: int, seconds: float, way: str = "as asked"
+    running: Service,
+    photos: list[bytes],
+    *,
+    clients: int,
+    candidates: int,
+    seconds: float,
+    way: str = "as asked",
+    least: int = LEAST_SEARCHES,
 ) -> Latency:
     """Load a service.
 
@@ -90,8 +97,9 @@ def measure_latency(
         photos: asked in turn.
         clients: threads, each with a connection of its own.
         candidates: of each search.
-        seconds: how long; goes on until at least LEAST_SEARCHES are answered.
+        seconds: how long; goes on until at least `least` searches are answered.
         way: of WAYS or RERANKED.
+        least: searches.
 
     Raises:
         CommandError: a search was answered by something else than 200.
@@ -107,7 +115,7 @@ def measure_latency(
 
     def client() -> None:
         with _connection(running.address) as connection:
-            while time.perf_counter() < started + seconds or len(found) < LEAST_SEARCHES:
+            while time.perf_counter() < started + seconds or len(found) < least:
                 one = _search(connection, bodies[next(turn) % len(bodies)])
                 with lock:
                     found.append(one)

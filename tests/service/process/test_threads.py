@@ -8,21 +8,21 @@ import sys
 
 import pytest
 
-from threadmatch.service.process.threads import BLAS_TIMEOUT, SPIN_COUNT, let_waiting_threads_sleep
+from threadmatch.service.process.threads import BLAS_TIMEOUT, CV_THREADS, SPIN_COUNT, let_waiting_threads_sleep
 
-SAID = ("OPENBLAS_THREAD_TIMEOUT", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+SAID = ("OPENBLAS_THREAD_TIMEOUT", "OPENCV_FOR_THREADS_NUM", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+USUAL = {
+    "OPENBLAS_THREAD_TIMEOUT": BLAS_TIMEOUT,
+    "OPENCV_FOR_THREADS_NUM": CV_THREADS,
+    "GOMP_SPINCOUNT": SPIN_COUNT,
+}
+OWN = {"OPENBLAS_THREAD_TIMEOUT": "26", "OPENCV_FOR_THREADS_NUM": "2", "GOMP_SPINCOUNT": "5"}
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.parametrize(
     ("given", "then"),
-    [
-        ({}, {"OPENBLAS_THREAD_TIMEOUT": BLAS_TIMEOUT, "GOMP_SPINCOUNT": SPIN_COUNT}),
-        (
-            {"OPENBLAS_THREAD_TIMEOUT": "26", "GOMP_SPINCOUNT": "5"},
-            {"OPENBLAS_THREAD_TIMEOUT": "26", "GOMP_SPINCOUNT": "5"},
-        ),
-        ({"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": BLAS_TIMEOUT}),
-    ],
+    [({}, USUAL), (OWN, OWN), (PASSIVE, {name: USUAL[name] for name in SAID[:2]} | PASSIVE)],
 )
 def test_threads_sleep_soon_unless_the_environment_says_otherwise(
     given: dict[str, str], then: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -36,7 +36,7 @@ def test_threads_sleep_soon_unless_the_environment_says_otherwise(
 
 
 @pytest.mark.parametrize("command", ["threadmatch.service.cli", "threadmatch.service.__main__"])
-def test_neither_command_loads_numpy_or_torch_before_that_is_said(command: str) -> None:
-    program = f"import sys, {command}; print(*{{'numpy', 'torch'}} & set(sys.modules))"
+def test_neither_command_loads_numpy_cv2_or_torch_before_that_is_said(command: str) -> None:
+    program = f"import sys, {command}; print(*{{'numpy', 'torch', 'cv2'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert loaded.stdout.strip() == ""
