@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_an_index_finds_what_comparing_with_all_finds(tmp_path: Path, flat_max: 
 
 
 @pytest.mark.parametrize("flat_max", [10_000, 500])
-@pytest.mark.parametrize("share", [0.005, 0.1, 0.5])
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.5, 0.9])
 def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: float) -> None:
     values, ids = vectors(2000), np.arange(2000) + 5
     stamp = build(in_blocks(values, ids), tmp_path / "i", count=2000, dim=E, seq=1, flat_max=flat_max)
@@ -78,6 +79,18 @@ def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: floa
         assert np.isin(found, left).all()
         best = left[np.argsort(-values[left - 5] @ query)[: len(found)]]
         assert len(np.intersect1d(found, best)) >= 0.97 * len(found)
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_an_exact_search_makes_no_copy_of_the_mapped_vectors(tmp_path: Path, share: float) -> None:
+    values, ids = vectors(20_000), np.arange(20_000)
+    index = VectorIndex.read(tmp_path / "i", build(in_blocks(values, ids), tmp_path / "i", count=20_000, dim=E, seq=1))
+    choice = index.choice(np.arange(20_000) < share * 20_000) if share < 1 else None
+    tracemalloc.start()
+    index.search(vectors(1, seed=1)[0], 10, choice=choice)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < share * values.nbytes / 2
 
 
 def test_an_empty_index_answers_with_nothing(tmp_path: Path) -> None:
