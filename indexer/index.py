@@ -288,31 +288,39 @@ class VectorIndex:
         positions = None
         if choice is not None and choice.share <= GATHERED_SHARE:
             positions = choice.positions
-            products = _products(self._vectors, query, positions)
+            products = inner_products(self._vectors, query, positions)
         else:
-            products = _products(self._vectors, query)  # cheaper than gathering a copy of most rows
+            products = inner_products(self._vectors, query)  # cheaper than gathering a copy of most rows
             if choice is not None:
                 positions = choice.positions
                 products = products[positions]
-        best = np.argpartition(-products, k - 1)[:k] if k < len(products) else np.arange(k)
-        best = best[np.lexsort((best, -products[best]))]
+        best = best_of(products, k)
         return best if positions is None else positions[best], products[best]
 
 
-def _products(vectors: Vectors, query: Vectors, positions: Ids | None = None) -> Vectors:
-    """(n,) inner products of (N, E) vectors with (E,), of all of them or of those at (n,) positions.
+def inner_products(vectors: Vectors, query: Vectors, positions: Ids | None = None) -> Vectors:
+    """(n,) inner products of (N, E) vectors with (E,), of all of them or of those at (n,) positions, on one core.
 
-    A few rows at a time: in a mapped file they lie at no multiple of four bytes, so numpy makes a copy of whatever it
-    multiplies, and one of all of them would go through memory, not through the cache, for each search.
+    Always as many rows at a time, so that a row's product is the same to the bit whatever lies beside it. And few: in a
+    mapped file they lie at no multiple of four bytes, so numpy makes a copy of whatever it multiplies, and one of all
+    of them would go through memory, not through the cache, for each search.
     """
     count = len(vectors) if positions is None else len(positions)
-    found, some = np.empty(count, np.float32), np.empty((min(count, _MULTIPLIED_ROWS), vectors.shape[1]), np.float32)
+    found, some = np.empty(count, np.float32), np.zeros((_MULTIPLIED_ROWS, vectors.shape[1]), np.float32)
     for start in range(0, count, _MULTIPLIED_ROWS):
         stop = min(start + _MULTIPLIED_ROWS, count)
-        rows = some[: stop - start]
-        rows[:] = vectors[start:stop] if positions is None else vectors[positions[start:stop]]
-        np.dot(rows, query, out=found[start:stop])
+        rows = vectors[start:stop] if positions is None else vectors[positions[start:stop]]
+        if len(rows) < _MULTIPLIED_ROWS or not rows.flags.aligned:
+            some[: stop - start] = rows
+            rows = some
+        found[start:stop] = np.dot(rows, query)[: stop - start]
     return found
+
+
+def best_of(products: Vectors, k: int) -> Ids:
+    """(K,) places of the k highest of (n,) products, highest first, equal ones by place; all where there are fewer."""
+    best = np.argpartition(-products, k - 1)[:k] if k < len(products) else np.arange(len(products))
+    return best[np.lexsort((best, -products[best]))]
 
 
 def file_checksum(path: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.index import Choice, Ids, Vectors
+from threadmatch.indexer.index import Choice, Ids, Vectors, best_of, inner_products
 from threadmatch.indexer.reading.conditions import Condition
 from threadmatch.indexer.reading.filter_sql import to_sql
 from threadmatch.indexer.reading.generation import LoadedGeneration
@@ -87,8 +87,10 @@ class FaissShortlist:
         choice, late = (self._whole, None) if where is None else self._choice(where)
         found = [self._loaded.index.search(vector, k, choice=choice)]
         if len(self._late):
-            chosen = slice(None) if late is None else late
-            found.append((self._late[chosen], self._late_vectors[chosen] @ vector))
+            places = None if late is None else np.flatnonzero(late)
+            products = inner_products(self._late_vectors, vector, places)
+            best = best_of(products, k)
+            found.append((self._late[best if places is None else places[best]], products[best]))
         if len(self._changes.rows):
             found.append(self._edited(vector, where))
         rows, similarities = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -136,7 +138,7 @@ class FaissShortlist:
         chosen = self._changes.newest
         if where is not None:
             chosen = chosen & np.isin(self._changes.rows, self._allowed_edits(where))
-        return self._changes.rows[chosen], (self._changes.vectors @ vector)[chosen]
+        return self._changes.rows[chosen], inner_products(self._changes.vectors, vector)[chosen]
 
     def _allowed_edits(self, where: Condition) -> Ids:
         with self._lock:

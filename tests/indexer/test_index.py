@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from threadmatch.indexer.errors import GalleryError
-from threadmatch.indexer.index import Blocks, VectorIndex
+from threadmatch.indexer.index import Blocks, VectorIndex, inner_products
 from threadmatch.indexer.index_building import (
     RECALL_LIKE,
     RECALL_UNLIKE,
@@ -79,6 +79,17 @@ def test_a_filtered_shortlist_is_full(tmp_path: Path, flat_max: int, share: floa
         assert np.isin(found, left).all()
         best = left[np.argsort(-values[left - 5] @ query)[: len(found)]]
         assert len(np.intersect1d(found, best)) >= 0.97 * len(found)
+
+
+def test_a_product_is_the_same_whatever_lies_beside_its_row() -> None:
+    values, query = np.repeat(vectors(700), 4, axis=1)[:, :61], np.ones(61, np.float32)
+    every = inner_products(values, query)
+    np.testing.assert_allclose(every, values @ query, atol=1e-5)
+    for places in (np.arange(700), np.arange(1, 700, 3), np.array([699]), np.arange(0)):
+        np.testing.assert_array_equal(inner_products(values, query, places), every[places])
+    shifted = np.zeros(values.nbytes + 2, np.uint8)[2:].view(np.float32).reshape(values.shape)
+    shifted[:] = values
+    np.testing.assert_array_equal(inner_products(shifted, query), every)
 
 
 @pytest.mark.parametrize("share", [0.4, 1.0])
