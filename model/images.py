@@ -108,7 +108,8 @@ class Box:
         x1, y1 = min(float(width), self.x1), min(float(height), self.y1)
         if x1 - x0 < 1 or y1 - y0 < 1:
             message = (
-                f"the box {self} leaves nothing of the image, which has {width} x {height} pixels; give a box inside it"
+                f"the box {self} leaves nothing of the image, which has {width} x {height} pixels; give a box inside "
+                "it, in pixels (not in shares of its sides)"
             )
             raise InvalidImageError(message, reason="bad_box")
         return type(self)(x0, y0, x1, y1)
