@@ -50,12 +50,15 @@ def check_model(gallery_name: str, gallery_print: str, model_name: str, model_pr
     """Raise GalleryModelMismatchError unless the two fingerprints are one."""
     if gallery_print == model_print:
         return
+    if gallery_name == model_name:
+        raise GalleryModelMismatchError(
+            f"the gallery was made by other weights of model {model_name!r} (features {gallery_print[:12]}) than those "
+            f"at hand (features {model_print[:12]}), as after an update or a training: their features cannot be "
+            "compared; ingest the catalogue into another folder with these, or go on with the version that made the "
+            "gallery"
+        )
     raise GalleryModelMismatchError(
-        f"the gallery was made by other weights of model {model_name!r} (features {gallery_print[:12]}) than those at "
-        f"hand (features {model_print[:12]}), as after an update or a training: their features cannot be compared; "
-        "ingest the catalogue into another folder with these, or go on with the version that made the gallery"
-        if gallery_name == model_name
-        else f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
+        f"the gallery was made by model {gallery_name!r} (features {gallery_print[:12]}), not by "
         f"{model_name!r} (features {model_print[:12]}): their features cannot be compared; use the gallery's model "
         "(--model, or model= in Python), or ingest the catalogue into another folder with this one"
     )

@@ -140,12 +140,12 @@ def match_ms(gallery: Path, *, candidates: int = 200, rounds: int = 60) -> dict[
             vector = random.standard_normal(opened.manifest.embedding_dim).astype(np.float32)
             found = snapshot.shortlist(vector / np.linalg.norm(vector), candidates)
             photo = {CELLS: snapshot.features(CELLS, found[-1:])[0]}
-            for way, gather, codes in (
+            for way, gather, in_bytes in (
                 ("floats", snapshot.features, False),
                 ("whole numbers", snapshot.stored_features, None),
             ):
                 started = time.thread_time()
-                matcher = DenseMatcher(_unexplained, in_bytes=codes)
+                matcher = DenseMatcher(_unexplained, in_bytes=in_bytes)
                 matcher.score_many([photo], [{CELLS: gather(CELLS, found)}])
                 took[way].append(1000 * (time.thread_time() - started))
     return {

@@ -97,9 +97,9 @@ def measure_latency(
         photos: asked in turn.
         clients: threads, each with a connection of its own.
         candidates: of each search.
-        seconds: how long; goes on until at least `least` searches are answered.
+        seconds: how long; goes on until `least` searches are answered.
         way: of WAYS or RERANKED.
-        least: searches.
+        least: how many searches at least, of all clients together.
 
     Raises:
         CommandError: a search was answered by something else than 200.
@@ -127,9 +127,9 @@ def measure_latency(
     return _summary(found, way, clients, took_s, used=_Used.now(running).since(before))
 
 
-def workers_of(running: Service) -> list[int]:
-    """Process ids of those of several workers that answer, or are about to."""
-    text = httpx.get(f"{running.address}/metrics", timeout=TIMEOUT_S).text
+def workers_of(address: str) -> list[int]:
+    """Process ids of those of several workers that answer, or are about to; none where there is one."""
+    text = httpx.get(f"{address}/metrics", timeout=TIMEOUT_S).text
     return [
         int(sample.labels["pid"])
         for family in text_string_to_metric_families(text)
@@ -138,10 +138,16 @@ def workers_of(running: Service) -> list[int]:
     ]
 
 
-def wait_for_workers(running: Service, count: int) -> None:
-    """Until so many answer: a service is ready with the first, and the others' start takes a core from its searches."""
-    if count > 1:
-        until(lambda: len(workers_of(running)) >= count, f"{count} workers")
+def wait_for_workers(address: str, count: int) -> None:
+    """Until so many answer: a service is ready with the first, and the others' start takes a core from its searches.
+
+    Raises:
+        CommandError: they do not.
+    """
+    try:
+        until(lambda: count == 1 or len(workers_of(address)) >= count, f"{count} workers that answer")
+    except TimeoutError as error:
+        raise CommandError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ def _go_wrong(running: Service, folder: Path, options: LoadOptions) -> list[str]
 
 def kill_a_worker(running: Service) -> str:
     """SIGKILL to the newest of several workers; which one, in words."""
-    victim = max(workers_of(running), default=0)
+    victim = max(workers_of(running.address), default=0)
     if victim:
         os.kill(victim, signal.SIGKILL)
     return f"killed worker {victim}"

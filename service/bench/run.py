@@ -154,7 +154,7 @@ def _load(
     bounds = {"max_searches": 2 * most, "max_connections": 2 * most, "max_pairs": 2 * most * options.candidates}
     settings = {name: str(max(bound, Settings.model_fields[name].default)) for name, bound in bounds.items()}
     with service(arguments, options.work / "serve.log", settings | dict(options.settings)) as running:
-        wait_for_workers(running, workers)
+        wait_for_workers(running.address, workers)
         # So that no first call of a size of batch is counted, and no look-alikes are compared for the first time: drawn
         # garments have many, and each worker compares its own.
         least = WARM_ROUNDS * workers * len(photos)

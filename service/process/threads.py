@@ -12,8 +12,6 @@ BLAS_TIMEOUT: Final = "10"
 """Binary logarithm of the clock ticks for which a thread of OpenBLAS, with which numpy multiplies, spins for more work
 before it sleeps. As numpy is built it spins for 2^28 of them, a tenth of a second: after an exact index of some
 thousand items was compared with a photo, it took a core from the encoding of the next (docs/results.md)."""
-
-
 CV_THREADS: Final = "1"
 """OpenCV's, which spin between two filters of one photo; where many photos are worked on, threads of ours share them.
 Comparing two display photos takes as long by the clock with two as with one, and half as much more processor time."""

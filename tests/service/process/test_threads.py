@@ -40,3 +40,17 @@ def test_neither_command_loads_numpy_cv2_or_torch_before_that_is_said(command: s
     program = f"import sys, {command}; print(*{{'numpy', 'torch', 'cv2'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert loaded.stdout.strip() == ""
+
+
+def test_opencv_and_openblas_heed_what_is_said() -> None:
+    """A thread that spins is running ("R") a few milliseconds after a product, one that sleeps is not."""
+    program = (
+        "from threadmatch.service.process.threads import let_waiting_threads_sleep; let_waiting_threads_sleep();"
+        "import threading, time, cv2, numpy as np; from pathlib import Path; print(cv2.getNumThreads());"
+        "many, one = np.ones((20_000, 512), np.float32), np.ones(512, np.float32); many @ one; time.sleep(0.03);"
+        "others = [task for task in Path('/proc/self/task').iterdir() if int(task.name) != threading.get_native_id()];"
+        "print([(task / 'stat').read_text().rsplit(')', 1)[1].split()[0] for task in others].count('R'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in SAID}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["1", "0"]

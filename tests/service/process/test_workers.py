@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.processes import started
 from tests.support.serving import photo
+from threadmatch.service.bench.latency import wait_for_workers, workers_of
 
 
 def samples(address: str, name: str) -> dict[str, float]:
@@ -50,8 +51,10 @@ def test_a_killed_worker_is_replaced_and_none_outlives_the_parent(
             with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
                 return client.post("/search", files={"image": ("a.jpg", photo(1))}).status_code
 
+        wait_for_workers(address, 2)
         wait_until(lambda: len(workers()) == 2, "both workers say that they run", every_s=0.2)
         first = workers()
+        assert set(workers_of(address)) == first
         assert [search() for _ in range(4)] == [200] * 4
         assert set(samples(address, "threadmatch_worker_resident_bytes")) == {str(pid) for pid in first}
 
